@@ -1,0 +1,241 @@
+"""Every setting of a run as typed, frozen dataclasses; a class checks its own values."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from configs.errors import UserError
+
+NetName = Literal["pnet", "rnet", "onet"]
+NETS: tuple[NetName, ...] = ("pnet", "rnet", "onet")  # the order of the cascade
+
+Kind = Literal["positive", "negative", "part", "landmark"]
+KINDS: tuple[Kind, ...] = ("positive", "negative", "part", "landmark")
+
+
+class BadValueError(UserError):
+    """A setting that cannot be; the reader puts the section's full name before the key."""
+
+    def __init__(self, key: str, problem: str) -> None:
+        super().__init__(f"{key} {problem}")
+        self.key, self.problem = key, problem
+
+
+def _require(holds: bool, key: str, problem: str) -> None:
+    if not holds:
+        raise BadValueError(key, problem)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One annotated set of pictures; paths are relative to `data.folder`."""
+
+    format: Literal["wider", "retinaface", "mtfl", "celeba", "coco"]
+    labels: str
+    images: str
+    points: str | None = None  # a second file that holds the five points
+    # Kinds of crops cut from it; no negatives where other faces stand unlabelled.
+    kinds: tuple[Kind, ...] = KINDS
+    optional: bool = False  # True: say so and go on when it is not on this machine
+
+    def __post_init__(self) -> None:
+        _require(bool(self.kinds), "kinds", "names no kind of crop")
+
+
+@dataclass(frozen=True)
+class Data:
+    """The pictures of a run."""
+
+    folder: str
+    train: dict[str, Source]
+    validation: dict[str, Source] = field(default_factory=dict)
+    validation_share: float = 0.1
+    broken_share: float = 0.01
+    min_face: int = 12
+
+    def __post_init__(self) -> None:
+        _require(bool(self.train), "train", "names no source of pictures")
+        _require(0 < self.validation_share < 1, "validation_share", "must lie between 0 and 1")
+        _require(0 <= self.broken_share < 1, "broken_share", "must lie between 0 and 1")
+        _require(self.min_face >= 1, "min_face", "must be at least 1 pixel")
+
+
+@dataclass(frozen=True)
+class Labels:
+    """IoU with a face -> kind of crop (Zhang et al. 2016, section III.B)."""
+
+    negative: float = 0.3
+    part: float = 0.4
+    positive: float = 0.65
+    ignored: float = 0.3
+
+    def __post_init__(self) -> None:
+        ordered = 0 < self.negative <= self.part < self.positive < 1
+        _require(ordered, "positive", "must keep 0 < negative <= part < positive < 1")
+        _require(0 < self.ignored <= 1, "ignored", "must be a share, above 0 up to 1")
+
+
+@dataclass(frozen=True)
+class Records:
+    """How many crops a net's records get, and where they come from."""
+
+    negatives_per_image: int
+    negatives_per_face: int
+    positives_per_face: int
+    parts_per_face: int
+    landmarks_per_face: int
+    proposal_thresholds: tuple[float, ...] = ()
+    mined_negatives_per_image: int = 0
+    mined_per_face: int = 0
+    scale_balance: float = 0.5
+    max_shift: float = 0.2
+    max_scale: float = 1.25
+    max_rotation: float = 15.0
+    images_per_shard: int = 64
+
+    def __post_init__(self) -> None:
+        for key, value in vars(self).items():
+            if key.endswith(("_per_image", "_per_face")):
+                _require(value >= 0, key, "cannot be negative")
+        _require(self.images_per_shard >= 1, "images_per_shard", "must be at least 1")
+        _require(0 <= self.scale_balance <= 1, "scale_balance", "must lie between 0 and 1")
+        _require(0 <= self.max_shift < 1, "max_shift", "must lie between 0 and 1")
+        _require(self.max_scale > 1, "max_scale", "must be above 1")
+        inside = all(0 < t < 1 for t in self.proposal_thresholds)
+        _require(inside, "proposal_thresholds", "must lie between 0 and 1")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of a net: exactly one of `conv`, `pool`, `dense` is given."""
+
+    conv: int | None = None
+    pool: int | None = None
+    dense: int | None = None
+    kernel: int = 3
+    stride: int = 1
+    padding: Literal["valid", "same"] = "valid"
+
+    def __post_init__(self) -> None:
+        given = [key for key in ("conv", "pool", "dense") if getattr(self, key) is not None]
+        _require(len(given) == 1, "conv", "pool or dense: a layer is exactly one of the three")
+        _require(getattr(self, given[0]) >= 1, given[0], "must be at least 1")
+        _require(self.kernel >= 1 and self.stride >= 1, "kernel", "and stride must be at least 1")
+
+
+@dataclass(frozen=True)
+class Net:
+    """A net of the cascade: its input size in pixels and its layers before the heads."""
+
+    size: int
+    layers: tuple[Layer, ...]
+    points: bool = True  # a landmark head; P-Net's and R-Net's serve training only
+
+    def __post_init__(self) -> None:
+        _require(self.size >= 12, "size", "must be at least 12 pixels")
+        _require(bool(self.layers), "layers", "cannot be empty")
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Photometric changes, each drawn anew for every crop of every batch."""
+
+    brightness: float = 0.2
+    contrast: float = 0.3
+    saturation: float = 0.4
+    hue: float = 0.1
+    grey: float = 0.1
+    blur: float = 0.1
+    mirror: bool = True
+
+    def __post_init__(self) -> None:
+        for key, value in vars(self).items():
+            _require(0 <= value <= 1, key, "must lie between 0 and 1")
+
+
+@dataclass(frozen=True)
+class Train:
+    """How one net is trained."""
+
+    steps: int
+    batch: int
+    batch_shares: tuple[float, float, float, float]  # in the order of KINDS
+    loss_weights: tuple[float, float, float]  # class, box, landmarks
+    learning_rate: float = 0.001
+    final_learning_rate: float = 0.00001
+    warmup_steps: int = 200
+    hard_share: float = 0.7
+    weight_average: float = 0.0
+    steps_per_epoch: int = 1000
+    false_positive_rate: float = 0.01
+    augment: Augment = field(default_factory=Augment)
+
+    def __post_init__(self) -> None:
+        _require(self.steps >= 1, "steps", "must be at least 1")
+        _require(self.steps_per_epoch >= 1, "steps_per_epoch", "must be at least 1")
+        _require(self.batch >= 8, "batch", "must be at least 8")
+        _require(min(self.batch_shares) >= 0, "batch_shares", "cannot be negative")
+        _require(abs(sum(self.batch_shares) - 1) < 1e-6, "batch_shares", "must add up to 1")
+        _require(min(self.batch_shares[:2]) > 0, "batch_shares", "need positives and negatives")
+        _require(min(self.loss_weights) >= 0, "loss_weights", "cannot be negative")
+        _require(0 < self.learning_rate <= 1, "learning_rate", "must lie between 0 and 1")
+        below = 0 < self.final_learning_rate <= self.learning_rate
+        _require(below, "final_learning_rate", "must lie between 0 and learning_rate")
+        _require(0 < self.hard_share <= 1, "hard_share", "must lie between 0 and 1")
+        _require(0 <= self.weight_average < 1, "weight_average", "must lie between 0 and 1")
+        _require(self.warmup_steps >= 0, "warmup_steps", "cannot be negative")
+        rate = self.false_positive_rate
+        _require(0 < rate < 1, "false_positive_rate", "must lie between 0 and 1")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One net of the cascade: what it is, what its records hold, how it is trained."""
+
+    net: Net
+    records: Records
+    train: Train
+
+
+@dataclass(frozen=True)
+class Detector:
+    """The cascade at run time, as `mtcnn.MTCNN(...)` takes it."""
+
+    min_face_size: int = 20
+    scale_factor: float = 0.709
+    thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7)
+
+    def __post_init__(self) -> None:
+        _require(self.min_face_size >= 1, "min_face_size", "must be at least 1 pixel")
+        _require(0 < self.scale_factor < 1, "scale_factor", "must lie between 0 and 1")
+        inside = all(0 <= t < 1 for t in self.thresholds)
+        _require(inside, "thresholds", "must lie between 0 and 1")
+
+    def at(self, thresholds: Sequence[float]) -> "Detector":
+        """The same with other thresholds, for as many nets as there are."""
+        first, second, third = (*thresholds, 0.0, 0.0, 0.0)[:3]
+        return replace(self, thresholds=(first, second, third))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One recipe."""
+
+    data: Data
+    pnet: Stage
+    rnet: Stage
+    onet: Stage
+    labels: Labels = field(default_factory=Labels)
+    detector: Detector = field(default_factory=Detector)
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        for place, name in enumerate(NETS):
+            wanted, given = place, len(self.stage(name).records.proposal_thresholds)
+            problem = f"needs {wanted} values, one for each net before it; there are {given}"
+            _require(given == wanted, f"{name}.records.proposal_thresholds", problem)
+
+    def stage(self, name: NetName) -> Stage:
+        """The part of the recipe that describes one net."""
+        stage: Stage = getattr(self, name)
+        return stage

@@ -1,0 +1,56 @@
+"""`python -m data_prep`: pictures and annotations into TFRecords."""
+
+import argparse
+import os
+from pathlib import Path
+
+from configs import recipe, stages
+from configs.errors import UserError, run_cli
+from configs.settings import NETS
+from data_prep import wider
+
+
+def main() -> None:
+    """Parse the command line and run one command."""
+    arguments = _parser().parse_args()
+    if arguments.command == "wider":
+        wider.download_wider(arguments.folder, arguments.url)
+    elif arguments.command == "sample":
+        from data_prep.sample_faces import compose
+
+        compose(arguments.folder, arguments.train, arguments.validation, arguments.seed)
+    else:
+        _records(arguments)
+
+
+def _records(arguments: argparse.Namespace) -> None:
+    from data_prep.prepare import prepare
+
+    settings = recipe.load(arguments.config, arguments.set)
+    if arguments.workers < 1:
+        raise UserError(f"--workers must be at least 1; got {arguments.workers}.")
+    with stages.locked(arguments.run):
+        prepare(settings, arguments.command, arguments.run, arguments.workers, arguments.force)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m data_prep", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in NETS:
+        records = commands.add_parser(name, help=f"make the records that {name} is trained on")
+        recipe.add_arguments(records)
+        cores = os.cpu_count() or 1
+        records.add_argument("--workers", type=int, default=cores, help="processes (%(default)s)")
+    download = commands.add_parser("wider", help="download WIDER FACE")
+    download.add_argument("--folder", type=Path, default=Path("data"), help="default: %(default)s")
+    download.add_argument("--url", default=wider.HUB, help="where the three zips lie (%(default)s)")
+    sample = commands.add_parser("sample", help="compose the demo's scenes")
+    sample.add_argument("--folder", type=Path, default=Path("data/sample"), help="%(default)s")
+    sample.add_argument("--train", type=int, default=240, help="scenes (%(default)s)")
+    sample.add_argument("--validation", type=int, default=60, help="scenes (%(default)s)")
+    sample.add_argument("--seed", type=int, default=1, help="(%(default)s)")
+    return parser
+
+
+if __name__ == "__main__":
+    run_cli(main)

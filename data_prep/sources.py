@@ -1,0 +1,90 @@
+"""The annotated pictures of a recipe, split into training and validation."""
+
+import hashlib
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from configs.errors import UserError
+from configs.settings import Kind, Settings, Source
+from data_prep import annotations
+from data_prep.annotations import Annotation
+from data_prep.sampling import scale_weights
+from models.boxes import FloatArray
+
+Split = Literal["train", "validation"]
+SPLITS: tuple[Split, ...] = ("train", "validation")
+
+
+class Picture(NamedTuple):
+    """One annotated picture and what may be cut from it."""
+
+    annotation: Annotation
+    kinds: tuple[Kind, ...]
+    weights: FloatArray  # (N,) of its faces, see `sampling.scale_weights`
+
+
+def read_sources(folder: Path, sources: Mapping[str, Source]) -> dict[str, list[Annotation]]:
+    """The annotations of each source that is on this machine.
+
+    Raises:
+        UserError: a source that is not optional is missing, or none is there at all.
+    """
+    found = {}
+    for name, source in sources.items():
+        if source.optional and not (folder / source.labels).exists():
+            print(
+                f"warning: {name}: {folder / source.labels} is not there; going on without.",
+                file=sys.stderr,
+            )
+            continue
+        found[name] = read_source(folder, name, source)
+    if not found:
+        raise UserError(f"{folder} holds none of the recipe's sources: {', '.join(sources)}.")
+    return found
+
+
+def read_source(folder: Path, name: str, source: Source) -> list[Annotation]:
+    """The annotations of one source."""
+    labels, images = folder / source.labels, folder / source.images
+    for path in (labels, images):
+        if not path.exists():
+            raise UserError(
+                f"{path} is not there: `make wider` downloads WIDER FACE into {folder}, or "
+                'SET="data.folder=..." names the folder that has it.'
+            )
+    points = None if source.points is None else folder / source.points
+    if points is not None and not points.exists():
+        print(f"warning: {name}: {points} is not there; its faces have no points.", file=sys.stderr)
+        points = None
+    return annotations.read(source.format, labels, images, points, name)
+
+
+def pictures(settings: Settings, balance: float) -> dict[Split, list[Picture]]:
+    """All pictures of a recipe, in an order and a split that follow from their names alone."""
+    data = settings.data
+    found = read_sources(Path(data.folder), data.train)
+    split: dict[Split, list[Picture]] = {"train": [], "validation": []}
+    for name, source in found.items():
+        kinds = data.train[name].kinds
+        for annotation, weights in zip(source, _weights(source, balance), strict=True):
+            part: Split = "validation" if place(annotation.key) < data.validation_share else "train"
+            split[part].append(Picture(annotation, kinds, weights))
+    for part in SPLITS:
+        # By the hash: every shard gets a mixture of sources and events.
+        split[part].sort(key=lambda picture: place(picture.annotation.key))
+    return split
+
+
+def place(key: str) -> float:
+    """A picture's lot in [0, 1), from its name: adding pictures moves no other one."""
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:7], "big") / 2**56
+
+
+def _weights(source: list[Annotation], balance: float) -> list[FloatArray]:
+    sides = [(a.boxes[:, 2:] - a.boxes[:, :2]).max(axis=1, initial=0) for a in source]
+    weights = scale_weights(np.concatenate([*sides, np.zeros(0)]), balance)
+    return np.split(weights, np.cumsum([len(s) for s in sides])[:-1])

@@ -1,0 +1,1 @@
+"""From weights and a labelled set to figures, tables and pictures."""

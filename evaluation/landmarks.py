@@ -1,0 +1,122 @@
+"""How far the five points of detected faces lie from labelled ones: NME, failure rate, curve."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from configs.errors import UserError
+from evaluation.protocol import MIN_OVERLAP, Floats, overlaps
+
+FAILURE = 0.1  # of the eye distance
+
+
+@dataclass(frozen=True, eq=False)
+class PointDetections:
+    """What a detector reports on one image.
+
+    boxes (N, 4) xyxy half-open, scores (N,), points (N, 5, 2) as x, y: left eye, right eye, nose,
+    left and right corner of the mouth; all in pixels.
+    """
+
+    boxes: Floats
+    scores: Floats
+    points: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledFace:
+    """The one labelled face of an image: box (4,) xyxy half-open, points (5, 2), in pixels."""
+
+    box: Floats
+    points: Floats
+
+
+@dataclass(frozen=True)
+class LandmarkScore:
+    """Errors of the faces found, by image, as shares of the eye distance; and the faces missed."""
+
+    errors: dict[str, float]
+    missed: tuple[str, ...]
+
+    @property
+    def faces(self) -> int:
+        """Faces labelled: those found and those missed."""
+        return len(self.errors) + len(self.missed)
+
+    @property
+    def nme(self) -> float:
+        """Normalised mean error over the faces found; NaN where none was."""
+        return float(np.mean(list(self.errors.values()))) if self.errors else float("nan")
+
+    @property
+    def failure_rate(self) -> float:
+        """Share of the faces found whose error exceeds `FAILURE`; NaN where none was found."""
+        return 1.0 - float(self.cumulative(np.array([FAILURE]))[0])
+
+    def cumulative(self, limits: Floats) -> Floats:
+        """Share (K,) of the faces found whose error is at most each of `limits` (K,).
+
+        NaN where no face was found.
+        """
+        if not self.errors:
+            return np.full(limits.shape, np.nan)
+        ranked = np.sort(list(self.errors.values()))
+        share: Floats = np.searchsorted(ranked, limits, side="right") / len(ranked)
+        return share
+
+
+def evaluate(
+    detections: Mapping[str, PointDetections],
+    faces: Mapping[str, LabelledFace],
+    min_overlap: float = MIN_OVERLAP,
+) -> LandmarkScore:
+    """Landmark errors on the images of `faces`; an image without an entry has no detections.
+
+    The highest-scoring detection that overlaps the face at IoU `min_overlap` or more is taken, as
+    a user would: choosing the best overlap needs the label. A face without one is missed; it is
+    told apart and takes no part in the errors.
+
+    Raises:
+        UserError: a labelled face's eyes coincide, so that its error has no unit; or detections
+            of an image that has no labelled face.
+    """
+    strangers = sorted(detections.keys() - faces.keys())
+    if strangers:
+        raise UserError(f"{strangers[0]} has no labelled face: take only images of the list.")
+    errors: dict[str, float] = {}
+    for key, face in faces.items():
+        if not eye_distance(face.points):
+            raise UserError(
+                f"{key}: both eyes are labelled at one place; correct or drop this line."
+            )
+        points = _points_on(face, detections[key], min_overlap) if key in detections else None
+        if points is not None:
+            errors[key] = point_error(points, face.points)
+    return LandmarkScore(errors, tuple(key for key in faces if key not in errors))
+
+
+def point_error(points: Floats, labelled: Floats) -> float:
+    """Mean distance of points (5, 2) from labelled (5, 2), divided by the labelled eye distance.
+
+    The measure of the MTFL benchmark, and its failures beyond a tenth (Zhang et al., "Facial
+    Landmark Detection by Deep Multi-task Learning", ECCV 2014).
+    """
+    distances = np.linalg.norm(points - labelled, axis=1)
+    return float(distances.mean()) / eye_distance(labelled)
+
+
+def eye_distance(points: Floats) -> float:
+    """Distance in pixels between the first two of points (5, 2), the eyes."""
+    return float(np.linalg.norm(points[0] - points[1]))
+
+
+def _points_on(
+    face: LabelledFace, detections: PointDetections, min_overlap: float
+) -> Floats | None:
+    overlap = overlaps(detections.boxes, face.box[None])[:, 0]
+    on_face = np.flatnonzero(overlap >= min_overlap)
+    if not len(on_face):
+        return None
+    points: Floats = detections.points[on_face[detections.scores[on_face].argmax()]]
+    return points

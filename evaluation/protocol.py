@@ -1,0 +1,247 @@
+"""WIDER FACE's evaluation protocol and plain average precision: boxes and scores into a curve."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.errors import UserError
+
+Floats = NDArray[np.floating[Any]]
+Level = Literal["easy", "medium", "hard"]
+LEVELS: tuple[Level, ...] = get_args(Level)
+
+MIN_OVERLAP = 0.5
+WIDER_BORDER = 1.0  # the official tool measures a side as x2 - x1 + 1, with x2 = x1 + width
+WIDER_THRESHOLDS = 1.0 - np.arange(1, 1001) / 1000.0
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """What a detector reports on one image: boxes (N, 4) xyxy half-open in pixels, scores (N,).
+
+    Raises:
+        ValueError: the shapes disagree, or a number is not finite.
+    """
+
+    boxes: Floats
+    scores: Floats
+
+    def __post_init__(self) -> None:
+        shapes = self.boxes.shape, self.scores.shape
+        finite = np.isfinite(self.boxes).all() and np.isfinite(self.scores).all()
+        if shapes != ((self.scores.size, 4), (self.scores.size,)) or not finite:
+            raise ValueError(f"expected finite (N, 4) boxes, (N,) scores but got shapes {shapes}")
+
+
+@dataclass(frozen=True, eq=False)
+class GroundTruth:
+    """The labelled faces of one image.
+
+    `key` names the image as WIDER's lists do, "0--Parade/0_Parade_marchingband_1_465"; boxes
+    (M, 4) xyxy half-open in pixels; ignored (M,) bool: faces that neither count nor hurt.
+    """
+
+    key: str
+    boxes: Floats
+    ignored: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Match:
+    """What became of each detection of one image.
+
+    face (N,): index of the overlapped face, -1 for none; found (N,) bool: the first on a face that
+    counts; false_alarm (N,) bool: on no face, or on one found before. On an ignored face: neither.
+    """
+
+    face: NDArray[np.intp]
+    found: NDArray[np.bool_]
+    false_alarm: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class PrecisionRecall:
+    """A curve over falling thresholds: three arrays (K,), and the area under its envelope.
+
+    `thresholds` are scores, in WIDER's protocol normalised ones. Where nothing is reported
+    precision is set to 1, which `ap` does not feel.
+    """
+
+    precision: Floats
+    recall: Floats
+    ap: float
+    thresholds: Floats
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Faces that count, how many of them are found, and false alarms."""
+
+    faces: int
+    found: int
+    false_alarms: int
+
+
+def evaluate(
+    detections: Mapping[str, Detections], truths: Mapping[str, GroundTruth]
+) -> PrecisionRecall:
+    """WIDER FACE's protocol on the images of `truths`; an image without an entry has no detections.
+
+    After the official evaluation tool (Yang et al., "WIDER FACE: A Face Detection Benchmark",
+    CVPR 2016, `eval_tools`): scores are brought to [0, 1] by the least and the greatest of all
+    images at hand; precision and recall are read at the 1000 thresholds 0.999, 0.998, ..., 0;
+    AP is the area under the precision envelope, as PASCAL VOC has it since 2010. Sides are
+    measured one pixel longer (`WIDER_BORDER`), which makes 0.5 a little easier for small faces.
+
+    Raises:
+        UserError: detections of an image that is not in `truths`, or no face that counts.
+    """
+    pool = _pool(_normalised(detections), truths, WIDER_BORDER)
+    return _curve(*pool, WIDER_THRESHOLDS)
+
+
+def average_precision(
+    detections: Mapping[str, Detections], truths: Mapping[str, GroundTruth]
+) -> PrecisionRecall:
+    """Plain AP at IoU 0.5: as `evaluate`, but half-open boxes and every score is a threshold.
+
+    Raises:
+        UserError: as `evaluate`.
+    """
+    found, false_alarms, faces = _pool(detections, truths)
+    thresholds = np.unique(np.concatenate([found, false_alarms]))[::-1]
+    return _curve(found, false_alarms, faces, thresholds)
+
+
+def count_at(
+    detections: Mapping[str, Detections], truths: Mapping[str, GroundTruth], threshold: float
+) -> Counts:
+    """Faces found and false alarms among detections scored `threshold` or more, at plain IoU 0.5.
+
+    Raises:
+        UserError: as `evaluate`.
+    """
+    found, false_alarms, faces = _pool(detections, truths)
+    return Counts(faces, int((found >= threshold).sum()), int((false_alarms >= threshold).sum()))
+
+
+def match(detections: Detections, truth: GroundTruth, border: float = 0.0) -> Match:
+    """Give every detection, best score first, to the face that it overlaps most, at 0.5 or more.
+
+    As in the official tool a detection has no second choice: one whose best face is taken is a
+    false alarm, one whose best face is ignored is passed over.
+    """
+    count = len(detections.scores)
+    face = np.full(count, -1, dtype=np.intp)
+    if count and len(truth.boxes):
+        overlap = overlaps(detections.boxes, truth.boxes, border)
+        face = np.where(overlap.max(axis=1) >= MIN_OVERLAP, overlap.argmax(axis=1), -1)
+    passed_over = np.append(truth.ignored, False)[face]  # -1 reads the appended one
+    order = np.argsort(-detections.scores, kind="stable")
+    candidates = order[((face >= 0) & ~passed_over)[order]]
+    _, first = np.unique(face[candidates], return_index=True)
+    found = np.zeros(count, dtype=np.bool_)
+    found[candidates[first]] = True
+    return Match(face, found, ~found & ~passed_over)
+
+
+def overlaps(boxes: Floats, faces: Floats, border: float = 0.0) -> Floats:
+    """Intersection over union of boxes (N, 4) with faces (M, 4), as (N, M).
+
+    `border` is added to every side before measuring; boxes without area overlap nothing.
+    """
+    low = np.maximum(boxes[:, None, :2], faces[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], faces[None, :, 2:])
+    shared = _area(high - low + border)
+    sizes, face_sizes = (b[:, 2:] - b[:, :2] + border for b in (boxes, faces))
+    union = _area(sizes)[:, None] + _area(face_sizes) - shared
+    return np.divide(shared, union, out=np.zeros(shared.shape), where=union > 0)
+
+
+def restrict(truths: Mapping[str, GroundTruth], keys: Iterable[str]) -> dict[str, GroundTruth]:
+    """The ground truth of the images at hand.
+
+    Raises:
+        UserError: an image has no ground truth.
+    """
+    wanted = list(keys)
+    strangers = [key for key in wanted if key not in truths]
+    if strangers:
+        raise UserError(f"{strangers[0]} has no ground truth: take only images of the annotation.")
+    return {key: truths[key] for key in wanted}
+
+
+def read_wider_mats(folder: Path, level: Level) -> dict[str, GroundTruth]:
+    """The official ground truth of WIDER FACE's 3,226 validation images, by image key.
+
+    `folder` holds `wider_face_val.mat` (all boxes) and `wider_<level>_val.mat`, whose `gt_list`
+    gives the 1-based places of the faces that count; the other faces of the image are ignored.
+
+    Raises:
+        UserError: scipy or a file is missing, or a file is not the official one.
+    """
+    every = _columns(folder / "wider_face_val.mat", ("event_list", "file_list", "face_bbx_list"))
+    (counting,) = _columns(folder / f"wider_{level}_val.mat", ("gt_list",))
+    truths = {}
+    for event, names, boxes, places in zip(*every, counting, strict=True):
+        for name, xywh, place in zip(names[:, 0], boxes[:, 0], places[:, 0], strict=True):
+            corners = np.hstack([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]]).astype(np.float64)
+            ignored = np.isin(np.arange(len(xywh)) + 1, place, invert=True)
+            key = f"{event[0]}/{name[0]}"
+            truths[key] = GroundTruth(key, corners, ignored)
+    return truths
+
+
+def _columns(path: Path, names: tuple[str, ...]) -> list[NDArray[Any]]:
+    try:
+        from scipy.io import loadmat
+    except ImportError as error:
+        raise UserError("WIDER's .mat files need scipy: run `pip install scipy`.") from error
+    if not path.is_file():
+        raise UserError(f"{path} not found: it is part of WIDER FACE's `eval_tools` download.")
+    try:
+        content = loadmat(path)
+        return [content[name][:, 0] for name in names]
+    except Exception as error:  # scipy answers a damaged file with a dozen kinds
+        raise UserError(f"{path} is damaged or not WIDER's: download it again.") from error
+
+
+def _normalised(detections: Mapping[str, Detections]) -> dict[str, Detections]:
+    every = np.concatenate([np.zeros(0), *(image.scores for image in detections.values())])
+    if not every.size:
+        return dict(detections)
+    least, span = every.min(), np.ptp(every) or 1.0
+    return {key: Detections(d.boxes, (d.scores - least) / span) for key, d in detections.items()}
+
+
+def _pool(
+    detections: Mapping[str, Detections], truths: Mapping[str, GroundTruth], border: float = 0.0
+) -> tuple[Floats, Floats, int]:
+    """All images in one: sorted scores of found faces, of false alarms; number of faces."""
+    known = restrict(truths, detections)
+    faces = sum(int((~truth.ignored).sum()) for truth in truths.values())
+    if not faces:
+        raise UserError("no face counts in these images: give images with labelled faces.")
+    fates = [(d.scores, match(d, known[key], border)) for key, d in detections.items()]
+    found = np.concatenate([np.zeros(0), *(scores[fate.found] for scores, fate in fates)])
+    alarms = np.concatenate([np.zeros(0), *(scores[fate.false_alarm] for scores, fate in fates)])
+    return np.sort(found), np.sort(alarms), faces
+
+
+def _curve(found: Floats, false_alarms: Floats, faces: int, thresholds: Floats) -> PrecisionRecall:
+    hits, misfires = (s.size - np.searchsorted(s, thresholds) for s in (found, false_alarms))
+    reported = hits + misfires
+    precision = np.divide(hits, reported, out=np.ones(hits.shape), where=reported > 0)
+    recall = hits / faces
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    ap = float((np.diff(recall, prepend=0.0) * envelope).sum())
+    return PrecisionRecall(precision, recall, ap, thresholds)
+
+
+def _area(sizes: Floats) -> Floats:
+    area: Floats = np.clip(sizes, 0, None).prod(axis=-1)
+    return area

@@ -1,0 +1,1 @@
+"""From an image to faces: boxes, pixels, nets, weight layouts, cascade."""

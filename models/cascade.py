@@ -1,0 +1,138 @@
+"""The detector: P-Net over a pyramid, then R-Net and O-Net on what is left.
+
+Steps and constants are those of ipazc's mtcnn 0.1.1, whose weights files these are: what is
+found here is found there.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.settings import NETS, Detector, NetName
+from models import boxes, pixels
+from models.boxes import FloatArray, IntArray
+from models.engine import Engine
+from models.layouts import Trained
+from models.nets import CellMap, cell_map
+
+NMS_IN_LEVEL, NMS_OVER_LEVELS, NMS_CROPS, NMS_LAST = 0.5, 0.7, 0.7, 0.7
+CROPS_AT_ONCE = 256  # keeps memory flat on a crowd
+
+
+class Faces(NamedTuple):
+    """What one stage lets through; `boxes` are reported boxes, best first."""
+
+    boxes: FloatArray  # (N, 4)
+    scores: NDArray[np.float32]  # (N,) probability
+    points: FloatArray  # (N, 5, 2) pixels; NaN before the last net
+
+    def take(self, rows: IntArray) -> "Faces":
+        """The faces of these rows."""
+        return Faces(*(field[rows] for field in self))
+
+
+def _no_points(count: int) -> FloatArray:
+    return np.full((count, 5, 2), np.nan)
+
+
+class Cascade:
+    """The nets in their order, as many as there are: one, two or all three."""
+
+    def __init__(self, trained: Mapping[NetName, Trained], detector: Detector) -> None:
+        names = [name for name in NETS if name in trained]
+        if names != list(NETS[: len(names)]) or not names:
+            raise ValueError(f"a cascade starts with {NETS[0]} and skips no net; got {names}")
+        self.detector = detector
+        self._first, *self._crop_nets = (Engine(name, trained[name]) for name in names)
+        self._cells = cell_map(self._first.net)
+
+    def stages(self, image: pixels.Image) -> list[Faces]:
+        """(H, W, 3) uint8 RGB -> what each net in turn lets through.
+
+        All but the last net's boxes of a full cascade are squares of whole pixels: the crops
+        that the next net looks at.
+        """
+        passed = [self._propose(image)]
+        for net, threshold in zip(self._crop_nets, self.detector.thresholds[1:], strict=False):
+            passed.append(_refine(net, image, passed[-1], threshold))
+        return passed
+
+    def detect(self, image: pixels.Image) -> Faces:
+        """(H, W, 3) uint8 RGB -> the faces, boxes in the numbers that the package returns."""
+        return self.stages(image)[-1]
+
+    def _propose(self, image: pixels.Image) -> Faces:
+        found = [self._level(image, scale) for scale in self._scales(image)]
+        if not found:
+            return Faces(np.zeros((0, 4)), np.zeros(0, np.float32), _no_points(0))
+        corners, offsets, scores = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        best = boxes.nms(boxes.windows_of(corners), scores, NMS_OVER_LEVELS)
+        corners, offsets, scores = corners[best], offsets[best], scores[best]
+        refined = boxes.decode_offsets(offsets, corners, corners[:, 2:] - corners[:, :2])
+        squares = np.trunc(boxes.squared(refined))
+        return _drop_empty(Faces(squares, scores, _no_points(len(squares))))
+
+    def _scales(self, image: pixels.Image) -> list[float]:
+        height, width = image.shape[:2]
+        smallest, factor = self.detector.min_face_size, self.detector.scale_factor
+        return pixels.pyramid_scales(height, width, smallest, factor, self._first.net.size)
+
+    def _level(
+        self, image: pixels.Image, scale: float
+    ) -> tuple[FloatArray, FloatArray, NDArray[np.float32]]:
+        """One pyramid level's reported cells, offsets and scores, after NMS."""
+        height, width = (int(np.ceil(side * scale)) for side in image.shape[:2])
+        outputs = self._first(pixels.resize(image, width, height)[None])
+        scores = outputs.face[0]
+        rows, columns = np.nonzero(scores >= self.detector.thresholds[0])
+        corners = reported_cells(self._cells, rows, columns, scale)
+        scores = scores[rows, columns]
+        best = boxes.nms(boxes.windows_of(corners), scores, NMS_IN_LEVEL)
+        offsets = outputs.box[0, rows[best], columns[best]]
+        return corners[best], offsets.astype(np.float64), scores[best]
+
+
+def reported_cells(cells: CellMap, rows: IntArray, columns: IntArray, scale: float) -> FloatArray:
+    """Map cells at a pyramid scale -> (N, 4) boxes in the picture, as the package counts them."""
+    first = np.stack([columns, rows], axis=1) * cells.stride + cells.offset
+    corners = np.concatenate([first + 1, first + cells.size], axis=1) / scale
+    whole: FloatArray = np.trunc(corners)
+    return whole
+
+
+def _refine(net: Engine, image: pixels.Image, faces: Faces, threshold: float) -> Faces:
+    """Let one crop net judge, refine and thin out the faces."""
+    if not len(faces.scores):
+        return faces
+    windows = boxes.windows_of(faces.boxes)
+    scores, offsets, fractions = _run_on_crops(net, image, windows.astype(int))
+    keep = np.flatnonzero(scores > threshold)
+    windows, scores, offsets = windows[keep], scores[keep], offsets[keep].astype(np.float64)
+    unit = windows[:, 2:] - windows[:, :2]
+    refined = boxes.decode_offsets(offsets, faces.boxes[keep], unit)
+    if fractions is not None:
+        points = boxes.decode_points(fractions[keep].astype(np.float64), windows)
+        best = boxes.nms(boxes.windows_of(refined), scores, NMS_LAST, over_smaller=True)
+        return Faces(refined, scores, points).take(best)
+    # The package thins R-Net's crops out before it refines them.
+    best = boxes.nms(windows, scores, NMS_CROPS)
+    squares = np.trunc(boxes.squared(refined[best]))
+    return _drop_empty(Faces(squares, scores[best], _no_points(len(best))))
+
+
+def _run_on_crops(
+    net: Engine, image: pixels.Image, windows: IntArray
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32] | None]:
+    starts = range(0, len(windows), CROPS_AT_ONCE)
+    crops = (pixels.cut(image, windows[i : i + CROPS_AT_ONCE], net.net.size) for i in starts)
+    face, box, points = zip(*map(net, crops), strict=True)
+    joined = None if points[0] is None else np.concatenate(points)
+    return np.concatenate(face), np.concatenate(box), joined
+
+
+def _drop_empty(faces: Faces) -> Faces:
+    """A regression gone wild can leave a box without a pixel."""
+    sides = faces.boxes[:, 2:] - faces.boxes[:, :2]
+    return faces.take(np.flatnonzero((sides >= 1).all(axis=1)))

@@ -1,0 +1,260 @@
+"""Weights files: our own, and those that other packages load; each both ways.
+
+Inside the project weights are *natural*: a dictionary from `<layer>/<array>` to float32 arrays,
+kernels [kh, kw, in, out], dense rows in (h, w, c) order, as Keras holds them. Ours is an `.npz`
+of these arrays plus the net's settings as JSON. ipazc's is one `.npy` for the three nets.
+"""
+
+import io
+import json
+import pickle
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.errors import UserError
+from configs.recipe import net_from_dict
+from configs.settings import NETS, Layer, Net, NetName
+
+Weights = dict[str, NDArray[np.float32]]
+
+
+class Trained(NamedTuple):
+    """A net's settings and its natural weights."""
+
+    net: Net
+    weights: Weights
+
+
+def _conv(filters: int, kernel: int = 3) -> Layer:
+    return Layer(conv=filters, kernel=kernel)
+
+
+def _pool(size: int, padding: Any = "same") -> Layer:
+    return Layer(pool=size, stride=2, padding=padding)
+
+
+# The nets of the paper: what ipazc's layout holds, and all that it can hold.
+PAPER_NETS: dict[NetName, Net] = {
+    "pnet": Net(12, (_conv(10), _pool(2), _conv(16), _conv(32)), points=False),
+    "rnet": Net(
+        24,
+        (_conv(28), _pool(3), _conv(48), _pool(3, "valid"), _conv(64, 2), Layer(dense=128)),
+        points=False,
+    ),
+    "onet": Net(
+        48,
+        (
+            *(_conv(32), _pool(3), _conv(64), _pool(3, "valid")),
+            *(_conv(64), _pool(2), _conv(128, 2), Layer(dense=256)),
+        ),
+    ),
+}
+
+
+def shapes(net: Net) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Name and shape of every array of a net, in the order in which files hold them."""
+    side, width, flat = net.size, 3, 0
+    for number, layer in enumerate(net.layers, 1):
+        if layer.dense:
+            flat = flat or side * side * width
+            yield f"layer{number}/kernel", (flat, layer.dense)
+            flat = width = layer.dense
+            yield from _bias_and_alpha(number, width, (width,))
+            continue
+        kernel = layer.pool or layer.kernel
+        side = (
+            -(-side // layer.stride)
+            if layer.padding == "same"
+            else ((side - kernel) // layer.stride + 1)
+        )
+        if layer.conv:
+            yield f"layer{number}/kernel", (kernel, kernel, width, layer.conv)
+            width = layer.conv
+            yield from _bias_and_alpha(number, width, (1, 1, width))
+    heads = {"face": 2, "box": 4} | ({"points": 10} if net.points else {})
+    for name, outputs in heads.items():
+        yield f"{name}/kernel", (width, outputs) if flat else (1, 1, width, outputs)
+        yield f"{name}/bias", (outputs,)
+
+
+def _bias_and_alpha(
+    number: int, width: int, alpha: tuple[int, ...]
+) -> Iterator[tuple[str, tuple[int, ...]]]:
+    yield f"layer{number}/bias", (width,)
+    yield f"prelu{number}/alpha", alpha
+
+
+def write_own(path: Path, trained: Trained) -> None:
+    """Write one net in our own layout, which holds any net."""
+    content = io.BytesIO()
+    np.savez(content, __net__=json.dumps(asdict(trained.net)), **trained.weights)  # type: ignore[arg-type]
+    _replace(path, content.getvalue())
+
+
+def write_ipazc(path: Path, nets: Mapping[NetName, Trained]) -> None:
+    """Write the three nets as ipazc's mtcnn 0.1.x loads them.
+
+    Raises:
+        UserError: naming the net and the first array that the layout cannot hold.
+    """
+    tables = {name: _to_ipazc(name, nets[name]) for name in NETS}
+    content = io.BytesIO()
+    np.save(content, np.array(tables, dtype=object), allow_pickle=True)
+    _replace(path, content.getvalue())
+
+
+def refuse_unless_ipazc(name: NetName, net: Net) -> None:
+    """Say, before training starts, when ipazc's layout cannot hold a net of these settings."""
+    wanted = PAPER_NETS[name]
+    if net.size != wanted.size:
+        raise UserError(f"ipazc's layout holds a {name} of {wanted.size} pixels, not {net.size}.")
+    for number, (given, held) in enumerate(zip(net.layers, wanted.layers, strict=False), 1):
+        if given != held:
+            raise UserError(
+                f"ipazc's layout cannot hold {name}.layer{number}: {_told(given)}, "
+                f"it needs {_told(held)}."
+            )
+    if len(net.layers) != len(wanted.layers):
+        raise UserError(
+            f"ipazc's layout holds {len(wanted.layers)} layers in {name}, not {len(net.layers)}."
+        )
+
+
+def _told(layer: Layer) -> str:
+    return ", ".join(f"{key} {value}" for key, value in asdict(layer).items() if value is not None)
+
+
+def _to_ipazc(name: NetName, trained: Trained) -> list[NDArray[np.float32]]:
+    refuse_unless_ipazc(name, trained.net)
+    arrays = []
+    for key, shape in shapes(PAPER_NETS[name]):
+        given = trained.weights[key]
+        if given.shape != shape:
+            raise UserError(f"{name}: ipazc's layout holds {key} as {shape}, not {given.shape}.")
+        if not np.isfinite(given).all():
+            raise UserError(f"{name}: {key} holds values that are not finite numbers.")
+        arrays.append(np.ascontiguousarray(_transposed(name, key, given), np.float32))
+    return arrays
+
+
+def _from_ipazc(name: NetName, arrays: Any, origin: str) -> Trained:
+    wanted = list(shapes(PAPER_NETS[name]))
+    if not isinstance(arrays, list) or len(arrays) != len(wanted):
+        count = len(arrays) if isinstance(arrays, list | dict) else "no"
+        raise UserError(
+            f"{origin}: ipazc's layout has a list of {len(wanted)} arrays as {name}; "
+            f"this file has a {type(arrays).__name__} of {count}."
+        )
+    weights = {}
+    for (key, shape), given in zip(wanted, arrays, strict=True):
+        if not isinstance(given, np.ndarray) or given.shape != shape or given.dtype.kind != "f":
+            found = getattr(given, "shape", type(given).__name__)
+            raise UserError(f"{origin}: {name}'s array {key} should be {shape}, it is {found}.")
+        weights[key] = np.ascontiguousarray(_transposed(name, key, given), np.float32)
+    return Trained(PAPER_NETS[name], weights)
+
+
+def _transposed(name: NetName, key: str, array: NDArray[Any]) -> NDArray[Any]:
+    """Height and width exchanged, as ipazc feeds its images; its own inverse."""
+    if array.ndim == 4:
+        return array.transpose(1, 0, 2, 3)
+    first_dense = next((n for n, layer in enumerate(PAPER_NETS[name].layers, 1) if layer.dense), 0)
+    if key != f"layer{first_dense}/kernel":
+        return array
+    channels = PAPER_NETS[name].layers[first_dense - 2].conv or 0
+    side = round((array.shape[0] / channels) ** 0.5)
+    spread = array.reshape(side, side, channels, -1).transpose(1, 0, 2, 3)
+    return spread.reshape(array.shape)
+
+
+def read(path: Path) -> dict[NetName, Trained]:
+    """The nets in a weights file of any known layout, recognised by looking; runs no code.
+
+    Raises:
+        UserError: the file is missing, damaged, hostile, or of an unknown layout.
+    """
+    try:
+        with path.open("rb") as file:
+            ours = zipfile.is_zipfile(file)
+            file.seek(0)
+            return _read_own(file, path) if ours else _read_ipazc(file, path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such weights file.") from None
+
+
+def _read_own(file: BinaryIO, path: Path) -> dict[NetName, Trained]:
+    try:
+        with np.load(file, allow_pickle=False) as content:
+            weights = {key: content[key] for key in content.files if key != "__net__"}
+            net = net_from_dict(json.loads(str(content["__net__"])), str(path))
+    except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} is damaged or none of our weights files ({error}).") from None
+    for key, shape in shapes(net):
+        if key not in weights or weights[key].shape != shape:
+            raise UserError(f"{path}: the array {key} should be there with the shape {shape}.")
+    name = next((name for name in NETS if PAPER_NETS[name].size == net.size), None)
+    if name is None:
+        raise UserError(f"{path}: no net of the cascade looks at {net.size} pixels.")
+    return {name: Trained(net, weights)}
+
+
+def _read_ipazc(file: BinaryIO, path: Path) -> dict[NetName, Trained]:
+    content = load_pickled_npy(file, str(path))
+    if not isinstance(content, dict) or not any(name in content for name in NETS):
+        raise UserError(f"{path}: ipazc's layout is a dictionary of pnet, rnet and onet.")
+    return {n: _from_ipazc(n, content[n], str(path)) for n in NETS if n in content}
+
+
+def load_pickled_npy(file: BinaryIO, origin: str) -> Any:
+    """The content of an `.npy` of dtype object, unpickled without running anything in it."""
+    try:
+        version = np.lib.format.read_magic(file)
+        read_header = {
+            1: np.lib.format.read_array_header_1_0,
+            2: np.lib.format.read_array_header_2_0,
+        }
+        read_header[version[0]](file)
+        content = _OnlyArrays(file, encoding="latin1").load()
+    except pickle.UnpicklingError as error:
+        raise UserError(f"{origin} is refused: {error}.") from None
+    except Exception as error:  # a damaged pickle can fail in any way
+        raise UserError(f"{origin} is no weights file or is damaged ({error}).") from None
+    return content.item() if isinstance(content, np.ndarray) and content.ndim == 0 else content
+
+
+class _OnlyArrays(pickle.Unpickler):
+    """Admits arrays, dictionaries, lists, tuples, strings and numbers; calls nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        admitted = {
+            ("numpy.core.multiarray", "_reconstruct"): _empty_array,
+            ("numpy._core.multiarray", "_reconstruct"): _empty_array,
+            ("numpy", "ndarray"): np.ndarray,
+            ("numpy", "dtype"): np.dtype,
+            ("_codecs", "encode"): _latin1,
+        }
+        if (module, name) not in admitted:
+            raise pickle.UnpicklingError(f"it wants to run {module}.{name}; weights need no code")
+        return admitted[module, name]
+
+
+def _empty_array(*_: Any) -> NDArray[Any]:
+    """What numpy's pickles start from; the state that follows gives it shape and content."""
+    return np.ndarray((0,), np.uint8)
+
+
+def _latin1(text: str, *_: Any) -> bytes:
+    return text.encode("latin1")
+
+
+def _replace(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(content)
+    temporary.replace(path)

@@ -1,0 +1,126 @@
+"""P-Net, R-Net and O-Net: one description, three settings, built as Keras models.
+
+A net takes float32 [N, H, W, 3], RGB, normalised by `pixels.normalise`, and gives
+
+    face    [N, 2]   logits (not face, face)
+    box     [N, 4]   offsets in the frame of the net's window (see `boxes`)
+    points  [N, 10]  x1..x5, y1..y5 as fractions of the window (where the net has that head)
+
+P-Net has no dense layer: it runs over pictures of any size and gives maps [N, h, w, ...].
+"""
+
+from typing import NamedTuple
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.errors import UserError
+from configs.settings import Layer, Net
+
+Weights = dict[str, NDArray[np.float32]]
+
+HEADS = {"face": 2, "box": 4, "points": 10}
+
+
+class CellMap(NamedTuple):
+    """Output cell x sees the input pixels from `offset + stride * x`, `size` of them."""
+
+    stride: int
+    offset: int
+    size: int
+
+
+def cell_map(net: Net) -> CellMap:
+    """What a fully convolutional net's output cells see, derived from its layers."""
+    stride, offset, size = 1, 0, 1
+    for layer in net.layers:
+        kernel = layer.pool or layer.kernel
+        before = (kernel - layer.stride) // 2 if layer.padding == "same" else 0
+        offset -= before * stride
+        size += (kernel - 1) * stride
+        stride *= layer.stride
+    return CellMap(stride, offset, size)
+
+
+def is_convolutional(net: Net) -> bool:
+    """Whether the net runs over whole pictures, as P-Net does."""
+    return all(layer.dense is None for layer in net.layers)
+
+
+def build(net: Net, seed: int = 0) -> keras.Model:
+    """A freshly initialised Keras model of the net, its outputs a dictionary of heads."""
+    seeds = keras.random.SeedGenerator(seed)
+    side = None if is_convolutional(net) else net.size
+    x = inputs = keras.Input((side, side, 3), name="pixels")
+    for number, layer in enumerate(net.layers, 1):
+        x = _apply(layer, x, number, seeds)
+    heads = {
+        name: _head(x, name, width, seeds)
+        for name, width in HEADS.items()
+        if name != "points" or net.points
+    }
+    return keras.Model(inputs, heads)
+
+
+def _apply(layer: Layer, x: keras.KerasTensor, number: int, seeds: object) -> keras.KerasTensor:
+    init = keras.initializers.HeNormal(seed=seeds)
+    if layer.pool:
+        pool = keras.layers.MaxPooling2D(layer.pool, layer.stride, layer.padding)
+        return pool(x)
+    if layer.conv:
+        make = keras.layers.Conv2D(
+            layer.conv,
+            layer.kernel,
+            layer.stride,
+            layer.padding,
+            kernel_initializer=init,
+            name=f"layer{number}",
+        )
+        return _prelu([1, 2], number)(make(x))
+    flat = keras.layers.Flatten()(x) if len(x.shape) == 4 else x
+    dense = keras.layers.Dense(layer.dense, kernel_initializer=init, name=f"layer{number}")
+    return _prelu(None, number)(dense(flat))
+
+
+def _prelu(shared_axes: list[int] | None, number: int) -> keras.layers.Layer:
+    start = keras.initializers.Constant(0.25)
+    return keras.layers.PReLU(start, shared_axes=shared_axes, name=f"prelu{number}")
+
+
+def _head(x: keras.KerasTensor, name: str, width: int, seeds: object) -> keras.KerasTensor:
+    init = keras.initializers.RandomNormal(stddev=0.01, seed=seeds)
+    if len(x.shape) == 4:
+        return keras.layers.Conv2D(width, 1, kernel_initializer=init, name=name)(x)
+    return keras.layers.Dense(width, kernel_initializer=init, name=name)(x)
+
+
+def get_weights(model: keras.Model) -> Weights:
+    """All arrays of a model by name, in the order of its layers (class, box, points last)."""
+    order = [layer for layer in model.layers if layer.weights]
+    order.sort(key=lambda layer: list(HEADS).index(layer.name) if layer.name in HEADS else -1)
+    return {
+        f"{layer.name}/{variable.name}": np.asarray(variable, np.float32)
+        for layer in order
+        for variable in layer.weights
+    }
+
+
+def set_weights(model: keras.Model, weights: Weights, origin: str) -> None:
+    """Put arrays into a model by name.
+
+    Raises:
+        UserError: an array is missing or has another shape than the model's; `origin` says
+            where the weights came from. A head that only the weights have is left out.
+    """
+    for layer in model.layers:
+        for variable in layer.weights:
+            name = f"{layer.name}/{variable.name}"
+            given = weights.get(name)
+            if given is None or given.shape != tuple(variable.shape):
+                found = "is missing" if given is None else f"has the shape {given.shape}"
+                raise UserError(
+                    f"{origin} is of another net: its array {name} {found}, "
+                    f"the recipe's net needs {tuple(variable.shape)}."
+                )
+            variable.assign(given)

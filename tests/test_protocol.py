@@ -1,0 +1,294 @@
+"""WIDER's protocol against a hand-worked case, the official tool written out, and real lists."""
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from configs.errors import UserError
+from evaluation import protocol
+from evaluation.protocol import Counts, Detections, GroundTruth, average_precision, evaluate, match
+
+WIDER = Path(__file__).parents[1] / "../shared/data/wider"
+real_data = pytest.mark.skipif(not WIDER.is_dir(), reason="WIDER FACE is not here")
+OFFICIAL_FACES = {"easy": 7211, "medium": 13319, "hard": 31958}
+
+
+def detections(*rows):
+    """Rows of x1, y1, x2, y2, score."""
+    table = np.array(rows, dtype=float).reshape(-1, 5)
+    return Detections(table[:, :4], table[:, 4])
+
+
+def truth(*boxes, ignored=()):
+    corners = np.array(boxes, dtype=float).reshape(-1, 4)
+    return GroundTruth("image", corners, np.isin(np.arange(len(boxes)), ignored))
+
+
+def hand_worked():
+    found = {
+        "a": detections(
+            (0, 0, 100, 100, 1.0),  # finds the first face
+            (0, 5, 100, 105, 0.9),  # duplicate of it: false alarm
+            (400, 0, 500, 100, 0.8),  # on an ignored face: neither
+            (600, 0, 700, 100, 0.7),  # on nothing: false alarm
+            (200, 0, 300, 100, 0.0),  # finds the second face, with the least score of all
+        ),
+        "b": detections((20, 20, 70, 70, 0.6)),  # IoU 0.22: false alarm, and its face is missed
+    }
+    faces = {
+        "a": truth((0, 0, 100, 100), (200, 0, 300, 100), (400, 0, 500, 100), ignored=[2]),
+        "b": truth((0, 0, 50, 50)),
+    }
+    return found, faces
+
+
+def test_hand_worked_case_of_every_kind_of_error():
+    curve = evaluate(*hand_worked())
+    # ranks: found, false, (ignored), false, false, found; three faces count
+    assert curve.ap == pytest.approx(1 / 3 * 1 + 1 / 3 * 2 / 5, abs=1e-12)
+    at = {round(t, 3): i for i, t in enumerate(curve.thresholds)}
+    for threshold, precision, recall in [
+        (0.95, 1, 1 / 3),
+        (0.85, 1 / 2, 1 / 3),
+        (0.75, 1 / 2, 1 / 3),  # the ignored face changes nothing
+        (0.65, 1 / 3, 1 / 3),
+        (0.55, 1 / 4, 1 / 3),
+        (0.0, 2 / 5, 2 / 3),
+    ]:
+        assert curve.precision[at[threshold]] == pytest.approx(precision)
+        assert curve.recall[at[threshold]] == pytest.approx(recall)
+    assert average_precision(*hand_worked()).ap == pytest.approx(curve.ap, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "found", "false_alarms"), [(1.1, 0, 0), (1.0, 1, 0), (0.75, 1, 1), (0.0, 2, 3)]
+)
+def test_counts_at_a_threshold(threshold, found, false_alarms):
+    assert protocol.count_at(*hand_worked(), threshold) == Counts(3, found, false_alarms)
+
+
+def test_match_names_the_fate_of_each_detection():
+    found, faces = hand_worked()
+    fate = match(found["a"], faces["a"])
+    assert fate.face.tolist() == [0, 0, 2, -1, 1]
+    assert fate.found.tolist() == [True, False, False, False, True]
+    assert fate.false_alarm.tolist() == [False, True, False, True, False]
+
+
+def test_the_better_score_takes_the_face_whatever_the_order():
+    fate = match(detections((0, 0, 10, 10, 0.2), (0, 1, 10, 11, 0.9)), truth((0, 0, 10, 10)))
+    assert fate.found.tolist() == [False, True]
+
+
+def test_a_detection_has_no_second_choice():
+    faces = truth((0, 0, 10, 10), (3, 0, 13, 10))
+    two = detections(
+        (0, 0, 10, 10, 0.9), (1, 0, 11, 10, 0.8)
+    )  # the other protocol.overlaps 9 and 8 of 10
+    assert match(two, faces).found.tolist() == [True, False]
+    half_ignored = truth((0, 0, 10, 10), (3, 0, 13, 10), ignored=[0])
+    fate = match(detections((1, 0, 11, 10, 0.8)), half_ignored)
+    assert not fate.found.any() and not fate.false_alarm.any()
+
+
+def test_wider_measures_sides_one_pixel_longer():
+    found, faces = {"a": detections((0, 3.5, 10, 13.5, 1))}, {"a": truth((0, 0, 10, 10))}
+    # 6.5 * 10 of 135 are shared, 7.5 * 11 of 159.5 by the official measure
+    assert protocol.overlaps(found["a"].boxes, faces["a"].boxes) == pytest.approx(65 / 135)
+    assert protocol.overlaps(found["a"].boxes, faces["a"].boxes, 1) == pytest.approx(82.5 / 159.5)
+    assert evaluate(found, faces).ap == 1 and average_precision(found, faces).ap == 0
+
+
+@pytest.mark.filterwarnings("error")
+def test_overlap_at_its_limits():
+    assert match(detections((0, 0, 10, 5, 1)), truth((0, 0, 10, 10))).found.all()  # IoU 0.5
+    assert match(detections((3, 3, 3, 3, 1)), truth((3, 3, 3, 3))).false_alarm.all()  # no area
+
+
+def test_a_thousand_thresholds_lump_close_scores():
+    found = {
+        "a": detections(
+            (0, 0, 10, 10, 1.0), (90, 0, 99, 9, 0.9998), (20, 0, 30, 10, 0.9996), (50, 0, 60, 9, 0)
+        )
+    }
+    faces = {"a": truth((0, 0, 10, 10), (20, 0, 30, 10))}
+    assert evaluate(found, faces).ap == pytest.approx(2 / 3)
+    assert average_precision(found, faces).ap == pytest.approx(1 / 2 * 1 + 1 / 2 * 2 / 3)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("measure", [evaluate, average_precision])
+def test_nothing_reported_scores_nothing(measure):
+    faces = {"a": truth((0, 0, 9, 9)), "b": truth()}
+    for found in ({}, {"a": detections()}, {"a": detections(), "b": detections()}):
+        assert measure(found, faces).ap == 0.0
+        assert protocol.count_at(found, faces, 0.5) == Counts(1, 0, 0)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("measure", [evaluate, average_precision])
+def test_perfect_detections_score_one(measure):
+    faces = {"a": truth((0, 0, 9, 9), (50, 0, 70, 30)), "b": truth((3, 3, 40, 40))}
+    same_score = {k: Detections(t.boxes, np.full(len(t.boxes), 0.7)) for k, t in faces.items()}
+    assert measure(same_score, faces).ap == 1.0
+
+
+@pytest.mark.parametrize("measure", [evaluate, average_precision])
+def test_images_without_faces_or_without_an_entry_count(measure):
+    face = truth((0, 0, 9, 9))
+    on_face, alarm = detections((0, 0, 9, 9, 0.5)), detections((0, 0, 9, 9, 0.9))
+    assert measure({"a": on_face, "b": alarm}, {"a": face, "b": truth()}).ap == 0.5
+    assert measure({"a": on_face}, {"a": face, "b": face}).ap == 0.5
+
+
+def test_what_cannot_be_evaluated_is_refused():
+    with pytest.raises(UserError, match="stranger has no ground truth"):
+        evaluate({"stranger": detections()}, {"a": truth((0, 0, 9, 9))})
+    with pytest.raises(UserError, match="no face counts"):
+        evaluate({}, {"a": truth((0, 0, 9, 9), ignored=[0])})
+    with pytest.raises(UserError, match="x has no ground truth"):
+        protocol.restrict({}, ["x"])
+    with pytest.raises(ValueError, match=r"\(1, 4\), \(2,\)"):
+        Detections(np.zeros((1, 4)), np.zeros(2))
+    with pytest.raises(ValueError, match="finite"):
+        Detections(np.zeros((1, 4)), np.array([np.nan]))
+
+
+@st.composite
+def scenes(draw):
+    """A few images with crowded boxes, so that duplicates, ignored hits and equal scores occur."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    found, faces = {}, {}
+    for key in "abcd"[: draw(st.integers(1, 4))]:
+        count = int(rng.integers(1, 6))
+        corners = rng.integers(0, 40, (count, 2)).astype(float)
+        boxes = np.hstack([corners, corners + rng.integers(4, 20, (count, 2))])
+        near = boxes[rng.integers(0, count, rng.integers(0, 9))]
+        moved = near + rng.integers(-3, 4, near.shape)
+        found[key] = Detections(moved, rng.integers(0, 30, len(near)) / 32)
+        faces[key] = GroundTruth(key, boxes, rng.random(count) < 0.3)
+    faces["z"] = truth((0, 0, 8, 8))
+    return found, faces
+
+
+def official_iou(a, b):
+    width, height = (min(a[k + 2], b[k + 2]) - max(a[k], b[k]) + 1 for k in (0, 1))
+    if width <= 0 or height <= 0:
+        return 0.0
+    areas = [(box[2] - box[0] + 1) * (box[3] - box[1] + 1) for box in (a, b)]
+    return width * height / (sum(areas) - width * height)
+
+
+def official_ap(found, faces):
+    """The official procedure step by step, slowly."""
+    every = [score for image in found.values() for score in image.scores]
+    low, span = min(every), (max(every) - min(every)) or 1
+    total = sum(int((~t.ignored).sum()) for t in faces.values())
+    reports = []
+    for key, image in found.items():
+        taken = set()
+        for i in np.argsort(-image.scores, kind="stable"):
+            ious = [official_iou(image.boxes[i], face) for face in faces[key].boxes]
+            owner = ious.index(max(ious))
+            on_face = ious[owner] >= 0.5
+            if not (on_face and faces[key].ignored[owner]):
+                reports.append(((image.scores[i] - low) / span, on_face and owner not in taken))
+                taken |= {owner} if on_face else set()
+    curve = []
+    for k in range(1, 1001):
+        hits = [hit for score, hit in reports if score >= 1 - k / 1000]
+        curve.append((sum(hits) / total, sum(hits) / max(len(hits), 1)))
+    ap, last, envelope = 0.0, 0.0, np.maximum.accumulate([p for _, p in curve][::-1])[::-1]
+    for (recall, _), precision in zip(curve, envelope, strict=True):
+        ap, last = ap + (recall - last) * precision, recall
+    return ap
+
+
+@settings(max_examples=25, deadline=None)
+@given(scenes())
+def test_agrees_with_the_official_procedure(scene):
+    found, faces = scene
+    if any(len(d.scores) for d in found.values()):
+        assert evaluate(found, faces).ap == pytest.approx(official_ap(found, faces), abs=1e-9)
+
+
+@settings(deadline=None)
+@given(scenes(), st.integers(-3, 3), st.integers(-50, 50))
+def test_plain_ap_sees_only_the_order_of_scores_and_wider_not_their_scale(scene, exponent, shift):
+    found, faces = scene
+    bent = {k: Detections(d.boxes, np.exp(3 * d.scores) - 7) for k, d in found.items()}
+    assert average_precision(bent, faces).ap == average_precision(found, faces).ap
+    moved = {k: Detections(d.boxes, d.scores * 2.0**exponent + shift) for k, d in found.items()}
+    assert evaluate(moved, faces).ap == evaluate(found, faces).ap
+
+
+@settings(deadline=None)
+@given(scenes(), st.randoms(use_true_random=False))
+def test_order_of_images_and_detections_does_not_matter(scene, random):
+    found, faces = scene
+    keys = list(found)
+    random.shuffle(keys)
+    other = {}
+    for key in keys:
+        places = list(range(len(found[key].scores)))
+        random.shuffle(places)
+        other[key] = Detections(found[key].boxes[places], found[key].scores[places])
+    for measure in (evaluate, average_precision):
+        curve, again = measure(found, faces), measure(other, dict(reversed(faces.items())))
+        assert 0 <= curve.ap <= 1
+        assert again.ap == curve.ap
+        assert np.all(np.diff(curve.recall) >= 0) and np.all(np.diff(curve.thresholds) < 0)
+
+
+def test_mats_missing_or_damaged_are_named(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match=r"wider_face_val.mat not found"):
+        protocol.read_wider_mats(tmp_path, "easy")
+    (tmp_path / "wider_face_val.mat").write_bytes(b"not a mat file" * 20)
+    with pytest.raises(UserError, match=r"wider_face_val.mat is damaged"):
+        protocol.read_wider_mats(tmp_path, "easy")
+    monkeypatch.setitem(sys.modules, "scipy.io", None)
+    with pytest.raises(UserError, match="pip install scipy"):
+        protocol.read_wider_mats(tmp_path, "easy")
+
+
+@real_data
+@pytest.mark.parametrize("level", protocol.LEVELS)
+def test_real_mats_hold_the_official_counts_and_score_one_themselves(level):
+    truths = protocol.read_wider_mats(WIDER / "wider_face_split", level)
+    assert len(truths) == 3226
+    assert sum(int((~t.ignored).sum()) for t in truths.values()) == OFFICIAL_FACES[level]
+    at_hand = protocol.restrict(truths, wider_val_keys())
+    text = (WIDER / "wider_face_split" / "wider_face_val_bbx_gt.txt").read_text()
+    faces_in_text = sum(int(line) for line in text.splitlines() if line.strip().isdigit())
+    assert sum(len(t.boxes) for t in at_hand.values()) == faces_in_text
+    labels = {k: Detections(t.boxes, np.linspace(0, 1, len(t.boxes))) for k, t in at_hand.items()}
+    assert evaluate(labels, at_hand).ap == 1.0
+
+
+@real_data
+def test_each_level_counts_the_faces_of_the_easier_one():
+    easy, medium, hard = (
+        protocol.read_wider_mats(WIDER / "wider_face_split", level) for level in protocol.LEVELS
+    )
+    for key in wider_val_keys():
+        assert not (~easy[key].ignored & medium[key].ignored).any()
+        assert not (~medium[key].ignored & hard[key].ignored).any()
+
+
+@real_data
+def test_all_official_images_take_seconds():
+    truths = protocol.read_wider_mats(WIDER / "wider_face_split", "hard")
+    shifted = {k: Detections(t.boxes + 1, np.arange(len(t.boxes))) for k, t in truths.items()}
+    started = time.process_time()
+    assert 0.5 < evaluate(shifted, truths).ap < 1
+    assert time.process_time() - started < 10
+
+
+def wider_val_keys():
+    images = sorted((WIDER / "WIDER_val" / "images").glob("*/*.jpg"))
+    return [f"{image.parent.name}/{image.stem}" for image in images]

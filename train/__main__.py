@@ -1,0 +1,24 @@
+"""`python -m train`: one net from its records."""
+
+import argparse
+
+from configs import recipe, stages
+from configs.errors import run_cli
+from configs.settings import NETS
+
+
+def main() -> None:
+    """Parse the command line and train."""
+    parser = argparse.ArgumentParser(prog="python -m train", description=__doc__)
+    parser.add_argument("net", choices=NETS, help="which net to train")
+    recipe.add_arguments(parser)
+    arguments = parser.parse_args()
+    settings = recipe.load(arguments.config, arguments.set)
+    from train.loop import train  # TensorFlow takes seconds: first the recipe's faults
+
+    with stages.locked(arguments.run):
+        train(settings, arguments.net, arguments.run, arguments.force)
+
+
+if __name__ == "__main__":
+    run_cli(main)

@@ -1,0 +1,67 @@
+"""Changes drawn anew for every crop of every batch: colours, blur, mirroring.
+
+All colour changes are affine, so each crop gets one 3 x 3 matrix and one offset, and a batch is
+one product. Values are 0..255 here; `pixels.normalise` comes after.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+from configs.settings import Augment
+
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # Rec. 601
+# Turning the colour circle: RGB to luma and two chroma axes (NTSC's YIQ), and back.
+YIQ = np.array([LUMA, [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]], np.float32)
+RGB = np.linalg.inv(YIQ).astype(np.float32)
+# Eyes and mouth corners change sides in a mirror.
+MIRRORED_POINTS = [1, 0, 2, 4, 3]
+
+
+def colours(seed: tf.Tensor, count: int, settings: Augment) -> tuple[tf.Tensor, tf.Tensor]:
+    """(count, 3, 3) matrices and (count, 1, 3) offsets that change a crop's colours."""
+    draws = tf.random.stateless_uniform([5, count], seed)
+    brightness, contrast, saturation, hue = tf.unstack(2 * draws[:4] - 1)
+    gain = tf.exp(contrast * np.log1p(settings.contrast))
+    vivid = 1 + saturation * settings.saturation
+    vivid = tf.where(draws[4] < settings.grey, 0.0, vivid)
+    angle = hue * settings.hue * np.pi
+    cosine, sine, zero = vivid * tf.cos(angle), vivid * tf.sin(angle), tf.zeros(count)
+    rows = [tf.ones(count), zero, zero, zero, cosine, -sine, zero, sine, cosine]
+    turned = tf.reshape(tf.stack(rows, axis=1), [count, 3, 3])
+    matrix = gain[:, None, None] * (RGB @ turned @ YIQ)
+    offset = 127.5 * (1 - gain) + 255 * brightness * settings.brightness
+    return matrix, offset[:, None, None]
+
+
+def recolour(images: tf.Tensor, matrix: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
+    """(N, s, s, 3) float images through one colour matrix each, clipped to 0..255."""
+    shape = tf.shape(images)
+    flat = tf.reshape(images, [shape[0], -1, 3])
+    changed = tf.matmul(flat, matrix, transpose_b=True) + offset
+    return tf.reshape(tf.clip_by_value(changed, 0.0, 255.0), shape)
+
+
+def blur_some(seed: tf.Tensor, images: tf.Tensor, share: float) -> tf.Tensor:
+    """Soften an evenly spread share of a batch with a 3 x 3 binomial filter."""
+    count = images.shape[0]
+    chosen = round(share * count)
+    if not chosen:
+        return images
+    start = tf.random.stateless_uniform([], seed, 0, count, tf.int32)
+    rows = (start + tf.range(chosen) * (count // chosen)) % count
+    kernel = np.outer([1, 2, 1], [1, 2, 1]).astype(np.float32)[:, :, None, None] / 16
+    padded = tf.pad(tf.gather(images, rows), [[0, 0], [1, 1], [1, 1], [0, 0]], "SYMMETRIC")
+    kernels = np.repeat(kernel, 3, axis=2)
+    soft = tf.nn.depthwise_conv2d(padded, kernels, [1, 1, 1, 1], "VALID")
+    return tf.tensor_scatter_nd_update(images, rows[:, None], soft)
+
+
+def mirror_boxes(boxes: tf.Tensor) -> tf.Tensor:
+    """(N, 4) offsets from a window -> those of the mirrored window."""
+    return tf.stack([-boxes[:, 2], boxes[:, 1], -boxes[:, 0], boxes[:, 3]], axis=1)
+
+
+def mirror_points(points: tf.Tensor) -> tf.Tensor:
+    """(N, 10) fractions x1..x5, y1..y5 -> those in the mirrored window."""
+    x = tf.gather(1 - points[:, :5], MIRRORED_POINTS, axis=1)
+    return tf.concat([x, tf.gather(points[:, 5:], MIRRORED_POINTS, axis=1)], axis=1)

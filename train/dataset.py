@@ -1,0 +1,134 @@
+"""The input pipeline: records in memory, every batch a function of its step's number alone.
+
+A training that is killed and resumed therefore sees the batches that it would have seen. Each
+kind is gone through in an order shuffled anew each pass, without replacement.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from configs.errors import UserError
+from configs.settings import KINDS, Augment, Kind, NetName, Train
+from data_prep import records
+from data_prep.crops import Crops
+from models.boxes import net_offsets
+from models.pixels import normalise
+from train import augment
+
+Records = dict[Kind, Crops]
+MIRROR = 1 << 30  # sets the draw of mirroring apart from that of colours
+
+
+class Batch(NamedTuple):
+    """Crops of all kinds, in the order of `KINDS`; NaN where a crop has no box or points."""
+
+    images: tf.Tensor  # (N, s, s, 3) float32, normalised
+    targets: dict[str, tf.Tensor]  # kind (N,) int32, box (N, 4) in the net's frame, points (N, 10)
+
+
+def load(folder: Path, split: str, size: int) -> Records:
+    """All crops of a split of a net's records, by kind.
+
+    Raises:
+        UserError: a shard is damaged, or a kind that training needs is empty.
+    """
+    loaded = {}
+    paths = {kind: sorted((folder / split).glob(f"{kind}-*.tfrecord")) for kind in KINDS}
+    with tqdm(total=sum(map(len, paths.values())), unit="shard", desc=f"{split} records") as bar:
+        for kind in KINDS:
+            parts = []
+            for path in paths[kind]:
+                parts.append(records.read_shard(path, size, kind))
+                bar.update()
+            loaded[kind] = Crops.joined(parts, size)
+    return loaded
+
+
+def batches(
+    records: Records, name: NetName, train: Train, seed: int, start: int = 0
+) -> tf.data.Dataset:
+    """Augmented batches from step `start` to the last, ready for `fit`."""
+    counts = kind_counts(train)
+    for kind, count in counts.items():
+        if count and not len(records[kind].images):
+            raise UserError(
+                f"the records hold no {kind} crop, but {name}.train.batch_shares asks for some: "
+                f"raise the {kind} counts in {name}.records or set the share to 0."
+            )
+    # Tensors are captured by reference; arrays would be copied into the graph.
+    held = {k: Crops(*map(tf.convert_to_tensor, records[k])) for k, n in counts.items() if n}
+
+    def batch(step: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        parts = [
+            _draw(held[kind], step, counts[kind], seed * len(KINDS) + KINDS.index(kind))
+            for kind in held
+        ]
+        crops = Crops(*(tf.concat(fields, 0) for fields in zip(*parts, strict=True)))
+        kinds = np.repeat([KINDS.index(kind) for kind in held], [counts[k] for k in held])
+        seeds = tf.cast(tf.stack([tf.constant(seed, tf.int64), step]), tf.int32)
+        return prepared(_augmented(crops, seeds, train.augment), kinds, name)
+
+    steps = tf.data.Dataset.range(start, train.steps)
+    # Two steps at a time keep both cores busy; the order stays that of the steps.
+    return steps.map(batch, num_parallel_calls=2, deterministic=True).prefetch(4)
+
+
+def kind_counts(train: Train) -> dict[Kind, int]:
+    """How many crops of each kind a batch has; rounding goes to the negatives."""
+    counts = {k: int(s * train.batch) for k, s in zip(KINDS, train.batch_shares, strict=True)}
+    counts["negative"] += train.batch - sum(counts.values())
+    return counts
+
+
+def _draw(crops: Crops, step: tf.Tensor, count: int, seed: int) -> Crops:
+    """The next `count` crops of one kind, from an endless shuffled walk."""
+    total = crops.images.shape[0]
+    position = step * count + tf.range(count, dtype=tf.int64)
+    passes = position // total
+    keys = tf.stack([tf.fill([count], tf.constant(seed, tf.int64)), passes, passes + 1], axis=1)
+    # The public wrapper takes one seed for all; a batch can span two passes.
+    rows = tf.raw_ops.RandomIndexShuffle(
+        index=position % total, seed=keys, max_index=total - 1, rounds=4
+    )
+    return Crops(*(tf.gather(field, rows) for field in crops))
+
+
+def _augmented(crops: Crops, seeds: tf.Tensor, settings: Augment) -> Crops:
+    images = tf.cast(crops.images, tf.float32)
+    count = images.shape[0]
+    matrix, offset = augment.colours(seeds, count, settings)
+    images = augment.blur_some(seeds, augment.recolour(images, matrix, offset), settings.blur)
+    if not settings.mirror:
+        return crops._replace(images=images)
+    flipped = tf.random.stateless_uniform([count], seeds ^ MIRROR) < 0.5
+    return Crops(
+        tf.where(flipped[:, None, None, None], tf.reverse(images, [2]), images),
+        tf.where(flipped[:, None], augment.mirror_boxes(crops.boxes), crops.boxes),
+        tf.where(flipped[:, None], augment.mirror_points(crops.points), crops.points),
+        crops.sides,
+    )
+
+
+def prepared(crops: Crops, kinds: np.ndarray, name: NetName) -> Batch:
+    """Normalised images and the targets in the frame of the net."""
+    targets = {
+        "kind": tf.constant(kinds, tf.int32),
+        "box": net_offsets(name, crops.boxes, crops.sides),
+        "points": crops.points,
+    }
+    return Batch(normalise(crops.images), targets)
+
+
+def validation_batches(records: Mapping[Kind, Crops], name: NetName, batch: int) -> Iterator[Batch]:
+    """All crops once, as they are."""
+    for number, kind in enumerate(KINDS):
+        crops = records[kind]
+        for i in range(0, len(crops.images), batch):
+            images = crops.images[i : i + batch].astype(np.float32)
+            part = Crops(images, *(field[i : i + batch] for field in crops[1:]))  # type: ignore[arg-type]
+            yield prepared(part, np.full(len(part.images), number), name)

@@ -1,0 +1,256 @@
+"""Training one net: Keras `fit` with our loss, checkpoints that survive a kill, validation."""
+
+import csv
+import importlib.util
+import math
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from configs import stages
+from configs.errors import UserError
+from configs.recipe import to_dict
+from configs.settings import NetName, Settings, Train
+from models import layouts, nets
+from models.layouts import Trained
+from train import dataset, metrics, picture
+from train.losses import losses
+
+
+class Trainee(keras.Model):
+    """A net with its loss; Keras reports each part of it beside the sum."""
+
+    def __init__(self, net: keras.Model, train: Train) -> None:
+        super().__init__()
+        self.net, self.settings = net, train
+        heads = [head for head in ("face", "box", "points") if head in net.output]
+        self._parts = {head: keras.metrics.Mean(name=head) for head in heads}
+
+    def call(self, images: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
+        """The net's heads, one row a crop."""
+        outputs = self.net(images, training=training)
+        # A fully convolutional net gives a map of one cell.
+        return {head: tf.reshape(value, [-1, value.shape[-1]]) for head, value in outputs.items()}
+
+    def compute_loss(self, x: Any, y: Any, y_pred: Any, *_: Any, **__: Any) -> tf.Tensor:
+        """The sum of the weighted parts."""
+        parts = losses(y, y_pred, self.settings)
+        for head, value in parts.items():
+            self._parts[head].update_state(value)
+        return tf.add_n(list(parts.values()))
+
+
+def train(settings: Settings, name: NetName, run: Path, force: bool) -> None:
+    """Train a net on `run/records/<name>` into `run/<name>`; goes on where it was killed.
+
+    Raises:
+        UserError: records are missing or damaged; the loss is not finite; see `configs.stages`.
+    """
+    records_folder = run / "records" / name
+    made = stages.require(records_folder, f"{name}-data")
+    stage = stages.Stage(run / name, _recipe(settings, name, made), f"train-{name}")
+    if not stage.begin(force):
+        return
+    keras.utils.set_random_seed(settings.seed)
+    tf.config.experimental.enable_op_determinism()  # a resumed training must end the same
+    size = settings.stage(name).net.size
+    loaded = dataset.load(records_folder, "train", size)
+    held_out = dataset.load(records_folder, "validation", size)
+    figures = _fit(settings, name, stage.folder, loaded, held_out)
+    stage.finish({"validation": figures})
+    told = ", ".join(f"{key} {value:.4f}" for key, value in figures.items())
+    print(f"train-{name}: {told}; {stage.folder / 'weights.npz'}")
+
+
+def _recipe(settings: Settings, name: NetName, made: dict[str, Any]) -> dict[str, Any]:
+    """What decides the trained weights."""
+    stage = to_dict(settings)[name]
+    part = {"net": stage["net"], "train": stage["train"]}
+    return {"seed": settings.seed, name: part, "records": made["sha256"][:16]}
+
+
+def _fit(
+    settings: Settings,
+    name: NetName,
+    folder: Path,
+    loaded: dataset.Records,
+    held_out: dataset.Records,
+) -> dict[str, float]:
+    train = settings.stage(name).train
+    model = _compiled(settings, name)
+    checkpoint = Checkpoint(folder / "last.weights.h5", train.steps_per_epoch)
+    done = checkpoint.restore(model)
+    if done:
+        print(f"train-{name}: goes on after epoch {done}.")
+    callbacks = [
+        StopOnNonFinite(name, train),
+        Validation(settings, name, folder, held_out, done),
+        *_tensorboard(folder),
+        checkpoint,
+    ]
+    epochs = math.ceil(train.steps / train.steps_per_epoch)
+    first = done * train.steps_per_epoch
+    model.fit(
+        dataset.batches(loaded, name, train, settings.seed, first),
+        steps_per_epoch=min(train.steps_per_epoch, train.steps),
+        initial_epoch=done,
+        epochs=epochs,
+        callbacks=callbacks,
+        shuffle=False,  # the batches come shuffled
+    )
+    picture.draw_curves(folder / "log.csv", folder / "curves.png", name)
+    return best_row(folder / "log.csv")
+
+
+def _compiled(settings: Settings, name: NetName) -> Trainee:
+    stage = settings.stage(name)
+    model = Trainee(nets.build(stage.net, settings.seed), stage.train)
+    average = stage.train.weight_average
+    optimizer = keras.optimizers.Adam(
+        schedule(stage.train), use_ema=average > 0, ema_momentum=average or 0.99
+    )
+    model.compile(optimizer=optimizer, steps_per_execution=1)
+    model.build((None, stage.net.size, stage.net.size, 3))
+    optimizer.build(model.trainable_variables)
+    return model
+
+
+def schedule(train: Train) -> keras.optimizers.schedules.LearningRateSchedule:
+    """Linear warm-up, then a cosine down to the final learning rate."""
+    return keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=train.learning_rate / 100,
+        decay_steps=max(train.steps - train.warmup_steps, 1),
+        alpha=train.final_learning_rate / train.learning_rate,
+        warmup_target=train.learning_rate,
+        warmup_steps=train.warmup_steps,
+    )
+
+
+def _tensorboard(folder: Path) -> list[keras.callbacks.Callback]:
+    if importlib.util.find_spec("tensorboard") is None:
+        return []  # an optional extra; the CSV log and the picture are always there
+    return [keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False)]
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """After every epoch one file from which training goes on exactly as if never stopped.
+
+    Keras' BackupAndRestore writes weights and epoch into two files, one after the other: a kill
+    between them repeats an epoch on weights that have seen it. Here the epoch follows from the
+    optimizer's count of steps, and the file is moved into place when complete.
+    """
+
+    def __init__(self, path: Path, steps_per_epoch: int) -> None:
+        super().__init__()
+        self.path, self.steps_per_epoch = path, steps_per_epoch
+
+    def restore(self, model: keras.Model) -> int:
+        """Load the file if there is one; how many epochs it has behind it."""
+        if not self.path.exists():
+            return 0
+        try:
+            model.load_weights(self.path)
+        except (ValueError, OSError, KeyError) as error:
+            raise UserError(
+                f"{self.path} is damaged or of another net ({str(error).splitlines()[0]}): remove "
+                "it, or make the training anew with FORCE=1."
+            ) from None
+        return int(model.optimizer.iterations.numpy()) // self.steps_per_epoch
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Write and move."""
+        temporary = self.path.with_name("new.weights.h5")
+        self.model.save_weights(temporary, overwrite=True)
+        temporary.replace(self.path)
+
+
+class StopOnNonFinite(keras.callbacks.Callback):
+    """Stop with a sentence instead of training on nothing for hours."""
+
+    def __init__(self, name: NetName, train: Train) -> None:
+        super().__init__()
+        self.name, self.train_settings = name, train
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Look at the running mean: one NaN stays in it."""
+        if logs and not math.isfinite(logs["loss"]):
+            parts = ", ".join(f"{key} {value:.3g}" for key, value in logs.items())
+            step = int(self.model.optimizer.iterations.numpy())
+            raise UserError(
+                f"{self.name}: the loss is not finite at step {step} ({parts}): lower "
+                f"{self.name}.train.learning_rate (now {self.train_settings.learning_rate:g}); "
+                "the last checkpoint is from before."
+            )
+
+
+class Validation(keras.callbacks.Callback):
+    """After every epoch: figures on the held-out crops, the log, and the best weights."""
+
+    def __init__(
+        self, settings: Settings, name: NetName, folder: Path, held_out: dataset.Records, done: int
+    ) -> None:
+        super().__init__()
+        self.name, self.folder, self.held_out = name, folder, held_out
+        self.stage = settings.stage(name)
+        self.rows = [row for row in read_log(folder / "log.csv") if row["epoch"] < done]
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Judge the averaged weights, which are what is exported, then put the others back."""
+        logs = logs if logs is not None else {}
+        raw = self.model.get_weights()
+        self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+        figures = evaluate(self.model, self.held_out, self.name, self.stage.train)
+        best = min((row["val_loss"] for row in self.rows), default=math.inf)
+        if figures["loss"] < best:
+            trained = Trained(self.stage.net, nets.get_weights(self.model.net))
+            layouts.write_own(self.folder / "weights.npz", trained)
+        self.model.set_weights(raw)
+        logs.update({f"val_{key}": value for key, value in figures.items()})
+        self.rows.append({"epoch": epoch, **{key: float(value) for key, value in logs.items()}})
+        write_log(self.folder / "log.csv", self.rows)
+
+
+def evaluate(
+    model: keras.Model, held_out: dataset.Records, name: NetName, train: Train
+) -> dict[str, float]:
+    """`metrics.summary` of a net over held-out crops."""
+    outputs: dict[str, list[Any]] = {}
+    targets: dict[str, list[Any]] = {}
+    forward = tf.function(lambda images: model(images, training=False), reduce_retracing=True)
+    for images, truth in dataset.validation_batches(held_out, name, train.batch):
+        for head, value in forward(images).items():
+            outputs.setdefault(head, []).append(value.numpy())
+        for key, value in truth.items():
+            targets.setdefault(key, []).append(np.asarray(value))
+    joined = {key: np.concatenate(parts) for key, parts in outputs.items()}
+    truths = {key: np.concatenate(parts) for key, parts in targets.items()}
+    truths["side"] = np.concatenate([held_out[kind].sides for kind in held_out])
+    joined["face"] = tf.nn.softmax(joined["face"]).numpy()[:, 1]
+    return metrics.summary(joined, truths, name, train.loss_weights, train.false_positive_rate)
+
+
+def read_log(path: Path) -> list[dict[str, float]]:
+    """The rows of a training's `log.csv`; none where there is no log."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def write_log(path: Path, rows: list[dict[str, float]]) -> None:
+    """Replace a training's log."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[-1]))
+        writer.writeheader()
+        writer.writerows(rows)
+    temporary.replace(path)
+
+
+def best_row(path: Path) -> dict[str, float]:
+    """The validation figures of the epoch whose weights were kept."""
+    best = min(read_log(path), key=lambda row: row["val_loss"])
+    return {key.removeprefix("val_"): v for key, v in best.items() if key.startswith("val_")}

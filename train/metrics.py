@@ -1,0 +1,88 @@
+"""Validation figures that mean something for a cascade, from a net's outputs on crops."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.settings import KINDS, NetName
+from models.boxes import FRAMES, FloatArray, areas
+
+Arrays = dict[str, NDArray[np.floating]]
+
+
+def recall_at(
+    positives: FloatArray, negatives: FloatArray, false_positive_rate: float
+) -> tuple[float, float]:
+    """Share of positives found where that share of negatives passes, and the threshold there."""
+    if not len(positives) or not len(negatives):
+        return float("nan"), float("nan")
+    threshold = float(np.quantile(negatives, 1 - false_positive_rate))
+    return float((positives > threshold).mean()), threshold
+
+
+def mean_iou(outputs: FloatArray, targets: FloatArray, name: NetName, sides: FloatArray) -> float:
+    """Mean IoU of predicted and true boxes, both given as (N, 4) offsets in the net's frame."""
+    if not len(outputs):
+        return float("nan")
+    inset, unit = FRAMES[name](sides)
+    # Windows as unit squares: the first corner is measured from `inset`, the last from 1.
+    start = np.concatenate([inset + np.zeros((len(outputs), 2)), np.ones((len(outputs), 2))], 1)
+    found, true = start + outputs * unit, start + targets * unit
+    first, last = np.maximum(found[:, :2], true[:, :2]), np.minimum(found[:, 2:], true[:, 2:])
+    shared = np.maximum(last - first, 0).prod(axis=1)
+    union = areas(found) + areas(true) - shared
+    return float((shared / np.maximum(union, 1e-9)).mean())
+
+
+def normalised_mean_error(outputs: FloatArray, targets: FloatArray) -> float:
+    """NME: mean distance of (N, 10) points from the true ones, in eye distances."""
+    if not len(outputs):
+        return float("nan")
+    found, true = (p.reshape(-1, 2, 5).transpose(0, 2, 1) for p in (outputs, targets))
+    eyes = np.linalg.norm(true[:, 0] - true[:, 1], axis=1)
+    distances = np.linalg.norm(found - true, axis=2).mean(axis=1)
+    return float((distances / np.maximum(eyes, 1e-6)).mean())
+
+
+def summary(
+    outputs: Arrays,
+    targets: Arrays,
+    name: NetName,
+    loss_weights: tuple[float, float, float],
+    false_positive_rate: float,
+) -> dict[str, float]:
+    """All figures over a validation set.
+
+    Args:
+        outputs: face (N,) probability, box (N, 4), points (N, 10) if there are any.
+        targets: kind (N,), box (N, 4), points (N, 10), side (N, 1).
+        name: decides the frame of the boxes.
+        loss_weights: class, box, landmarks: how `loss` joins the three.
+        false_positive_rate: at which recall is taken.
+
+    Returns:
+        recall, threshold (where recall is taken), iou, nme, loss; NaN for what has no crop.
+    """
+    of_kind = {kind: targets["kind"] == i for i, kind in enumerate(KINDS)}
+    faces, background = of_kind["positive"], of_kind["negative"]
+    boxed, pointed = faces | of_kind["part"], of_kind["landmark"]
+    face = outputs["face"]
+    recall, threshold = recall_at(face[faces], face[background], false_positive_rate)
+    right = np.concatenate([face[faces], 1 - face[background]])
+    terms = [-np.log(np.maximum(right, 1e-7)), _squares(outputs, targets, "box", boxed)]
+    figures = {
+        "recall": recall,
+        "threshold": threshold,
+        "iou": mean_iou(outputs["box"][boxed], targets["box"][boxed], name, targets["side"][boxed]),
+    }
+    if "points" in outputs:
+        terms.append(_squares(outputs, targets, "points", pointed))
+        found, true = outputs["points"][pointed], targets["points"][pointed]
+        figures["nme"] = normalised_mean_error(found, true)
+    weighted = zip(loss_weights, terms, strict=False)
+    figures["loss"] = float(sum(w * term.mean() for w, term in weighted if len(term)))
+    return figures
+
+
+def _squares(outputs: Arrays, targets: Arrays, head: str, rows: NDArray[np.bool_]) -> FloatArray:
+    squares: FloatArray = np.square(outputs[head][rows] - targets[head][rows]).sum(axis=1)
+    return squares

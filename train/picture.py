@@ -1,0 +1,34 @@
+"""The curves of a training as a picture."""
+
+import csv
+import sys
+from pathlib import Path
+
+
+def draw_curves(log: Path, target: Path, title: str) -> None:
+    """Draw every column of a `log.csv` over its epochs; needs matplotlib (extra `report`)."""
+    try:
+        import matplotlib
+    except ImportError:
+        print("matplotlib is not installed (extra `report`): no curve picture.", file=sys.stderr)
+        return
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    with log.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    epochs = [int(float(row["epoch"])) + 1 for row in rows]
+    columns = {key: [float(row[key]) for row in rows] for key in rows[0] if key != "epoch"}
+    losses = [key for key in columns if not key.startswith("val_")]
+    figures = [key for key in columns if key.startswith("val_") and key != "val_threshold"]
+    picture, axes = plt.subplots(1, 1 + len(figures), figsize=(4 * (1 + len(figures)), 3.4))
+    for key in losses:
+        axes[0].plot(epochs, columns[key], label=key)
+    axes[0].set(title=f"{title}: training loss", xlabel="epoch", yscale="log")
+    axes[0].legend()
+    for axis, key in zip(axes[1:], figures, strict=True):
+        axis.plot(epochs, columns[key], marker=".")
+        axis.set(title=f"validation {key.removeprefix('val_')}", xlabel="epoch")
+    picture.tight_layout()
+    picture.savefig(target, dpi=90)
+    plt.close(picture)
