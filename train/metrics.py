@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from configs.settings import KINDS, NetName
 from models.boxes import FRAMES, FloatArray, areas
 
+MIN_EYE_DISTANCE = 0.1  # of the window's side
 Arrays = dict[str, NDArray[np.floating]]
 
 
@@ -34,13 +35,15 @@ def mean_iou(outputs: FloatArray, targets: FloatArray, name: NetName, sides: Flo
 
 
 def normalised_mean_error(outputs: FloatArray, targets: FloatArray) -> float:
-    """NME: mean distance of (N, 10) points from the true ones, in eye distances."""
-    if not len(outputs):
-        return float("nan")
+    """NME: mean distance of (N, 10) points from the true ones, in eye distances.
+
+    Faces in profile, with less than `MIN_EYE_DISTANCE` between the eyes, have no such measure.
+    """
     found, true = (p.reshape(-1, 2, 5).transpose(0, 2, 1) for p in (outputs, targets))
     eyes = np.linalg.norm(true[:, 0] - true[:, 1], axis=1)
     distances = np.linalg.norm(found - true, axis=2).mean(axis=1)
-    return float((distances / np.maximum(eyes, 1e-6)).mean())
+    frontal = eyes >= MIN_EYE_DISTANCE
+    return float((distances[frontal] / eyes[frontal]).mean()) if frontal.any() else float("nan")
 
 
 def summary(
