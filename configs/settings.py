@@ -37,6 +37,7 @@ class Source:
     # Kinds of crops cut from it; no negatives where other faces stand unlabelled.
     kinds: tuple[Kind, ...] = KINDS
     optional: bool = False  # True: say so and go on when it is not on this machine
+    official: str | None = None  # folder of WIDER FACE's .mat files, for its own protocol
 
     def __post_init__(self) -> None:
         _require(bool(self.kinds), "kinds", "names no kind of crop")

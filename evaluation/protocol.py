@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.errors import UserError
+from models.boxes import iou
 
 Floats = NDArray[np.floating[Any]]
 Level = Literal["easy", "medium", "hard"]
@@ -154,12 +155,8 @@ def overlaps(boxes: Floats, faces: Floats, border: float = 0.0) -> Floats:
 
     `border` is added to every side before measuring; boxes without area overlap nothing.
     """
-    low = np.maximum(boxes[:, None, :2], faces[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], faces[None, :, 2:])
-    shared = _area(high - low + border)
-    sizes, face_sizes = (b[:, 2:] - b[:, :2] + border for b in (boxes, faces))
-    union = _area(sizes)[:, None] + _area(face_sizes) - shared
-    return np.divide(shared, union, out=np.zeros(shared.shape), where=union > 0)
+    longer = np.array([0, 0, border, border])
+    return iou(boxes + longer, faces + longer)
 
 
 def restrict(truths: Mapping[str, GroundTruth], keys: Iterable[str]) -> dict[str, GroundTruth]:
@@ -240,8 +237,3 @@ def _curve(found: Floats, false_alarms: Floats, faces: int, thresholds: Floats) 
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
     ap = float((np.diff(recall, prepend=0.0) * envelope).sum())
     return PrecisionRecall(precision, recall, ap, thresholds)
-
-
-def _area(sizes: Floats) -> Floats:
-    area: Floats = np.clip(sizes, 0, None).prod(axis=-1)
-    return area

@@ -1,0 +1,91 @@
+# Everything that is done here, one line each. `make help` lists it.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/bash
+
+CONFIG ?= configs/mtcnn.yaml
+RUN ?= runs/$(basename $(notdir $(CONFIG)))
+SET ?=
+WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
+FORCE ?=
+PYTHON ?= python3
+
+VENV := .venv
+READY := $(VENV)/ready
+PY := $(VENV)/bin/python
+STAGE = --config $(CONFIG) --run $(RUN) $(if $(SET),--set $(SET)) $(if $(FORCE),--force)
+CONSUMER := .consumers/mtcnn-0.1.1
+
+STAGES := pnet-data train-pnet rnet-data train-rnet onet-data train-onet export-weights
+.PHONY: help setup wider sample demo train evaluate consumers test lint bench clean $(STAGES)
+
+help:  ## list what can be made
+	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([^:]+):.*## /\1\t/' | expand -t 18
+	@echo 'Variables: CONFIG=configs/mtcnn.yaml RUN=runs/mtcnn SET="key.path=value ..." FORCE=1 WORKERS=2'
+
+setup: $(READY)  ## make the virtual environment (every target does so when it is missing)
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[dev,demo,report]'
+	touch $@
+
+wider: $(READY)  ## download WIDER FACE (research only) into data/; URL= names another copy
+	$(PY) -m data_prep wider $(if $(URL),--url $(URL))
+
+pnet-data: $(READY)  ## cut P-Net's records from the pictures
+	$(PY) -m data_prep pnet $(STAGE) --workers $(WORKERS)
+
+rnet-data: $(READY)  ## cut R-Net's records: what P-Net proposes
+	$(PY) -m data_prep rnet $(STAGE) --workers $(WORKERS)
+
+onet-data: $(READY)  ## cut O-Net's records: what P-Net and R-Net propose
+	$(PY) -m data_prep onet $(STAGE) --workers $(WORKERS)
+
+train-pnet: $(READY)  ## train P-Net, then measure its recall on held-out pictures
+	$(PY) -m train pnet $(STAGE)
+	$(PY) -m evaluation recall pnet $(STAGE)
+
+train-rnet: $(READY)  ## train R-Net, then measure the recall so far
+	$(PY) -m train rnet $(STAGE)
+	$(PY) -m evaluation recall rnet $(STAGE)
+
+train-onet: $(READY)  ## train O-Net, then measure the recall of the whole cascade
+	$(PY) -m train onet $(STAGE)
+	$(PY) -m evaluation recall onet $(STAGE)
+
+export-weights: $(READY)  ## merge into RUN/mtcnn_weights.npy; PNET= RNET= ONET= take other files
+	$(PY) -m export --run $(RUN) $(if $(PNET),--pnet $(PNET)) $(if $(RNET),--rnet $(RNET)) \
+	  $(if $(ONET),--onet $(ONET)) $(if $(FORCE),--force)
+
+train: $(READY)  ## all stages in their order
+	@for stage in $(STAGES); do $(MAKE) --no-print-directory $$stage || exit 1; done
+
+evaluate: $(READY)  ## figures of WEIGHTS= (the run's) beside AGAINST=; MTCNN= runs the real package
+	$(PY) -m evaluation score $(STAGE) $(if $(WEIGHTS),--weights $(WEIGHTS)) \
+	  $(if $(AGAINST),--against $(AGAINST)) $(if $(MTCNN),--mtcnn $(MTCNN))
+
+demo: $(READY)  ## the whole road in minutes on composed sample scenes
+	$(PY) -m data_prep sample --folder data/sample
+	$(MAKE) --no-print-directory train evaluate CONFIG=configs/demo.yaml RUN=$(if $(filter command line,$(origin RUN)),$(RUN),runs/demo)
+
+consumers: $(CONSUMER)/ready  ## install the packages that our weights are for, aside, for the tests
+
+$(CONSUMER)/ready: $(READY)
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --target $(CONSUMER) mtcnn==0.1.1
+	touch $@
+
+test: $(READY) consumers  ## run the tests
+	$(PY) -m pytest
+
+lint: $(READY)  ## ruff and mypy
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+
+bench: $(READY)  ## paired timings; minutes
+	$(PY) -m benchmarks.data_prep
+	$(PY) -m benchmarks.train
+
+clean:  ## remove the virtual environment and caches; runs/ and data/ stay
+	rm -rf $(VENV) .consumers .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

@@ -1,0 +1,38 @@
+"""`python -m export`: trained nets into the file that other packages load."""
+
+import argparse
+from pathlib import Path
+
+from configs import stages
+from configs.errors import run_cli
+from configs.settings import NETS
+
+
+def main() -> None:
+    """Parse the command line and export."""
+    parser = argparse.ArgumentParser(prog="python -m export", description=__doc__)
+    parser.add_argument(
+        "--run",
+        type=Path,
+        default=Path("runs/mtcnn"),
+        metavar="FOLDER",
+        help="the run whose nets are merged (%(default)s)",
+    )
+    for name in NETS:
+        parser.add_argument(
+            f"--{name}",
+            type=Path,
+            metavar="FILE",
+            help=f"take {name} from this weights file (.npz or ipazc's .npy)",
+        )
+    parser.add_argument("--force", action="store_true", help="replace an earlier export")
+    arguments = parser.parse_args()
+    given = {name: vars(arguments)[name] for name in NETS if vars(arguments)[name]}
+    from export.merge import merge  # TensorFlow takes seconds: first the command line's faults
+
+    with stages.locked(arguments.run):
+        merge(arguments.run, given, arguments.force)
+
+
+if __name__ == "__main__":
+    run_cli(main)
