@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ def merge(run: Path, given: Mapping[NetName, Path], force: bool) -> None:
         if name not in given:
             stages.require(run / name, f"train-{name}")
     trained = {name: _net_of(name, sources[name]) for name in NETS}
-    recipe = {
+    recipe: dict[str, Any] = {
         name: {"file": str(path), "sha256": stages.digest([path])[:16]}
         for name, path in sources.items()
     }
