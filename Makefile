@@ -55,15 +55,13 @@ train-onet: $(READY)  ## train O-Net, then measure the recall of the whole casca
 	$(PY) -m evaluation recall onet $(STAGE)
 
 export-weights: $(READY)  ## merge into RUN/mtcnn_weights.npy; PNET= RNET= ONET= take other files
-	$(PY) -m export --run $(RUN) $(if $(PNET),--pnet $(PNET)) $(if $(RNET),--rnet $(RNET)) \
-	  $(if $(ONET),--onet $(ONET)) $(if $(FORCE),--force)
+	$(PY) -m export --run $(RUN) $(if $(PNET),--pnet $(PNET)) $(if $(RNET),--rnet $(RNET)) $(if $(ONET),--onet $(ONET)) $(if $(FORCE),--force)
 
 train: $(READY)  ## all stages in their order
 	@for stage in $(STAGES); do $(MAKE) --no-print-directory $$stage || exit 1; done
 
 evaluate: $(READY)  ## figures of WEIGHTS= (the run's) beside AGAINST=; MTCNN= runs the real package
-	$(PY) -m evaluation score $(STAGE) $(if $(WEIGHTS),--weights $(WEIGHTS)) \
-	  $(if $(AGAINST),--against $(AGAINST)) $(if $(MTCNN),--mtcnn $(MTCNN))
+	$(PY) -m evaluation score $(STAGE) $(if $(WEIGHTS),--weights $(WEIGHTS)) $(if $(AGAINST),--against $(AGAINST)) $(if $(MTCNN),--mtcnn $(MTCNN))
 
 demo: $(READY)  ## the whole road in minutes on composed sample scenes
 	$(PY) -m data_prep sample --folder data/sample

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from configs import stages
+from configs import quiet, stages
 from configs.errors import UserError
 from configs.recipe import to_dict
 from configs.settings import KINDS, NETS, Kind, NetName, Settings
@@ -110,25 +110,29 @@ def _chunks(split: Mapping[Split, list[Picture]], images_per_shard: int) -> Iter
 
 def _fill(plan: Plan, folder: Path, chunks: list[Chunk], workers: int) -> None:
     """Cut chunks in worker processes; write them here, in order."""
-    from data_prep import records  # TensorFlow: imported while the workers already cut
-
     total = sum(len(chunk.pictures) for chunk in chunks)
     made: Counter[str] = Counter()
     with tqdm(total=total, unit="img", desc=f"{plan.name}-data", smoothing=0.05) as bar:
         for chunk, cut in _cut_in_order(plan, chunks, workers):
-            for kind in KINDS:
-                records.write_shard(chunk.shard(folder, kind), cut.crops[kind], kind)
-            counts = {kind: len(cut.crops[kind].images) for kind in KINDS}
-            _write_summary(chunk.summary(folder), counts, cut.broken)
+            counts = _write(folder, chunk, cut)
             made.update(counts)
             bar.update(len(chunk.pictures))
             bar.set_postfix_str(f"{sum(made.values())} crops")
 
 
-def _write_summary(path: Path, counts: Mapping[Kind, int], broken: list[str]) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps({"counts": counts, "broken": broken}), encoding="utf-8")
-    temporary.replace(path)
+def _write(folder: Path, chunk: Chunk, cut: Cut) -> dict[Kind, int]:
+    """Write a chunk's shards, then its summary; how many crops of each kind it has."""
+    quiet.import_tensorflow()  # takes seconds, while the workers cut on
+    from data_prep import records
+
+    for kind in KINDS:
+        records.write_shard(chunk.shard(folder, kind), cut.crops[kind], kind)
+    counts = {kind: len(cut.crops[kind].images) for kind in KINDS}
+    summary = chunk.summary(folder)
+    temporary = summary.with_name(summary.name + ".tmp")
+    temporary.write_text(json.dumps({"counts": counts, "broken": cut.broken}), encoding="utf-8")
+    temporary.replace(summary)
+    return counts
 
 
 def _cut_in_order(plan: Plan, chunks: list[Chunk], workers: int) -> Iterator[tuple[Chunk, Cut]]:
@@ -202,6 +206,7 @@ def _start_worker(plan: Plan) -> None:
     pixels.use_threads(1)
     cascade = None
     if plan.nets:
+        quiet.import_tensorflow()
         from models import layouts
         from models.cascade import Cascade
         from models.engine import use_threads

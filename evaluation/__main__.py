@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from configs import recipe, stages
+from configs import quiet, recipe, stages
 from configs.errors import UserError, run_cli
 from configs.settings import NETS, Settings
 
@@ -29,6 +29,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     settings = recipe.load(arguments.config, arguments.set)
+    quiet.import_tensorflow()
     if arguments.command == "recall":
         from evaluation.recall import report
 

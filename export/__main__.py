@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from configs import stages
+from configs import quiet, stages
 from configs.errors import run_cli
 from configs.settings import NETS
 
@@ -28,7 +28,8 @@ def main() -> None:
     parser.add_argument("--force", action="store_true", help="replace an earlier export")
     arguments = parser.parse_args()
     given = {name: vars(arguments)[name] for name in NETS if vars(arguments)[name]}
-    from export.merge import merge  # TensorFlow takes seconds: first the command line's faults
+    quiet.import_tensorflow()  # it takes seconds: first the command line's faults
+    from export.merge import merge
 
     with stages.locked(arguments.run):
         merge(arguments.run, given, arguments.force)

@@ -2,7 +2,7 @@
 
 import argparse
 
-from configs import recipe, stages
+from configs import quiet, recipe, stages
 from configs.errors import run_cli
 from configs.settings import NETS
 
@@ -14,7 +14,8 @@ def main() -> None:
     recipe.add_arguments(parser)
     arguments = parser.parse_args()
     settings = recipe.load(arguments.config, arguments.set)
-    from train.loop import train  # TensorFlow takes seconds: first the recipe's faults
+    quiet.import_tensorflow()  # it takes seconds: first the recipe's faults
+    from train.loop import train
 
     with stages.locked(arguments.run):
         train(settings, arguments.net, arguments.run, arguments.force)

@@ -35,7 +35,7 @@ def load(folder: Path, split: str, size: int) -> Records:
     """All crops of a split of a net's records, by kind.
 
     Raises:
-        UserError: a shard is damaged, or a kind that training needs is empty.
+        UserError: a shard is damaged.
     """
     loaded = {}
     paths = {kind: sorted((folder / split).glob(f"{kind}-*.tfrecord")) for kind in KINDS}
@@ -52,7 +52,11 @@ def load(folder: Path, split: str, size: int) -> Records:
 def batches(
     records: Records, name: NetName, train: Train, seed: int, start: int = 0
 ) -> tf.data.Dataset:
-    """Augmented batches from step `start` to the last, ready for `fit`."""
+    """Augmented batches from step `start` to the last, ready for `fit`.
+
+    Raises:
+        UserError: there is no crop of a kind that the batches need.
+    """
     counts = kind_counts(train)
     for kind, count in counts.items():
         if count and not len(records[kind].images):

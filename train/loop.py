@@ -87,20 +87,22 @@ def _fit(
         print(f"train-{name}: goes on after epoch {done}.")
     callbacks = [
         StopOnNonFinite(name, train),
+        StopAtLastStep(train.steps),
         Validation(settings, name, folder, held_out, done),
         *_tensorboard(folder),
         checkpoint,
     ]
     epochs = math.ceil(train.steps / train.steps_per_epoch)
     first = done * train.steps_per_epoch
-    model.fit(
-        dataset.batches(loaded, name, train, settings.seed, first),
-        steps_per_epoch=min(train.steps_per_epoch, train.steps),
-        initial_epoch=done,
-        epochs=epochs,
-        callbacks=callbacks,
-        shuffle=False,  # the batches come shuffled
-    )
+    if done < epochs:
+        model.fit(
+            dataset.batches(loaded, name, train, settings.seed, first),
+            steps_per_epoch=min(train.steps_per_epoch, train.steps),
+            initial_epoch=done,
+            epochs=epochs,
+            callbacks=callbacks,
+            shuffle=False,  # the batches come shuffled
+        )
     picture.draw_curves(folder / "log.csv", folder / "curves.png", name)
     return best_row(folder / "log.csv")
 
@@ -158,7 +160,8 @@ class Checkpoint(keras.callbacks.Callback):
                 f"{self.path} is damaged or of another net ({str(error).splitlines()[0]}): remove "
                 "it, or make the training anew with FORCE=1."
             ) from None
-        return int(model.optimizer.iterations.numpy()) // self.steps_per_epoch
+        # The last epoch may have been a shorter one.
+        return math.ceil(int(model.optimizer.iterations.numpy()) / self.steps_per_epoch)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Write and move."""
@@ -186,6 +189,19 @@ class StopOnNonFinite(keras.callbacks.Callback):
             )
 
 
+class StopAtLastStep(keras.callbacks.Callback):
+    """End the last epoch where the steps end, before Keras warns of missing data."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.steps = steps
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """The optimizer counts the steps of all runs of a resumed training."""
+        if int(self.model.optimizer.iterations.numpy()) >= self.steps:
+            self.model.stop_training = True
+
+
 class Validation(keras.callbacks.Callback):
     """After every epoch: figures on the held-out crops, the log, and the best weights."""
 
@@ -203,6 +219,12 @@ class Validation(keras.callbacks.Callback):
         raw = self.model.get_weights()
         self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
         figures = evaluate(self.model, self.held_out, self.name, self.stage.train)
+        if not math.isfinite(figures["loss"]):  # the epoch's last step went wrong
+            raise UserError(
+                f"{self.name}: the validation loss is not finite after epoch {epoch + 1}: lower "
+                f"{self.name}.train.learning_rate (now {self.stage.train.learning_rate:g}); "
+                "the last checkpoint is from before."
+            )
         best = min((row["val_loss"] for row in self.rows), default=math.inf)
         if figures["loss"] < best:
             trained = Trained(self.stage.net, nets.get_weights(self.model.net))
@@ -219,10 +241,9 @@ def evaluate(
     """`metrics.summary` of a net over held-out crops."""
     outputs: dict[str, list[Any]] = {}
     targets: dict[str, list[Any]] = {}
-    forward = tf.function(lambda images: model(images, training=False), reduce_retracing=True)
     for images, truth in dataset.validation_batches(held_out, name, train.batch):
-        for head, value in forward(images).items():
-            outputs.setdefault(head, []).append(value.numpy())
+        for head, value in model.predict_on_batch(images).items():
+            outputs.setdefault(head, []).append(value)
         for key, value in truth.items():
             targets.setdefault(key, []).append(np.asarray(value))
     joined = {key: np.concatenate(parts) for key, parts in outputs.items()}
@@ -237,7 +258,8 @@ def read_log(path: Path) -> list[dict[str, float]]:
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8") as file:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+        rows = [{k: float(value) for k, value in row.items()} for row in csv.DictReader(file)]
+    return [row | {"epoch": int(row["epoch"])} for row in rows]
 
 
 def write_log(path: Path, rows: list[dict[str, float]]) -> None:

@@ -1,0 +1,32 @@
+"""TensorFlow's first words kept off the screen."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+ASKED = "TF_CPP_MIN_LOG_LEVEL" in os.environ  # a user who sets it wants to read all of it
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+def import_tensorflow() -> None:
+    """Import TensorFlow and let it look for devices without a word.
+
+    What it says before its log level counts (and twice, for its two libraries) would bury
+    the progress of every command.
+    """
+    with contextlib.nullcontext() if ASKED else _stderr_closed():
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()
+
+
+@contextlib.contextmanager
+def _stderr_closed() -> Iterator[None]:
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
