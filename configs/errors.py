@@ -20,6 +20,7 @@ def run_cli(main: Callable[[], None]) -> None:
     except UserError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
+        sys.stdout.flush()
         sys.stderr.write("\nstopped; the same command goes on from here.\n")
         sys.stderr.flush()
         os._exit(130)  # TensorFlow's threads would otherwise hold the exit up for many seconds

@@ -4,8 +4,8 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-ASKED = "TF_CPP_MIN_LOG_LEVEL" in os.environ  # a user who sets it wants to read all of it
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# A user who sets it wants to read all of it; worker processes inherit it from us.
+ASKED = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2") != "2"
 
 
 def import_tensorflow() -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -74,12 +75,18 @@ def _read_tree(path: Path) -> dict[str, Any]:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such recipe; CONFIG= names one.") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read as a recipe: {error.strerror}.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not a YAML file: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
         raise UserError(f"{path}: a recipe is a mapping of keys to values.")
     base = tree.pop("base", None)
-    return tree if base is None else _merged(_read_tree(path.parent / base), tree)
+    if base is None:
+        return tree
+    if path.parent / _expect(base, str, "base", str(path)) == path:
+        raise UserError(f"{path}: base names the recipe itself.")
+    return _merged(_read_tree(path.parent / base), tree)
 
 
 def _merged(base: dict[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,7 +133,7 @@ def _build(kind: Any, value: Any, key: str, path: str) -> Any:
         return value
     if origin is dict:
         items = _expect(value, dict, key, path).items()
-        return {name: _build(arguments[1], v, f"{key}.{name}", path) for name, v in items}
+        return {str(name): _build(arguments[1], v, f"{key}.{name}", path) for name, v in items}
     if origin is tuple:
         return _build_tuple(arguments, value, key, path)
     return _expect(_as_float(value) if kind is float else value, kind, key, path)
@@ -174,7 +181,8 @@ def _build_tuple(arguments: tuple[Any, ...], value: Any, key: str, path: str) ->
 
 
 def _expect(value: Any, kind: type, key: str, path: str) -> Any:
-    if type(value) is not kind:
+    endless = isinstance(value, float) and not math.isfinite(value)
+    if type(value) is not kind or endless:
         names = {dict: "a section", list: "a list", int: "a whole number", float: "a number"}
         names |= {bool: "true or false", str: "text"}
         raise UserError(f"{path}: {key} must be {names[kind]}; got {value!r}.")

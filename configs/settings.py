@@ -69,6 +69,7 @@ class Labels:
     part: float = 0.4
     positive: float = 0.65
     ignored: float = 0.3
+    squared_faces: bool = True
 
     def __post_init__(self) -> None:
         ordered = 0 < self.negative <= self.part < self.positive < 1
@@ -101,7 +102,9 @@ class Records:
         _require(self.images_per_shard >= 1, "images_per_shard", "must be at least 1")
         _require(0 <= self.scale_balance <= 1, "scale_balance", "must lie between 0 and 1")
         _require(0 <= self.max_shift < 1, "max_shift", "must lie between 0 and 1")
-        _require(self.max_scale > 1, "max_scale", "must be above 1")
+        _require(1 < self.max_scale <= 4, "max_scale", "must be above 1, up to 4")
+        turned = 0 <= self.max_rotation <= 180
+        _require(turned, "max_rotation", "must lie between 0 and 180 degrees")
         inside = all(0 < t < 1 for t in self.proposal_thresholds)
         _require(inside, "proposal_thresholds", "must lie between 0 and 1")
 
@@ -231,6 +234,7 @@ class Settings:
     seed: int = 1
 
     def __post_init__(self) -> None:
+        _require(0 <= self.seed < 2**31, "seed", "must lie between 0 and 2147483647")
         for place, name in enumerate(NETS):
             wanted, given = place, len(self.stage(name).records.proposal_thresholds)
             problem = f"needs {wanted} values, one for each net before it; there are {given}"

@@ -38,18 +38,18 @@ class Stage:
         Raises:
             UserError: the folder holds the work of another recipe and `force` is not set.
         """
-        recipe = flat(self.recipe)
         found = read_manifest(self.folder)
-        if found is not None and found["recipe"] != recipe and not force:
+        changed = "" if found is None else changes(found["recipe"], flat(self.recipe))
+        if changed and not force:
             raise UserError(
-                f"{self.folder} was made by another recipe ({changes(found['recipe'], recipe)}): "
+                f"{self.folder} was made by another recipe ({changed}): "
                 f"`make {self.command} FORCE=1` makes it anew, RUN= names another folder."
             )
         if found is not None and found["complete"] and not force:
             print(f"{self.command}: {self.folder} is complete for this recipe; nothing to do.")
             return False
         if force and self.folder.exists():
-            shutil.rmtree(self.folder)
+            _remove(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._write(False, {})
         return True
@@ -63,6 +63,14 @@ class Stage:
         temporary = self.folder / (MANIFEST + ".tmp")
         temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
         temporary.replace(self.folder / MANIFEST)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder under another name: what a kill leaves is never taken for a beginning."""
+    doomed = folder.with_name(folder.name + ".removed")
+    shutil.rmtree(doomed, ignore_errors=True)
+    folder.rename(doomed)
+    shutil.rmtree(doomed)
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
@@ -116,7 +124,7 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """What differs between two flat recipes, in words."""
+    """What differs between two flat recipes, in words; a setting of null is one not given."""
     differing = [key for key in {**old, **new} if old.get(key) != new.get(key)]
     told = [f"{key}: {_short(old.get(key))} -> {_short(new.get(key))}" for key in differing[:4]]
     more = f", and {len(differing) - 4} more" if len(differing) > 4 else ""

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
@@ -23,8 +24,9 @@ from configs.settings import KINDS, NETS, Kind, NetName, Settings
 from data_prep.crops import Crops, cut_crops
 from data_prep.mining import mine
 from data_prep.sampling import Targets, Windows, sample
-from data_prep.sources import SPLITS, Picture, Split, pictures
-from models import pixels
+from data_prep.sources import SPLITS, Picture, Split, fingerprint, pictures
+from models import layouts, pixels
+from models.layouts import Trained
 
 SCHEMA_VERSION = 1
 
@@ -58,7 +60,7 @@ class Plan:
 
     settings: Settings
     name: NetName
-    nets: tuple[Path, ...]  # of the trained nets that propose
+    nets: Mapping[NetName, Trained]  # those before, which propose
 
     @property
     def size(self) -> int:
@@ -73,10 +75,13 @@ def prepare(settings: Settings, name: NetName, run: Path, workers: int, force: b
         UserError: see `configs.stages` and the annotation readers; too many broken pictures.
     """
     nets = tuple(run / earlier / "weights.npz" for earlier in NETS[: NETS.index(name)])
-    for earlier in NETS[: len(nets)]:
+    trained: dict[NetName, Trained] = {}
+    for earlier, path in zip(NETS, nets, strict=False):
         stages.require(run / earlier, f"train-{earlier}")
-    stage = stages.Stage(run / "records" / name, _recipe(settings, name, nets), f"{name}-data")
+        trained |= layouts.read(path)
     split = pictures(settings, settings.stage(name).records.scale_balance)
+    recipe = _recipe(settings, name, nets) | {"annotations": fingerprint(split)}
+    stage = stages.Stage(run / "records" / name, recipe, f"{name}-data")
     if not stage.begin(force):
         return
     chunks = list(_chunks(split, settings.stage(name).records.images_per_shard))
@@ -85,7 +90,7 @@ def prepare(settings: Settings, name: NetName, run: Path, workers: int, force: b
     missing = [chunk for chunk in chunks if not chunk.summary(stage.folder).exists()]
     if len(missing) < len(chunks):
         print(f"{name}-data: goes on; {len(chunks) - len(missing)} of {len(chunks)} chunks done.")
-    _fill(Plan(settings, name, nets), stage.folder, missing, workers)
+    _fill(Plan(settings, name, trained), stage.folder, missing, workers)
     _finish(stage, chunks, settings.data.broken_share)
 
 
@@ -137,12 +142,14 @@ def _write(folder: Path, chunk: Chunk, cut: Cut) -> dict[Kind, int]:
 
 def _cut_in_order(plan: Plan, chunks: list[Chunk], workers: int) -> Iterator[tuple[Chunk, Cut]]:
     """Every chunk with its crops; never more than a few waiting, so memory stays flat."""
+    # The helper that tidies up after us would say so, below the sentence that Ctrl-C ends with.
+    sys.warnoptions.append("ignore:resource_tracker")
     spawn = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, spawn, initializer=_start_worker, initargs=(plan,))
     waiting: deque[tuple[Chunk, Future[Cut]]] = deque()
     try:
         for chunk in chunks:
-            waiting.append((chunk, pool.submit(_cut_chunk, chunk.pictures)))
+            waiting.append((chunk, _submit(pool, chunk.pictures)))
             if len(waiting) > 2 * workers:
                 yield waiting[0][0], waiting.popleft()[1].result()
         while waiting:
@@ -154,6 +161,15 @@ def _cut_in_order(plan: Plan, chunks: list[Chunk], workers: int) -> Iterator[tup
         ) from None
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _submit(pool: ProcessPoolExecutor, chunk: list[Picture]) -> Future[Cut]:
+    """Hand out a chunk; workers that start now never hear Ctrl-C: the parent decides."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return pool.submit(_cut_chunk, chunk)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _finish(stage: stages.Stage, chunks: list[Chunk], broken_share: float) -> None:
@@ -201,22 +217,17 @@ _worker: _Worker
 
 def _start_worker(plan: Plan) -> None:
     global _worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     threading.Thread(target=_die_with_parent, daemon=True).start()
     pixels.use_threads(1)
     cascade = None
     if plan.nets:
         quiet.import_tensorflow()
-        from models import layouts
         from models.cascade import Cascade
         from models.engine import use_threads
 
         use_threads(1)  # results must not depend on how the work was shared out
-        trained: dict[NetName, Any] = {}
-        for path in plan.nets:
-            trained |= layouts.read(path)
         low = plan.settings.stage(plan.name).records.proposal_thresholds
-        cascade = Cascade(trained, plan.settings.detector.at(low))
+        cascade = Cascade(plan.nets, plan.settings.detector.at(low))
     _worker = _Worker(plan, cascade)
 
 

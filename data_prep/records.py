@@ -28,6 +28,7 @@ MEND = (
     "delete it and the chunk-*.json of its number beside it, and the manifest.json, then repeat "
     "the command that makes the records"
 )
+FRAME = 16  # bytes that a TFRecord puts around an example: its length and two checksums
 TARGETS = {"box": 4, "points": 10, "side": 1}
 
 
@@ -73,9 +74,10 @@ def _example(image: bytes, kind: int, *targets: NDArray[np.float32]) -> tf.train
 
 def encode(crops: Crops, kind: Kind) -> Iterator[bytes]:
     """Serialised Examples of crops of one kind, all filled into one template at once."""
-    template = _template(crops.images.shape[1], kind)
+    size = crops.images.shape[1]
+    template = _template(size, kind)
     rows = np.tile(template.row, (len(crops.images), 1))
-    rows[:, template.image] = crops.images.reshape(len(rows), -1)
+    rows[:, template.image] = crops.images.reshape(len(rows), size * size * 3)
     rows[:, template.box] = crops.boxes.astype("<f4").view(np.uint8)
     rows[:, template.points] = crops.points.astype("<f4").view(np.uint8)
     rows[:, template.side] = crops.sides.astype("<f4").view(np.uint8)
@@ -103,11 +105,13 @@ def read_shard(path: Path, size: int, kind: Kind) -> Crops:
     template = _template(size, kind)
     length = len(template.row)
     try:
+        if path.stat().st_size % (length + FRAME):
+            raise ValueError("its length is not that of whole examples")
         examples = tf.data.TFRecordDataset(str(path)).batch(1 << 16)
         rows = [tf.io.decode_raw(batch, tf.uint8).numpy() for batch in examples]
         joined = np.concatenate([np.zeros((0, length), np.uint8), *rows])
         _check_frame(joined, template)
-    except tf.errors.NotFoundError:
+    except FileNotFoundError:
         raise UserError(f"{path} is missing: {MEND}.") from None
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError, ValueError) as error:
         reason = str(error).splitlines()[0]

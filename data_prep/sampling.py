@@ -17,6 +17,7 @@ from models import boxes, pixels
 from models.boxes import BoolArray, FloatArray, IntArray
 
 NEAR = 1.0  # negatives near a face: shifted by up to so many of its sides
+PAIRS = 1 << 16  # of windows and faces compared at a time: a crowd has hundreds of millions
 TRIES = 8  # windows drawn for each one wanted; a bound, so no picture can hold us up
 
 
@@ -70,8 +71,20 @@ def scale_weights(sides: FloatArray, balance: float) -> FloatArray:
 
 def label(places: IntArray, targets: Targets, labels: Labels) -> tuple[NDArray[np.str_], IntArray]:
     """(N, 4) windows -> (N,) kinds ("" for in between or ignored) and (N,) nearest faces."""
+    rows = max(PAIRS // max(len(targets.faces) + len(targets.ignored), 1), 1)
+    starts = range(0, max(len(places), 1), rows)
+    blocks = [_label_block(places[i : i + rows], targets, labels) for i in starts]
+    kinds, nearest = zip(*blocks, strict=True)
+    return np.concatenate(kinds), np.concatenate(nearest)
+
+
+def _label_block(
+    places: IntArray, targets: Targets, labels: Labels
+) -> tuple[NDArray[np.str_], IntArray]:
     exact = places.astype(np.float64)
-    overlap = boxes.iou(exact, targets.faces)
+    # The cascade squares its boxes: a narrow face's best window is the square about it.
+    faces = boxes.squared(targets.faces) if labels.squared_faces else targets.faces
+    overlap = boxes.iou(exact, faces)
     nearest = overlap.argmax(axis=1) if len(targets.faces) else np.zeros(len(places), int)
     best = overlap.max(axis=1, initial=0)
     hidden = boxes.overlap_of_smaller(exact, targets.ignored).max(axis=1, initial=0)
@@ -95,16 +108,14 @@ def sample(
     loose = _around(rng, targets.faces[copies], 2 * records.max_shift, records.max_scale**2)
     copies = _copies(rng, records.negatives_per_face, targets.weights)
     near = _around(rng, targets.faces[copies], NEAR, 2.0)
+    free = label(near, targets, labels)[0] == "negative"
+    near = near[first_of_each(copies, free, _share(records.negatives_per_face, targets))]
     anywhere = _anywhere(rng, height, width, TRIES * records.negatives_per_image)
-
-    wanted_near = round(records.negatives_per_face * float(targets.weights.sum()))
-    negatives = [
-        _of_kind("negative", near, targets, labels, wanted_near),
-        _of_kind("negative", anywhere, targets, labels, records.negatives_per_image),
-    ]
+    free = label(anywhere, targets, labels)[0] == "negative"
+    anywhere = anywhere[free][: records.negatives_per_image]
     return {
         "positive": _per_face("positive", close, targets, labels, records.positives_per_face),
-        "negative": Windows.joined(negatives),
+        "negative": about_nothing(np.concatenate([near, anywhere])),
         "part": _per_face("part", loose, targets, labels, records.parts_per_face),
         "landmark": landmark_windows(rng, targets, records),
     }
@@ -124,15 +135,15 @@ def landmark_windows(rng: np.random.Generator, targets: Targets, records: Record
     ).reshape(-1, 5, 2)
     exact = places[:, None].astype(np.float64)
     inside = np.all((points >= exact[..., :2]) & (points < exact[..., 2:]), axis=(1, 2))
-    wanted = np.ceil(records.landmarks_per_face * targets.weights).astype(int)
-    rows = first_of_each(copies, inside, wanted)
+    rows = first_of_each(copies, inside, _share(records.landmarks_per_face, targets))
     faces = np.full((len(rows), 4), np.nan)  # a turned face has no upright box
     return Windows(places[rows], faces, points[rows], degrees[rows])
 
 
 def _turned(points: FloatArray, place: IntArray, degrees: float) -> FloatArray:
     matrix = pixels.rotation(place, degrees)
-    turned: FloatArray = points @ matrix[:, :2].T + matrix[:, 2]
+    # It counts from the middle of the first pixel, annotations from that pixel's corner.
+    turned: FloatArray = (points - 0.5) @ matrix[:, :2].T + matrix[:, 2] + 0.5
     return turned
 
 
@@ -177,16 +188,13 @@ def _per_face(
 ) -> Windows:
     """The first windows of a kind, up to each face's share of them."""
     kinds, nearest = label(places, targets, labels)
-    wanted = np.ceil(per_face * targets.weights).astype(int)
-    rows = first_of_each(nearest, kinds == kind, wanted)
+    rows = first_of_each(nearest, kinds == kind, _share(per_face, targets))
     return about_faces(places[rows], nearest[rows], targets)
 
 
-def _of_kind(
-    kind: Kind, places: IntArray, targets: Targets, labels: Labels, wanted: int
-) -> Windows:
-    kinds, _ = label(places, targets, labels)
-    return about_nothing(places[kinds == kind][:wanted])
+def _share(per_face: int, targets: Targets) -> IntArray:
+    """How many windows each face may have."""
+    return np.ceil(per_face * targets.weights).astype(int)
 
 
 def first_of_each(groups: IntArray, usable: BoolArray, wanted: IntArray) -> IntArray:

@@ -79,6 +79,17 @@ def pictures(settings: Settings, balance: float) -> dict[Split, list[Picture]]:
     return split
 
 
+def fingerprint(split: Mapping[Split, list[Picture]]) -> str:
+    """What the annotations say, in short: it changes with any picture, box or point."""
+    total = hashlib.sha256()
+    for part in SPLITS:
+        for annotation, kinds, _ in split[part]:
+            total.update(f"{part} {annotation.key} {kinds} {len(annotation.boxes)}\n".encode())
+            for values in (annotation.boxes, annotation.ignored, annotation.points):
+                total.update(values.tobytes())
+    return total.hexdigest()[:16]
+
+
 def place(key: str) -> float:
     """A picture's lot in [0, 1), from its name: adding pictures moves no other one."""
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:7], "big") / 2**56

@@ -32,9 +32,9 @@ def merge(run: Path, given: Mapping[NetName, Path], force: bool) -> None:
         for name, path in sources.items()
     }
     stage = stages.Stage(run / "export", recipe, "export-weights")
-    if not stage.begin(force):
-        return
     target = run / "mtcnn_weights.npy"
+    if not stage.begin(force or not target.exists()):
+        return
     draft = stage.folder / target.name
     layouts.write_ipazc(draft, trained)
     difference = _check(draft, trained)

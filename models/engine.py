@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from configs.settings import NetName
+from configs.settings import NETS, NetName
 from models import nets
 from models.layouts import Trained
 from models.pixels import Image, normalise
@@ -26,7 +26,7 @@ class Engine:
 
     def __init__(self, name: NetName, trained: Trained) -> None:
         # Only the last net's points are ever read at run time.
-        net = replace(trained.net, points=trained.net.points and name == "onet")
+        net = replace(trained.net, points=trained.net.points and name == NETS[-1])
         model = nets.build(net)
         nets.set_weights(model, trained.weights, f"the {name} to run")
         self.name, self.net = name, net

@@ -7,7 +7,6 @@ of these arrays plus the net's settings as JSON. ipazc's is one `.npy` for the t
 
 import io
 import json
-import pickle
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from configs.errors import UserError
 from configs.recipe import net_from_dict
 from configs.settings import NETS, Layer, Net, NetName
+from models.unpickle import load_npy
 
 Weights = dict[str, NDArray[np.float32]]
 
@@ -134,12 +134,8 @@ def _to_ipazc(name: NetName, trained: Trained) -> list[NDArray[np.float32]]:
     refuse_unless_ipazc(name, trained.net)
     arrays = []
     for key, shape in shapes(PAPER_NETS[name]):
-        given = trained.weights[key]
-        if given.shape != shape:
-            raise UserError(f"{name}: ipazc's layout holds {key} as {shape}, not {given.shape}.")
-        if not np.isfinite(given).all():
-            raise UserError(f"{name}: {key} holds values that are not finite numbers.")
-        arrays.append(np.ascontiguousarray(_transposed(name, key, given), np.float32))
+        given = _checked(trained.weights.get(key), shape, f"{name}, to be written: the array {key}")
+        arrays.append(np.ascontiguousarray(_transposed(name, key, given)))
     return arrays
 
 
@@ -153,11 +149,22 @@ def _from_ipazc(name: NetName, arrays: Any, origin: str) -> Trained:
         )
     weights = {}
     for (key, shape), given in zip(wanted, arrays, strict=True):
-        if not isinstance(given, np.ndarray) or given.shape != shape or given.dtype.kind != "f":
-            found = getattr(given, "shape", type(given).__name__)
-            raise UserError(f"{origin}: {name}'s array {key} should be {shape}, it is {found}.")
-        weights[key] = np.ascontiguousarray(_transposed(name, key, given), np.float32)
+        held = _checked(given, shape, f"{origin}: {name}'s array {key}")
+        weights[key] = np.ascontiguousarray(_transposed(name, key, held))
     return Trained(PAPER_NETS[name], weights)
+
+
+def _checked(given: Any, shape: tuple[int, ...], what: str) -> NDArray[np.float32]:
+    """An array as float32, if it is one of finite numbers and of this shape."""
+    if not isinstance(given, np.ndarray) or given.shape != shape or given.dtype.kind != "f":
+        array = isinstance(given, np.ndarray)
+        found = f"{given.dtype} {given.shape}" if array else type(given).__name__
+        raise UserError(f"{what} should be float32 {shape}; it is {found}.")
+    with np.errstate(over="ignore"):  # becomes infinite, which is refused
+        held = np.asarray(given, np.float32)
+    if not np.isfinite(held).all():
+        raise UserError(f"{what} holds values that are not finite numbers.")
+    return held
 
 
 def _transposed(name: NetName, key: str, array: NDArray[Any]) -> NDArray[Any]:
@@ -186,6 +193,8 @@ def read(path: Path) -> dict[NetName, Trained]:
             return _read_own(file, path) if ours else _read_ipazc(file, path)
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such weights file.") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}).") from None
 
 
 def _read_own(file: BinaryIO, path: Path) -> dict[NetName, Trained]:
@@ -193,64 +202,22 @@ def _read_own(file: BinaryIO, path: Path) -> dict[NetName, Trained]:
         with np.load(file, allow_pickle=False) as content:
             weights = {key: content[key] for key in content.files if key != "__net__"}
             net = net_from_dict(json.loads(str(content["__net__"])), str(path))
-    except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except UserError:
+        raise
+    except Exception as error:  # a damaged archive can fail in any way
         raise UserError(f"{path} is damaged or none of our weights files ({error}).") from None
-    for key, shape in shapes(net):
-        if key not in weights or weights[key].shape != shape:
-            raise UserError(f"{path}: the array {key} should be there with the shape {shape}.")
     name = next((name for name in NETS if PAPER_NETS[name].size == net.size), None)
     if name is None:
         raise UserError(f"{path}: no net of the cascade looks at {net.size} pixels.")
-    return {name: Trained(net, weights)}
+    held = {k: _checked(weights.get(k), s, f"{path}: the array {k}") for k, s in shapes(net)}
+    return {name: Trained(net, held)}
 
 
 def _read_ipazc(file: BinaryIO, path: Path) -> dict[NetName, Trained]:
-    content = load_pickled_npy(file, str(path))
+    content = load_npy(file, str(path))
     if not isinstance(content, dict) or not any(name in content for name in NETS):
         raise UserError(f"{path}: ipazc's layout is a dictionary of pnet, rnet and onet.")
     return {n: _from_ipazc(n, content[n], str(path)) for n in NETS if n in content}
-
-
-def load_pickled_npy(file: BinaryIO, origin: str) -> Any:
-    """The content of an `.npy` of dtype object, unpickled without running anything in it."""
-    try:
-        version = np.lib.format.read_magic(file)
-        read_header = {
-            1: np.lib.format.read_array_header_1_0,
-            2: np.lib.format.read_array_header_2_0,
-        }
-        read_header[version[0]](file)
-        content = _OnlyArrays(file, encoding="latin1").load()
-    except pickle.UnpicklingError as error:
-        raise UserError(f"{origin} is refused: {error}.") from None
-    except Exception as error:  # a damaged pickle can fail in any way
-        raise UserError(f"{origin} is no weights file or is damaged ({error}).") from None
-    return content.item() if isinstance(content, np.ndarray) and content.ndim == 0 else content
-
-
-class _OnlyArrays(pickle.Unpickler):
-    """Admits arrays, dictionaries, lists, tuples, strings and numbers; calls nothing else."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        admitted = {
-            ("numpy.core.multiarray", "_reconstruct"): _empty_array,
-            ("numpy._core.multiarray", "_reconstruct"): _empty_array,
-            ("numpy", "ndarray"): np.ndarray,
-            ("numpy", "dtype"): np.dtype,
-            ("_codecs", "encode"): _latin1,
-        }
-        if (module, name) not in admitted:
-            raise pickle.UnpicklingError(f"it wants to run {module}.{name}; weights need no code")
-        return admitted[module, name]
-
-
-def _empty_array(*_: Any) -> NDArray[Any]:
-    """What numpy's pickles start from; the state that follows gives it shape and content."""
-    return np.ndarray((0,), np.uint8)
-
-
-def _latin1(text: str, *_: Any) -> bytes:
-    return text.encode("latin1")
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -36,7 +36,7 @@ def cell_map(net: Net) -> CellMap:
     stride, offset, size = 1, 0, 1
     for layer in net.layers:
         kernel = layer.pool or layer.kernel
-        before = (kernel - layer.stride) // 2 if layer.padding == "same" else 0
+        before = max(kernel - layer.stride, 0) // 2 if layer.padding == "same" else 0
         offset -= before * stride
         size += (kernel - 1) * stride
         stride *= layer.stride

@@ -23,14 +23,14 @@ def use_threads(count: int) -> None:
 
 
 def read_image(path: Path) -> Image | None:
-    """(H, W, 3) RGB of a picture file, or None when it does not decode."""
-    try:
-        coded = np.fromfile(path, np.uint8)
-    except FileNotFoundError:
-        return None
+    """(H, W, 3) RGB of a picture file, or None when it is missing or does not decode."""
     # Annotations count the pixels as stored: an EXIF rotation would move them.
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    picture = cv2.imdecode(coded, flags) if len(coded) else None
+    try:
+        coded = np.fromfile(path, np.uint8)
+        picture = cv2.imdecode(coded, flags) if len(coded) else None
+    except (OSError, cv2.error):  # OpenCV raises at sizes that it does not believe
+        return None
     return None if picture is None else cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
 
 
@@ -91,7 +91,8 @@ def pyramid_scales(height: int, width: int, min_face: int, factor: float, size: 
 
     The shorter side of the smallest level is still at least `size` pixels.
     """
-    first, side = size / min_face, min(height, width) * size / min_face
+    first = size / min_face
+    side = min(height, width) * first  # in this order, or the smallest picture has a level more
     scales: list[float] = []
     while side >= size:
         scales.append(first * factor ** len(scales))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from configs.errors import UserError
-from data_prep import sample_faces
+from data_prep import sample_faces, scenes
 from data_prep.sample_faces import Face, Floats, Scene, compose, compose_scene
 
 pytestmark = pytest.mark.skipif(
@@ -122,10 +122,10 @@ def test_box_and_points_move_with_the_pixels() -> None:
             pixels[y - 3 : y + 3, x - 3 : x + 3] = (
                 1  # its centre is the point, as a pixel is 1 wide
             )
-            placement = sample_faces.place(rng, Face(1, pixels, box, points), (640, 480), [])
+            placement = scenes.place(rng, Face(1, pixels, box, points), (640, 480), [])
             assert placement is not None
             canvas = np.zeros((480, 640, 3), np.float32)
-            sample_faces.paste(rng, canvas, pixels, placement)
+            scenes.paste(rng, canvas, pixels, placement)
             weight = canvas.sum(2).clip(0)
             rows, columns = np.indices(weight.shape) + 0.5
             found = np.array([(columns * weight).sum(), (rows * weight).sum()]) / weight.sum()

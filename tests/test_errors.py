@@ -1,0 +1,71 @@
+"""What a user sees when a command ends badly, and with which exit status."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(body: str) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr of a command whose `main` has this body."""
+    script = (
+        "import errno, os, signal, time\n"
+        "from configs.errors import UserError, run_cli\n"
+        f"def main() -> None:\n    print('begun')\n    {body}\nrun_cli(main)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=dict(os.environ, PYTHONUNBUFFERED=""),
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_all_is_well() -> None:
+    assert run("pass") == (0, "begun\n", "")
+
+
+def test_what_the_user_can_mend_is_one_sentence() -> None:
+    assert run("raise UserError('a.yaml: seed is wrong.')") == (
+        1,
+        "begun\n",
+        "error: a.yaml: seed is wrong.\n",
+    )
+
+
+def test_ctrl_c_loses_no_output_and_has_its_own_status() -> None:
+    told = "\nstopped; the same command goes on from here.\n"
+    interrupted = f"os.kill(os.getpid(), {int(signal.SIGINT)}); time.sleep(30)"
+    assert run(interrupted) == (130, "begun\n", told)
+
+
+def test_ctrl_c_does_not_wait_for_threads() -> None:
+    slow = "import threading; threading.Thread(target=time.sleep, args=(50,)).start()"
+    began = time.monotonic()
+    status, _, _ = run(f"{slow}; raise KeyboardInterrupt")
+    assert status == 130
+    assert time.monotonic() - began < 25
+
+
+def test_a_full_disk_is_told_with_the_file() -> None:
+    status, _, told = run("raise OSError(errno.ENOSPC, 'No space left on device', 'a/b.tmp')")
+    assert status == 1
+    assert told == (
+        "error: the disk is full while writing a/b.tmp: free some space and repeat the command.\n"
+    )
+    assert "error: the disk is full: free" in run("raise OSError(errno.ENOSPC, 'No space')")[2]
+
+
+def test_our_own_faults_keep_their_traceback() -> None:
+    for fault in ("OSError(errno.EACCES, 'Permission denied', 'x')", "ValueError('odd')"):
+        status, _, told = run(f"raise {fault}")
+        assert status == 1
+        assert told.startswith("Traceback")
+        assert "error: " not in told

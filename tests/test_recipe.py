@@ -1,0 +1,261 @@
+"""Recipes: both of ours load and hold every setting; each mistake is told by its full key."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pytest
+import yaml
+
+from configs import recipe
+from configs.errors import UserError
+from configs.settings import NETS, Settings
+
+CONFIGS = Path(recipe.__file__).parent
+MTCNN = CONFIGS / "mtcnn.yaml"
+
+
+def load(*overrides: str) -> Settings:
+    return recipe.load(MTCNN, overrides)
+
+
+def said(*overrides: str) -> str:
+    """The sentence with which our recipe and these overrides are refused."""
+    with pytest.raises(UserError) as caught:
+        load(*overrides)
+    return str(caught.value)
+
+
+def written(folder: Path, content: str, name: str = "own.yaml") -> Path:
+    path = folder / name
+    path.write_text(content, encoding="utf-8")
+    return path
+
+
+def settings_keys(kind: Any, prefix: str = "") -> Iterator[str]:
+    """The full names of all settings that stand in sections which every recipe has."""
+    hints = get_type_hints(kind)
+    for field in fields(kind):
+        if is_dataclass(hints[field.name]):
+            yield from settings_keys(hints[field.name], f"{prefix}{field.name}.")
+        else:
+            yield prefix + field.name
+
+
+def test_our_recipe_holds_every_setting() -> None:
+    tree = yaml.safe_load(MTCNN.read_text(encoding="utf-8"))
+    missing = []
+    for key in settings_keys(Settings):
+        at: Any = tree
+        for part in key.split("."):
+            at = at.get(part, None) if isinstance(at, dict) else None
+        if at is None:
+            missing.append(key)
+    # P-Net mines nothing, so these two would say nothing there.
+    assert missing == [
+        "pnet.records.mined_negatives_per_image",
+        "pnet.records.mined_per_face",
+    ]
+
+
+def test_our_recipe_means_what_it_says() -> None:
+    settings = load()
+    assert [settings.stage(name).net.size for name in NETS] == [12, 24, 48]
+    assert (settings.labels.negative, settings.labels.part, settings.labels.positive) == (
+        0.3,
+        0.4,
+        0.65,
+    )
+    assert settings.pnet.train.loss_weights == (1, 0.5, 0.5)
+    assert settings.onet.train.loss_weights == (1, 0.5, 1)
+    assert settings.onet.net.layers[-1].dense == 256
+    assert settings.data.train["lfw"].kinds == ("landmark",)
+    assert settings.data.train["lfw"].optional
+    assert settings.data.train["wider"].points is not None
+
+
+def test_the_demo_changes_only_what_it_names() -> None:
+    ours, demo = asdict(load()), asdict(recipe.load(CONFIGS / "demo.yaml"))
+    assert list(demo["data"]["train"]) == ["scenes"], "its sources replace ours as a whole"
+    assert list(demo["data"]["validation"]) == ["scenes"]
+    assert demo["pnet"]["train"]["steps"] < ours["pnet"]["train"]["steps"]
+    for name in NETS:
+        assert demo[name]["net"] == ours[name]["net"]
+        assert demo[name]["train"]["augment"] == ours[name]["train"]["augment"]
+    for key in ("labels", "detector", "seed"):
+        assert demo[key] == ours[key]
+
+
+def test_overrides_reach_any_depth() -> None:
+    settings = load(
+        "seed=7",
+        "pnet.train.learning_rate=1e-4",
+        "onet.train.augment.mirror=false",
+        "detector.thresholds=[0.5, 0.6, 0.7]",
+        "data.train.wider.labels=other.txt",
+        "data.train.own={format: coco, labels: a.json, images: .}",
+        "detector.min_face_size=12",
+    )
+    assert settings.seed == 7
+    assert settings.pnet.train.learning_rate == 0.0001
+    assert settings.onet.train.augment.mirror is False
+    assert settings.detector.thresholds == (0.5, 0.6, 0.7)
+    assert settings.data.train["wider"].labels == "other.txt"
+    assert settings.data.train["wider"].format == "wider"
+    assert settings.data.train["own"].format == "coco"
+    assert load("seed=1", "seed=2").seed == 2, "the last one counts"
+
+
+def test_whole_numbers_do_for_fractions_but_not_the_other_way() -> None:
+    max_rotation = load("pnet.records.max_rotation=10").pnet.records.max_rotation
+    assert isinstance(max_rotation, float)
+    assert "seed must be a whole number; got 1.5" in said("seed=1.5")
+    assert "seed must be a whole number; got True" in said("seed=true")
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("seeed=1", "unknown key seeed; did you mean seed?"),
+        ("pnet.train.lerning_rate=1", "unknown key pnet.train.lerning_rate; did you mean pnet.tra"),
+        ("onet.train.augment.gray=0.1", "did you mean onet.train.augment.grey?"),
+        ("data.train.wider.label=x", "did you mean data.train.wider.labels?"),
+        ("pnet.xyzzy=1", "unknown key pnet.xyzzy; known: net, records, train."),
+        ("pnet.net.layers=[{conv: 10, krenel: 5}]", "did you mean pnet.net.layers[0].kernel?"),
+        ("pnet.train=5", "pnet.train must be a section; got 5"),
+        ("pnet.train.steps=many", "pnet.train.steps must be a whole number; got 'many'"),
+        ("pnet.train.augment.mirror=1", "pnet.train.augment.mirror must be true or false; got 1"),
+        ("labels.part=high", "labels.part must be a number; got 'high'"),
+        ("labels.part=.nan", "labels.part must be a number; got nan"),
+        ("pnet.train.loss_weights=[1, .inf, 1]", "loss_weights[1] must be a number; got inf"),
+        ("data.folder=5", "data.folder must be text; got 5"),
+        ("rnet.records.proposal_thresholds=0.3", "proposal_thresholds must be a list; got 0.3"),
+        ("pnet.train.loss_weights=[1, 1]", "pnet.train.loss_weights needs 3 values; got 2"),
+        ("pnet.train.loss_weights=[1, a, 1]", "pnet.train.loss_weights[1] must be a number; got"),
+        ("data.train.wider.format=voc", "data.train.wider.format must be one of wider, retinaf"),
+        ("data.train.wider.kinds=[face]", "data.train.wider.kinds[0] must be one of positive, "),
+        ("data.train.own={format: coco, labels: x}", "data.train.own.images is missing."),
+        ("seed", "SET='seed': write key.path=value"),
+        ("pnet.train.steps.more=1", "SET pnet.train.steps.more: steps is a value, not a section"),
+        ("seed=[", "SET seed: cannot read the value '['"),
+    ],
+)
+def test_mistakes_are_told_by_their_full_key(override: str, told: str) -> None:
+    assert told in said(override)
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("seed=-1", "seed must lie between 0 and"),
+        ("data.train={}", "data.train names no source"),
+        ("data.validation_share=0", "data.validation_share must lie between 0 and 1 (got 0.0)"),
+        ("data.validation_share=1", "data.validation_share must lie"),
+        ("data.broken_share=-0.1", "data.broken_share must lie"),
+        ("data.min_face=0", "data.min_face must be at least 1"),
+        ("data.train.wider.kinds=[]", "data.train.wider.kinds names no kind"),
+        ("labels.negative=0.5", "labels.positive must keep 0 < negative <= part"),
+        ("labels.positive=0.4", "labels.positive must keep"),
+        ("labels.ignored=0", "labels.ignored must be a share"),
+        ("pnet.records.negatives_per_image=-1", "pnet.records.negatives_per_image cannot be neg"),
+        ("rnet.records.mined_per_face=-1", "rnet.records.mined_per_face cannot be negative"),
+        ("pnet.records.images_per_shard=0", "pnet.records.images_per_shard must be at least 1"),
+        ("pnet.records.scale_balance=1.5", "pnet.records.scale_balance must lie"),
+        ("pnet.records.max_shift=1", "pnet.records.max_shift must lie"),
+        ("pnet.records.max_scale=1", "pnet.records.max_scale must be above 1"),
+        ("pnet.records.max_scale=100", "pnet.records.max_scale must be above 1, up to 4"),
+        ("pnet.records.max_rotation=-1", "pnet.records.max_rotation must lie"),
+        ("rnet.records.proposal_thresholds=[1]", "rnet.records.proposal_thresholds must lie"),
+        ("rnet.records.proposal_thresholds=[]", "rnet.records.proposal_thresholds needs 1 values"),
+        ("pnet.records.proposal_thresholds=[0.1]", "pnet.records.proposal_thresholds needs 0 val"),
+        ("pnet.net.size=11", "pnet.net.size must be at least 12"),
+        ("pnet.net.layers=[]", "pnet.net.layers cannot be empty"),
+        ("pnet.net.layers=[{}]", "pnet.net.layers[0].conv pool or dense: a layer is exactly one"),
+        ("pnet.net.layers=[{conv: 1, pool: 2}]", "a layer is exactly one"),
+        ("pnet.net.layers=[{conv: 0}]", "pnet.net.layers[0].conv must be at least 1 (got 0)"),
+        ("pnet.net.layers=[{conv: 1, stride: 0}]", "layers[0].kernel and stride must be"),
+        ("pnet.train.augment.hue=2", "pnet.train.augment.hue must lie between 0 and 1 (got 2.0)"),
+        ("pnet.train.steps=0", "pnet.train.steps must be at least 1"),
+        ("pnet.train.steps_per_epoch=0", "pnet.train.steps_per_epoch must be"),
+        ("pnet.train.batch=7", "pnet.train.batch must be at least 8"),
+        ("pnet.train.batch_shares=[1.2, 0.1, -0.3, 0]", "pnet.train.batch_shares cannot be neg"),
+        ("pnet.train.batch_shares=[0.5, 0.5, 0.5, 0]", "batch_shares must add up to 1"),
+        ("pnet.train.batch_shares=[0, 0.5, 0.5, 0]", "batch_shares need positives and negatives"),
+        ("pnet.train.loss_weights=[1, -1, 1]", "pnet.train.loss_weights cannot be negative"),
+        ("pnet.train.learning_rate=0", "pnet.train.learning_rate must lie"),
+        ("pnet.train.final_learning_rate=0.1", "final_learning_rate must lie between 0 and learn"),
+        ("pnet.train.hard_share=0", "pnet.train.hard_share must lie"),
+        ("pnet.train.weight_average=1", "pnet.train.weight_average must lie"),
+        ("pnet.train.warmup_steps=-1", "pnet.train.warmup_steps cannot be negative"),
+        ("pnet.train.false_positive_rate=1", "pnet.train.false_positive_rate must lie"),
+        ("detector.min_face_size=0", "detector.min_face_size must be at least 1"),
+        ("detector.scale_factor=1", "detector.scale_factor must lie"),
+        ("detector.thresholds=[0.5, 1, 0.5]", "detector.thresholds must lie"),
+    ],
+)
+def test_impossible_values_are_refused(override: str, told: str) -> None:
+    sentence = said(override)
+    assert told in sentence
+    assert sentence.startswith(f"{MTCNN}: ")
+    assert re.search(r"\.$", sentence)
+
+
+def test_a_recipe_changes_its_base(tmp_path: Path) -> None:
+    written(tmp_path, MTCNN.read_text(encoding="utf-8"), "mtcnn.yaml")
+    middle = "base: mtcnn.yaml\nseed: 3\npnet: {train: {steps: 5}}\n"
+    written(tmp_path, middle, "middle.yaml")
+    own = "base: middle.yaml\npnet: {train: {batch: 16}}\n"
+    own += "data: {train: {2024: {format: coco, labels: a.json, images: b}}}\n"
+    settings = recipe.load(written(tmp_path, own))
+    assert (settings.seed, settings.pnet.train.steps, settings.pnet.train.batch) == (3, 5, 16)
+    assert settings.pnet.train.learning_rate == load().pnet.train.learning_rate
+    assert list(settings.data.train) == ["2024"], "a name is text, and the base's sources are gone"
+    assert settings.data.validation == load().data.validation
+
+
+def test_a_base_may_be_corrected_in_one_source(tmp_path: Path) -> None:
+    written(tmp_path, MTCNN.read_text(encoding="utf-8"), "mtcnn.yaml")
+    own = "base: mtcnn.yaml\ndata: {train: {wider: {images: elsewhere}}}\n"
+    train = recipe.load(written(tmp_path, own)).data.train
+    assert list(train) == ["wider", "lfw"]
+    assert (train["wider"].images, train["wider"].labels) == (
+        "elsewhere",
+        load().data.train["wider"].labels,
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("seed: [1", "is not a YAML file"),
+        ("- a\n- b\n", "a recipe is a mapping"),
+        ("", "a recipe is a mapping"),
+        ("seed: 1\n", "data is missing"),
+        ("base: 5\n", "base must be text; got 5"),
+        ("base: own.yaml\n", "base names the recipe itself"),
+        ("base: gone.yaml\n", "gone.yaml: there is no such recipe"),
+    ],
+)
+def test_files_that_are_no_recipes(tmp_path: Path, content: str, told: str) -> None:
+    with pytest.raises(UserError, match=re.escape(told)):
+        recipe.load(written(tmp_path, content))
+
+
+def test_missing_binary_and_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no such recipe; CONFIG= names one"):
+        recipe.load(tmp_path / "gone.yaml")
+    with pytest.raises(UserError, match="cannot be read as a recipe: Is a directory"):
+        recipe.load(tmp_path)
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00\x80")
+    with pytest.raises(UserError, match="is not a YAML file"):
+        recipe.load(tmp_path / "binary.yaml")
+
+
+def test_a_net_survives_the_weights_file() -> None:
+    net = load().onet.net
+    as_json = yaml.safe_load(yaml.safe_dump(recipe.to_dict(net)).replace("!!python/tuple", ""))
+    assert recipe.net_from_dict(as_json, "weights.npz") == net
+    with pytest.raises(UserError, match=r"weights\.npz: net\.size must be a whole number"):
+        recipe.net_from_dict(as_json | {"size": "48"}, "weights.npz")
