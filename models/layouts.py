@@ -110,7 +110,7 @@ def write_ipazc(path: Path, nets: Mapping[NetName, Trained]) -> None:
 
 
 def refuse_unless_ipazc(name: NetName, net: Net) -> None:
-    """Say, before training starts, when ipazc's layout cannot hold a net of these settings."""
+    """Say which layer when ipazc's layout cannot hold a net of these settings."""
     wanted = PAPER_NETS[name]
     if net.size != wanted.size:
         raise UserError(f"ipazc's layout holds a {name} of {wanted.size} pixels, not {net.size}.")

@@ -1,0 +1,230 @@
+"""The cascade's own steps, with nets that say exactly what training would have them say."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from configs.settings import NETS, Detector, NetName
+from models import boxes, cascade, layouts, nets, pixels
+from models.cascade import Cascade, Faces
+from models.engine import Engine, Outputs
+from models.layouts import PAPER_NETS, Trained
+from models.nets import CellMap
+
+HEIGHT, WIDTH = 320, 480
+# Neither square nor on whole pixels, so that no rounding hides behind another.
+FACES = np.array(
+    [[40.5, 60.5, 70.5, 100.5], [200.5, 90.5, 330.5, 210.5], [370.5, 20.5, 420.5, 70.5]]
+)
+SHARES = np.array([[0.3, 0.35], [0.72, 0.38], [0.5, 0.6], [0.35, 0.8], [0.66, 0.83]])
+POINTS = FACES[:, None, :2] + SHARES * (FACES[:, None, 2:] - FACES[:, None, :2])
+EXACT = Detector(min_face_size=24, scale_factor=0.5, thresholds=(0.3, 0.3, 0.3))
+PICTURE = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+
+
+def drawn(name: NetName, points: bool, seed: int = 0) -> Trained:
+    """A net of the paper with random weights of a sensible size."""
+    net = replace(PAPER_NETS[name], points=points)
+    rng = np.random.default_rng(seed)
+    weights = {}
+    for key, shape in layouts.shapes(net):
+        spread = np.sqrt(2 / np.prod(shape[:-1])) if key.endswith("kernel") else 0.1
+        weights[key] = rng.normal(0, spread, shape).astype(np.float32)
+    return Trained(net, weights)
+
+
+def judged(name: NetName, windows: np.ndarray) -> Outputs:
+    """What a perfect net says about windows: IoU with the nearest face, and where that lies."""
+    overlap = boxes.iou(windows, FACES)
+    nearest = overlap.argmax(axis=1)
+    offsets = boxes.encode_offsets(FACES[nearest], windows)
+    said = boxes.net_offsets(name, offsets, windows[:, 2:3] - windows[:, :1])
+    score = overlap.max(axis=1).astype(np.float32)
+    if name != NETS[-1]:
+        return Outputs(score, said, None)
+    # Another order than that of the net before, so that no row can stay where it was.
+    return Outputs(1 - score / 2, said, boxes.encode_points(POINTS[nearest], windows))
+
+
+class Perfect:
+    """Stands in for `Engine`; its crops are their windows (see `perfect_nets`)."""
+
+    def __init__(self, name: NetName, trained: Trained) -> None:
+        self.name, self.net = name, trained.net
+
+    def __call__(self, given: Any) -> Outputs:
+        if self.name != NETS[0]:
+            return judged(self.name, given.astype(float))
+        height, width = given.shape[1:3]
+        rows, columns = np.indices(((height - 10) // 2, (width - 10) // 2)).reshape(2, -1)
+        shrunk = HEIGHT / height
+        first = np.stack([columns, rows], axis=1) * 2 * shrunk
+        said = judged(self.name, np.concatenate([first, first + 12 * shrunk], axis=1))
+        shape = (1, (height - 10) // 2, (width - 10) // 2)
+        return Outputs(said.face.reshape(shape), said.box.reshape(*shape, 4), None)
+
+
+TRAINED = {name: Trained(PAPER_NETS[name], {}) for name in NETS}
+
+
+@pytest.fixture
+def perfect_nets(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Cascade]:
+    """Makes a cascade of perfect nets."""
+    monkeypatch.setattr(cascade, "Engine", Perfect)
+    monkeypatch.setattr(pixels, "cut", lambda image, windows, size: windows)
+
+    def make(detector: Detector = EXACT, names: Sequence[NetName] = NETS) -> Cascade:
+        return Cascade({name: TRAINED[name] for name in names}, detector)
+
+    return make
+
+
+def in_order(found: Faces) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes and points from left to right."""
+    order = np.argsort(found.boxes[:, 0])
+    return found.boxes[order], found.points[order]
+
+
+def test_perfect_nets_give_the_faces_back(perfect_nets: Callable[..., Cascade]) -> None:
+    found_boxes, found_points = in_order(perfect_nets().detect(PICTURE))
+    np.testing.assert_allclose(found_boxes, FACES, rtol=0, atol=1e-3)
+    np.testing.assert_allclose(found_points, POINTS, rtol=0, atol=1e-9)
+
+
+def test_every_stage_passes_squares_about_the_faces_on(
+    perfect_nets: Callable[..., Cascade],
+) -> None:
+    first, second, _ = perfect_nets().stages(PICTURE)
+    squares = np.trunc(boxes.squared(FACES))
+    nearest = boxes.iou(first.boxes, squares).argmax(axis=1)
+    assert set(nearest) == {0, 1, 2}
+    np.testing.assert_array_equal(first.boxes, squares[nearest])
+    np.testing.assert_array_equal(in_order(second)[0], squares)
+    assert np.isnan(first.points).all()
+    assert np.isnan(second.points).all()
+    assert np.all(np.diff(first.scores) <= 0)
+    assert np.all(np.diff(second.scores) <= 0)
+
+
+def test_the_number_of_crops_at_once_changes_nothing(
+    perfect_nets: Callable[..., Cascade], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = perfect_nets().stages(PICTURE)
+    assert len(whole[0].scores) > 3
+    monkeypatch.setattr(cascade, "CROPS_AT_ONCE", 1)
+    for one, other in zip(perfect_nets().stages(PICTURE), whole, strict=True):
+        for field, wanted in zip(one, other, strict=True):
+            np.testing.assert_array_equal(field, wanted)
+
+
+def test_a_cascade_of_fewer_nets_ends_earlier(perfect_nets: Callable[..., Cascade]) -> None:
+    assert len(perfect_nets(names=NETS[:1]).stages(PICTURE)) == 1
+    stages = perfect_nets(names=NETS[:2]).stages(PICTURE)
+    assert len(stages) == 2
+    np.testing.assert_array_equal(in_order(stages[1])[0], np.trunc(boxes.squared(FACES)))
+
+
+@pytest.mark.parametrize("names", [(), NETS[1:], (NETS[0], NETS[2])])
+def test_a_cascade_skips_no_net(names: Sequence[NetName]) -> None:
+    with pytest.raises(ValueError, match="starts with pnet and skips no net"):
+        Cascade({name: drawn(name, False) for name in names}, EXACT)
+
+
+def test_thresholds_are_met_by_the_first_net_and_passed_by_the_others(
+    perfect_nets: Callable[..., Cascade], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in the package: `>=` for P-Net, `>` for R-Net and O-Net."""
+    real = Perfect.__call__
+
+    def certain(self: Perfect, given: Any) -> Outputs:
+        said = real(self, given)
+        return said._replace(face=np.where(said.face > 0.3, 0.5, 0).astype(np.float32))
+
+    monkeypatch.setattr(Perfect, "__call__", certain)
+
+    def counts(*thresholds: float) -> list[int]:
+        stages = perfect_nets(EXACT.at(thresholds)).stages(PICTURE)
+        return [len(stage.scores) for stage in stages]
+
+    assert min(counts(0.5, 0.49, 0.49)) >= 3
+    assert counts(0.51, 0.4, 0.4) == [0, 0, 0]
+    assert counts(0.5, 0.5, 0.4)[1:] == [0, 0]
+    proposed, passed, last = counts(0.5, 0.4, 0.5)
+    assert (proposed >= 3, passed >= 3, last) == (True, True, 0)
+
+
+def test_the_last_net_drops_a_face_inside_a_face(
+    perfect_nets: Callable[..., Cascade], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their IoU is 0.25: only the overlap of the smaller one ("Min") tells."""
+    inner, outer = np.array([60.0, 60, 110, 110]), np.array([40.0, 40, 140, 140])
+    monkeypatch.setitem(globals(), "FACES", np.stack([inner, outer]))
+    monkeypatch.setitem(globals(), "POINTS", POINTS[:2])
+    second, last = perfect_nets().stages(PICTURE)[1:]
+    assert len(second.scores) == 2
+    assert len(last.scores) == 1
+
+
+@pytest.mark.parametrize("shape", [(11, 300), (300, 11), (23, 400)])
+def test_a_picture_too_small_for_a_face_has_none(
+    perfect_nets: Callable[..., Cascade], shape: tuple[int, int]
+) -> None:
+    found = perfect_nets().detect(np.zeros((*shape, 3), np.uint8))
+    assert found.boxes.shape == (0, 4)
+    assert found.scores.shape == (0,)
+    assert found.points.shape == (0, 5, 2)
+
+
+def test_a_picture_without_faces_has_none(perfect_nets: Callable[..., Cascade]) -> None:
+    for stage in perfect_nets(EXACT.at((0.999, 0.5, 0.5))).stages(PICTURE):
+        assert stage.boxes.shape == (0, 4)
+        assert stage.points.shape == (0, 5, 2)
+
+
+def test_cells_are_reported_as_the_package_counts_them() -> None:
+    cells = CellMap(2, 0, 12)
+    rows, columns = np.array([0, 3]), np.array([0, 10])
+    assert cascade.reported_cells(cells, rows, columns, 1.0).tolist() == [
+        [1, 1, 12, 12],
+        [21, 7, 32, 18],
+    ]
+    # fix((2x + 1) / 0.6) and fix((2x + 12) / 0.6): 35, 11.67 and 53.3, 30.
+    assert cascade.reported_cells(cells, rows, columns, 0.6)[1].tolist() == [35, 11, 53, 30]
+
+
+def test_a_box_without_a_pixel_is_dropped() -> None:
+    given = np.array([[5.0, 5, 9, 9], [7, 7, 7, 7], [9, 9, 3, 3]])
+    faces = Faces(given, np.arange(3, dtype=np.float32), np.zeros((3, 5, 2)))
+    assert cascade._drop_empty(faces).boxes.tolist() == [[5, 5, 9, 9]]
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_an_engine_says_what_its_net_says(name: NetName) -> None:
+    trained = drawn(name, points=True)
+    engine, size = Engine(name, trained), trained.net.size
+    crops = np.random.default_rng(1).integers(0, 256, (5, size, size, 3), np.uint8)
+    said = engine(crops)
+    model = nets.build(trained.net)
+    nets.set_weights(model, trained.weights, "x")
+    heads = model(pixels.normalise(crops.astype(np.float32)))
+    face = tf.nn.softmax(heads["face"]).numpy()[..., 1]
+    np.testing.assert_allclose(said.face, face, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(said.box, heads["box"].numpy(), rtol=0, atol=1e-5)
+    if name == NETS[-1]:
+        np.testing.assert_allclose(said.points, heads["points"].numpy(), rtol=0, atol=1e-5)
+    else:
+        assert said.points is None, "a head that serves training only is not run"
+
+
+def test_the_first_engine_takes_pictures_of_any_size() -> None:
+    engine = Engine("pnet", drawn("pnet", points=True))
+    for height, width in ((12, 12), (40, 53), (53, 40)):
+        said = engine(np.zeros((1, height, width, 3), np.uint8))
+        # One valid 3x3, a pool that rounds up, two valid 3x3.
+        cells = tuple(-(-(side - 2) // 2) - 4 for side in (height, width))
+        assert said.face.shape == (1, *cells)
+        assert said.box.shape == (1, *cells, 4)

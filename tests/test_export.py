@@ -1,0 +1,208 @@
+"""Merging: nets from a run or from other files, one file out, and never a worse one than before."""
+
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from configs.errors import UserError, run_cli
+from configs.settings import NETS, Layer, Net, NetName
+from configs.stages import Stage, read_manifest
+from export import merge as module
+from export.__main__ import main
+from export.merge import merge
+from models import layouts
+from models.layouts import PAPER_NETS, Trained
+
+
+def drawn(net: Net, seed: int) -> Trained:
+    """A net with random weights of a sensible size."""
+    rng = np.random.default_rng(seed)
+    weights = {}
+    for key, shape in layouts.shapes(net):
+        spread = np.sqrt(2 / np.prod(shape[:-1])) if key.endswith("kernel") else 0.1
+        weights[key] = rng.normal(0, spread, shape).astype(np.float32)
+    return Trained(net, weights)
+
+
+def trains(run: Path, name: NetName, trained: Trained, complete: bool = True) -> None:
+    """Leave what `make train-<name>` leaves."""
+    shutil.rmtree(run / name, ignore_errors=True)
+    stage = Stage(run / name, {"seed": 1}, f"train-{name}")
+    stage.begin(force=False)
+    layouts.write_own(run / name / "weights.npz", trained)
+    if complete:
+        stage.finish({})
+
+
+@pytest.fixture(scope="module")
+def merged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with three trained nets, P-Net's and R-Net's with landmark heads, and its export."""
+    run = tmp_path_factory.mktemp("merged") / "run"
+    for seed, name in enumerate(NETS):
+        trains(run, name, drawn(replace(PAPER_NETS[name], points=True), seed))
+    merge(run, {}, force=False)
+    return run
+
+
+@pytest.fixture
+def run(merged: Path, tmp_path: Path) -> Path:
+    """A copy of `merged` to be spoilt; without its export, whose manifest names another folder."""
+    shutil.copytree(merged, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "export")
+    (tmp_path / "run" / "mtcnn_weights.npy").unlink()
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spares the comparison of outputs, which takes seconds."""
+    monkeypatch.setattr(module, "_check", lambda path, trained: 0.0)
+
+
+def exported(run: Path) -> bytes:
+    return (run / "mtcnn_weights.npy").read_bytes()
+
+
+def test_a_runs_nets_are_merged(merged: Path) -> None:
+    found = layouts.read(merged / "mtcnn_weights.npy")
+    assert list(found) == list(NETS)
+    for name in NETS:
+        own = layouts.read(merged / name / "weights.npz")[name].weights
+        for key, array in found[name].weights.items():
+            np.testing.assert_array_equal(array, own[key])
+    manifest = read_manifest(merged / "export")
+    assert manifest is not None
+    assert manifest["complete"]
+    assert manifest["difference"] <= 1e-5
+    assert manifest["recipe"]["rnet.file"] == str(merged / "rnet" / "weights.npz")
+    assert sorted(path.name for path in merged.iterdir()) == [
+        *("export", "mtcnn_weights.npy", "onet", "pnet", "rnet")
+    ]
+
+
+def test_the_same_again_is_nothing_to_do(merged: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (merged / "mtcnn_weights.npy").stat()
+    merge(merged, {}, force=False)
+    assert "nothing to do" in capsys.readouterr().out
+    after = (merged / "mtcnn_weights.npy").stat()
+    assert (after.st_mtime_ns, after.st_ino) == (before.st_mtime_ns, before.st_ino)
+
+
+@pytest.mark.usefixtures("quick")
+def test_an_export_that_was_deleted_is_made_again(run: Path) -> None:
+    merge(run, {}, force=False)
+    first = exported(run)
+    (run / "mtcnn_weights.npy").unlink()
+    merge(run, {}, force=False)
+    assert exported(run) == first
+
+
+@pytest.mark.usefixtures("quick")
+def test_nets_come_from_other_files(run: Path, tmp_path: Path) -> None:
+    others = {name: drawn(PAPER_NETS[name], 10 + i) for i, name in enumerate(NETS)}
+    ipazc, own = tmp_path / "other.npy", tmp_path / "other.npz"
+    layouts.write_ipazc(ipazc, others)
+    layouts.write_own(own, others["onet"])
+    for name in ("pnet", "onet"):  # given: neither is asked from the run
+        shutil.rmtree(run / name)
+    merge(run, {"pnet": ipazc, "onet": own}, force=False)
+    found = layouts.read(run / "mtcnn_weights.npy")
+    kept = layouts.read(run / "rnet" / "weights.npz")["rnet"]
+    for name, wanted in (("pnet", others["pnet"]), ("rnet", kept), ("onet", others["onet"])):
+        for key, array in found[name].weights.items():  # type: ignore[index]
+            np.testing.assert_array_equal(array, wanted.weights[key])
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("state", ["missing", "unfinished"])
+def test_a_net_that_is_not_trained_names_its_command(run: Path, name: NetName, state: str) -> None:
+    shutil.rmtree(run / name)
+    if state == "unfinished":
+        trains(run, name, drawn(PAPER_NETS[name], 0), complete=False)
+    with pytest.raises(UserError, match=f"`make train-{name}` makes it"):
+        merge(run, {}, force=False)
+    assert not (run / "mtcnn_weights.npy").exists()
+
+
+def test_a_given_file_that_is_not_there_or_has_another_net_is_told(run: Path) -> None:
+    with pytest.raises(UserError, match=r"no\.npy: there is no such weights file"):
+        merge(run, {"pnet": run / "no.npy"}, force=False)
+    with pytest.raises(UserError, match=r"weights\.npz holds rnet, but no pnet"):
+        merge(run, {"pnet": run / "rnet" / "weights.npz"}, force=False)
+
+
+@pytest.mark.usefixtures("quick")
+def test_changed_nets_replace_an_export_only_when_told(run: Path) -> None:
+    merge(run, {}, force=False)
+    before = exported(run)
+    trains(run, "rnet", drawn(PAPER_NETS["rnet"], 77))
+    with pytest.raises(UserError, match=r"rnet\.sha256: .*make export-weights FORCE=1"):
+        merge(run, {}, force=False)
+    assert exported(run) == before
+    merge(run, {}, force=True)
+    assert exported(run) != before
+    found = layouts.read(run / "mtcnn_weights.npy")["rnet"]
+    np.testing.assert_array_equal(
+        found.weights["layer1/kernel"], drawn(PAPER_NETS["rnet"], 77).weights["layer1/kernel"]
+    )
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_net_that_the_layout_cannot_hold_is_refused_by_its_layer(run: Path) -> None:
+    merge(run, {}, force=False)
+    before = exported(run)
+    layers = (
+        Layer(conv=28),
+        Layer(pool=2, stride=2, padding="same"),
+        *PAPER_NETS["rnet"].layers[2:],
+    )
+    trains(run, "rnet", drawn(replace(PAPER_NETS["rnet"], layers=layers), 0))
+    with pytest.raises(UserError, match=r"rnet\.layer2.*pool 2"):
+        merge(run, {}, force=True)
+    assert exported(run) == before
+
+
+def test_a_file_that_says_something_else_never_gets_its_name(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = layouts.write_ipazc
+
+    def spoils(path: Path, nets: dict[NetName, Trained]) -> None:
+        weights = dict(nets["onet"].weights)
+        weights["points/bias"] = weights["points/bias"] + 0.001
+        write(path, {**nets, "onet": Trained(nets["onet"].net, weights)})
+
+    monkeypatch.setattr(layouts, "write_ipazc", spoils)
+    with pytest.raises(UserError, match=r"differs from the nets by 1\.0e-03"):
+        merge(run, {}, force=False)
+    assert not (run / "mtcnn_weights.npy").exists()
+    manifest = read_manifest(run / "export")
+    assert manifest is not None
+    assert not manifest["complete"]
+
+
+def test_the_command_tells_in_one_sentence_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["export", "--run", str(tmp_path / "run")])
+    with pytest.raises(SystemExit) as caught:
+        run_cli(main)
+    assert caught.value.code == (
+        f"error: {tmp_path / 'run' / 'pnet'} is not there: `make train-pnet` makes it."
+    )
+
+
+def test_the_command_takes_nets_from_other_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[Any] = []
+    monkeypatch.setattr(module, "merge", lambda *arguments: taken.append(arguments))
+    given = ["--pnet", "a.npy", "--onet", "b.npz", "--force"]
+    monkeypatch.setattr(sys, "argv", ["export", "--run", str(tmp_path), *given])
+    main()
+    assert taken == [(tmp_path, {"pnet": Path("a.npy"), "onet": Path("b.npz")}, True)]
