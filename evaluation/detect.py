@@ -114,7 +114,7 @@ def read_log(log: Path) -> dict[str, Found]:
     try:
         rows = [json.loads(line) for line in whole.splitlines()]
         return {row["key"]: _from_lists(row) for row in rows}
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{log} is damaged ({error}): remove it and repeat the command.") from None
 
 

@@ -1,5 +1,6 @@
 """Figures of weights on a recipe's validation pictures, beside those of other weights."""
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def _boxes(
         f"{name}: false alarms": f"{counts.false_alarms} on {len(pictures)} pictures",
         f"{name}: AP": f"{protocol.average_precision(detections, truths).ap:.3f}",
     }
-    if source.official is None:
+    if source.official is None or not _has_official(root / source.official):
         return figures
     named = {_official_name(key): value for key, value in detections.items()}
     for level in protocol.LEVELS:
@@ -52,6 +53,20 @@ def _boxes(
         curve = protocol.evaluate(named, protocol.restrict(official, named))
         figures[f"{name}: AP {level}, WIDER protocol on these pictures"] = f"{curve.ap:.3f}"
     return figures
+
+
+def _has_official(folder: Path) -> bool:
+    """WIDER's pictures come without these files; its other figures need none of them."""
+    missing = [
+        level for level in protocol.LEVELS if not (folder / f"wider_{level}_val.mat").exists()
+    ]
+    if missing:
+        print(
+            f"warning: {folder / f'wider_{missing[0]}_val.mat'} is not there (it is part of WIDER "
+            "FACE's `eval_tools` download): going on without the figures of its protocol.",
+            file=sys.stderr,
+        )
+    return not missing
 
 
 def _official_name(key: str) -> str:

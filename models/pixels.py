@@ -34,6 +34,13 @@ def read_image(path: Path) -> Image | None:
     return None if picture is None else cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
 
 
+def write_image(path: Path, image: Image) -> None:
+    """Write an RGB picture; the suffix says how."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(path), image[:, :, ::-1]):
+        raise OSError(f"{path} could not be written")
+
+
 def normalise(pixels: Pixels) -> Pixels:
     """Float pixels 0..255 (an array or a tensor) -> about -1..1, as the nets expect them."""
     normalised: Pixels = (pixels - 127.5) / 128.0

@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,11 @@ def train(settings: Settings, name: NetName, run: Path, force: bool) -> None:
     size = settings.stage(name).net.size
     loaded = dataset.load(records_folder, "train", size)
     held_out = dataset.load(records_folder, "validation", size)
+    if not any(len(crops.images) for crops in held_out.values()):
+        raise UserError(
+            f"{records_folder} holds no crop to validate on: raise data.validation_share and "
+            f"repeat `make {name}-data`."
+        )
     figures = _fit(settings, name, stage.folder, loaded, held_out)
     stage.finish({"validation": figures})
     told = ", ".join(f"{key} {value:.4f}" for key, value in figures.items())
@@ -80,7 +86,7 @@ def _fit(
     held_out: dataset.Records,
 ) -> dict[str, float]:
     train = settings.stage(name).train
-    model = _compiled(settings, name)
+    model = compiled(settings, name)
     checkpoint = Checkpoint(folder / "last.weights.h5", train.steps_per_epoch)
     done = checkpoint.restore(model)
     if done:
@@ -94,20 +100,20 @@ def _fit(
     ]
     epochs = math.ceil(train.steps / train.steps_per_epoch)
     first = done * train.steps_per_epoch
-    if done < epochs:
-        model.fit(
-            dataset.batches(loaded, name, train, settings.seed, first),
-            steps_per_epoch=min(train.steps_per_epoch, train.steps),
-            initial_epoch=done,
-            epochs=epochs,
-            callbacks=callbacks,
-            shuffle=False,  # the batches come shuffled
-        )
+    model.fit(
+        dataset.batches(loaded, name, train, settings.seed, first),
+        steps_per_epoch=min(train.steps_per_epoch, train.steps),
+        initial_epoch=done,
+        epochs=epochs,
+        callbacks=callbacks,
+        shuffle=False,  # the batches come shuffled
+    )
     picture.draw_curves(folder / "log.csv", folder / "curves.png", name)
     return best_row(folder / "log.csv")
 
 
-def _compiled(settings: Settings, name: NetName) -> Trainee:
+def compiled(settings: Settings, name: NetName) -> Trainee:
+    """A freshly initialised net, ready for `fit`."""
     stage = settings.stage(name)
     model = Trainee(nets.build(stage.net, settings.seed), stage.train)
     average = stage.train.weight_average
@@ -154,11 +160,14 @@ class Checkpoint(keras.callbacks.Callback):
         if not self.path.exists():
             return 0
         try:
-            model.load_weights(self.path)
-        except (ValueError, OSError, KeyError) as error:
+            with warnings.catch_warnings():
+                # Keras only warns of much that does not fit.
+                warnings.simplefilter("error", UserWarning)
+                model.load_weights(self.path)
+        except (ValueError, OSError, KeyError, UserWarning):
             raise UserError(
-                f"{self.path} is damaged or of another net ({str(error).splitlines()[0]}): remove "
-                "it, or make the training anew with FORCE=1."
+                f"{self.path} is damaged or of another net: remove it, or make the training anew "
+                "with FORCE=1."
             ) from None
         # The last epoch may have been a shorter one.
         return math.ceil(int(model.optimizer.iterations.numpy()) / self.steps_per_epoch)

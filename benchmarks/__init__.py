@@ -1,0 +1,1 @@
+"""Paired timings, run by hand or by `make bench`, never by a test."""

@@ -1,0 +1,211 @@
+"""Batches: their composition, their order, and that they follow from the step alone."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from configs import recipe
+from configs.errors import UserError
+from configs.settings import KINDS, Augment
+from data_prep import records
+from data_prep.crops import Crops
+from models import boxes
+from train import dataset
+
+NOTHING = Augment(brightness=0, contrast=0, saturation=0, hue=0, grey=0, blur=0, mirror=False)
+MIRROR = replace(NOTHING, mirror=True)
+RECIPE = recipe.load(Path(__file__).parent.parent / "configs" / "mtcnn.yaml")
+COUNTS = {"positive": 7, "negative": 50, "part": 1, "landmark": 13}
+
+
+def settings(augment=NOTHING, **changes):
+    values = {"batch": 10, "batch_shares": (0.2, 0.45, 0.15, 0.2), "steps": 40} | changes
+    return replace(RECIPE.pnet.train, augment=augment, **values)
+
+
+def some_records(counts=COUNTS, size=12):
+    """Crops that carry their number in red and their kind in green, with targets of their own."""
+    rng = np.random.default_rng(0)
+    held = {}
+    for kind in KINDS:
+        count = counts[kind]
+        images = np.zeros((count, size, size, 3), np.uint8)
+        images[..., 0] = np.arange(count)[:, None, None]
+        images[..., 1] = 10 * KINDS.index(kind)
+        images[..., 2] = rng.integers(0, 256, (count, size, size))
+        box = rng.normal(0, 0.2, (count, 4)).astype(np.float32)
+        points = rng.uniform(0, 1, (count, 10)).astype(np.float32)
+        if kind in ("negative", "landmark"):
+            box[:] = np.nan
+        if kind == "negative":
+            points[:] = np.nan
+        sides = rng.integers(12, 300, (count, 1)).astype(np.float32)
+        held[kind] = Crops(images, box, points, sides)
+    return held
+
+
+def pixels_of(batch):
+    return (np.asarray(batch[0]) * 128 + 127.5).round().astype(int)
+
+
+def numbers_of(batch, kind):
+    """Which crops of a kind a batch holds."""
+    rows = np.asarray(batch[1]["kind"]) == KINDS.index(kind)
+    return pixels_of(batch)[rows, 0, 0, 0]
+
+
+def test_every_batch_has_the_set_composition():
+    held = some_records()
+    for batch in dataset.batches(held, "pnet", settings(), 1):
+        kinds = np.asarray(batch[1]["kind"])
+        # 10 crops in shares 0.2, 0.45, 0.15, 0.2; what rounding leaves goes to the negatives.
+        assert np.bincount(kinds).tolist() == [2, 5, 1, 2]
+        assert (pixels_of(batch)[:, 0, 0, 1] == 10 * kinds).all()
+
+
+@pytest.mark.parametrize(
+    "batch, shares, expected",
+    [
+        (1024, (0.2, 0.45, 0.15, 0.2), [204, 463, 153, 204]),
+        (32, (0.25, 0.25, 0.25, 0.25), [8, 8, 8, 8]),
+        (9, (0.5, 0.5, 0, 0), [4, 5, 0, 0]),
+    ],
+)
+def test_counts_of_a_batch_by_hand(batch, shares, expected):
+    counts = dataset.kind_counts(settings(batch=batch, batch_shares=shares))
+    assert [counts[kind] for kind in KINDS] == expected
+
+
+def test_every_crop_comes_once_in_each_pass_in_a_new_order():
+    # Fault 3 of the existing trainings: lists sampled with replacement.
+    held = some_records()
+    seen = {kind: [] for kind in KINDS}
+    for batch in dataset.batches(held, "pnet", settings(), 1):
+        for kind in KINDS:
+            seen[kind].extend(numbers_of(batch, kind))
+    assert {kind: len(numbers) for kind, numbers in seen.items()} == {
+        "positive": 80,
+        "negative": 200,
+        "part": 40,
+        "landmark": 80,
+    }
+    for kind, count in COUNTS.items():
+        whole = [seen[kind][i : i + count] for i in range(0, len(seen[kind]) - count + 1, count)]
+        assert len(whole) >= 4
+        assert all(sorted(one) == list(range(count)) for one in whole), kind
+        if count > 5:
+            assert len(set(map(tuple, whole))) == len(whole), "passes in the same order"
+            assert all(one != list(range(count)) for one in whole), "not shuffled"
+
+
+def test_kinds_do_not_share_an_order():
+    held = some_records(dict.fromkeys(KINDS, 40))
+    quarter = settings(batch_shares=(0.25,) * 4, batch=160, steps=1)
+    (batch,) = dataset.batches(held, "pnet", quarter, 1)
+    orders = {tuple(numbers_of(batch, kind)) for kind in KINDS}
+    assert len(orders) == 4
+    (other,) = dataset.batches(held, "pnet", quarter, 2)
+    assert not orders & {tuple(numbers_of(other, kind)) for kind in KINDS}, "the seed is idle"
+
+
+@pytest.mark.parametrize("start", [1, 7, 39])
+def test_a_batch_does_not_depend_on_where_the_training_was_resumed(start):
+    held, train = some_records(), settings(augment=Augment())
+    whole = list(dataset.batches(held, "pnet", train, 1))[start:]
+    resumed = list(dataset.batches(held, "pnet", train, 1, start))
+    assert len(resumed) == 40 - start
+    for (images, truth), (images_again, truth_again) in zip(whole, resumed, strict=True):
+        assert (images.numpy() == images_again.numpy()).all()
+        for key, value in truth.items():
+            np.testing.assert_array_equal(value, truth_again[key])
+
+
+def test_augmentation_differs_between_steps():
+    held = some_records(dict.fromkeys(KINDS, 1))
+    train = settings(augment=replace(NOTHING, brightness=0.2), steps=3)
+    first = [images.numpy()[0, 0, 0, 0] for images, _ in dataset.batches(held, "pnet", train, 1)]
+    assert len(set(first)) == 3
+
+
+def test_a_kind_without_a_crop_is_refused_only_if_it_has_a_share():
+    held = some_records(COUNTS | {"landmark": 0})
+    with pytest.raises(UserError, match="hold no landmark crop, but pnet"):
+        dataset.batches(held, "pnet", settings(), 1)
+    without = settings(batch_shares=(0.3, 0.5, 0.2, 0), steps=2)
+    for _, truth in dataset.batches(held, "pnet", without, 1):
+        assert np.bincount(truth["kind"]).tolist() == [3, 5, 2]
+
+
+@pytest.mark.parametrize("name", ["pnet", "rnet"])
+def test_targets_are_those_of_the_crops_in_the_frame_of_the_net(name):
+    held = some_records()
+    for batch in dataset.batches(held, name, settings(steps=5), 1):
+        for kind in KINDS:
+            rows = np.asarray(batch[1]["kind"]) == KINDS.index(kind)
+            crops = Crops(*(field[numbers_of(batch, kind)] for field in held[kind]))
+            wanted = boxes.net_offsets(name, crops.boxes, crops.sides)
+            np.testing.assert_allclose(batch[1]["box"][rows], wanted, atol=1e-6)
+            np.testing.assert_allclose(batch[1]["points"][rows], crops.points, atol=1e-6)
+            np.testing.assert_array_equal(pixels_of(batch)[rows], crops.images)
+            assert np.isnan(batch[1]["box"][rows]).all() == (kind in ("negative", "landmark"))
+            assert np.isnan(batch[1]["points"][rows]).all() == (kind == "negative")
+
+
+def test_mirrored_crops_have_mirrored_targets_and_nothing_else():
+    held = some_records()
+    flipped = total = 0
+    for batch in dataset.batches(held, "pnet", settings(augment=MIRROR), 1):
+        for row, (image, kind) in enumerate(zip(pixels_of(batch), batch[1]["kind"], strict=True)):
+            crops, number = held[KINDS[int(kind)]], image[0, 0, 0]
+            mirrored = not (image == crops.images[number]).all()
+            if mirrored:
+                np.testing.assert_array_equal(image, crops.images[number][:, ::-1])
+            x1, y1, x2, y2 = crops.boxes[number]
+            box = np.array([[-x2, y1, -x1, y2] if mirrored else [x1, y1, x2, y2]])
+            wanted = boxes.net_offsets("pnet", box, crops.sides[[number]])[0]
+            np.testing.assert_allclose(batch[1]["box"][row], wanted, atol=1e-6)
+            x, y = crops.points[number].reshape(2, 5)
+            if mirrored:
+                x, y = 1 - x[[1, 0, 2, 4, 3]], y[[1, 0, 2, 4, 3]]
+            np.testing.assert_allclose(batch[1]["points"][row], [*x, *y], atol=1e-6)
+            flipped, total = flipped + mirrored, total + 1
+    assert 0.4 < flipped / total < 0.6
+
+
+def test_images_are_normalised_after_the_colours():
+    held = some_records()
+    bright = settings(augment=replace(NOTHING, brightness=1), steps=20)
+    values = np.concatenate(
+        [b[0].numpy().ravel() for b in dataset.batches(held, "pnet", bright, 1)]
+    )
+    assert values.min() == -127.5 / 128 and values.max() == 127.5 / 128
+
+
+def test_validation_goes_through_all_crops_once_as_they_are():
+    held = some_records()
+    parts = list(dataset.validation_batches(held, "rnet", 8))
+    assert max(len(batch.images) for batch in parts) == 8
+    joined = np.concatenate([pixels_of(batch) for batch in parts])
+    np.testing.assert_array_equal(joined, np.concatenate([held[k].images for k in KINDS]))
+    kinds = np.concatenate([batch.targets["kind"] for batch in parts])
+    assert np.bincount(kinds).tolist() == list(COUNTS.values())
+    wanted = [boxes.net_offsets("rnet", held[k].boxes, held[k].sides) for k in KINDS]
+    found = np.concatenate([batch.targets["box"] for batch in parts])
+    np.testing.assert_allclose(found, np.concatenate(wanted), atol=1e-6)
+
+
+def test_loading_joins_the_shards_of_a_split_in_order(tmp_path):
+    held = some_records(dict.fromkeys(KINDS, 5))
+    (tmp_path / "train").mkdir()
+    for number, rows in enumerate([slice(0, 1), slice(1, None)]):
+        for kind in KINDS:
+            part = Crops(*(field[rows] for field in held[kind]))
+            records.write_shard(tmp_path / "train" / f"{kind}-{number:05}.tfrecord", part, kind)
+    loaded = dataset.load(tmp_path, "train", 12)
+    assert list(loaded) == list(KINDS)
+    for kind in KINDS:
+        for field, wanted in zip(loaded[kind], held[kind], strict=True):
+            np.testing.assert_array_equal(field, wanted)
+    assert not any(len(crops.images) for crops in dataset.load(tmp_path, "validation", 12).values())

@@ -1,0 +1,262 @@
+"""Detections of labelled pictures: resumed, judged, drawn; bad input in a sentence."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from configs import recipe
+from configs.errors import UserError
+from configs.settings import Detector
+from data_prep.annotations import Annotation
+from evaluation import __main__ as command_line
+from evaluation import detect, pictures, score
+from evaluation.detect import Found, detect_all, read_log
+
+ROOT = Path(__file__).parent.parent
+POINTS = np.array([(30, 40), (70, 40), (50, 60), (35, 80), (65, 80)], float)  # eyes 40 px apart
+
+
+BLUE = (200, 0, 0)  # as OpenCV has it
+
+
+def found(*faces):
+    """Faces as box, score."""
+    boxes = np.array([box for box, _ in faces], float).reshape(-1, 4)
+    scores = np.array([score for _, score in faces], float)
+    return Found(boxes, scores, np.tile(POINTS, (len(faces), 1, 1)))
+
+
+def picture(folder, number, faces=(), shape=(120, 160)):
+    path = folder / f"{number}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = np.zeros((*shape, 3), np.uint8)
+    image[250:] = BLUE
+    image[0, 0] = number  # tells the fake detector which picture it looks at
+    cv2.imwrite(str(path), image)
+    boxes = np.array(faces, np.float32).reshape(-1, 4)
+    ignored = np.zeros(len(boxes), bool)
+    points = np.full((len(boxes), 5, 2), np.nan)
+    return Annotation(path, f"set/{number}.png", boxes, ignored, points, f"labels:{number}")
+
+
+class Fake:
+    """A detector that answers by the picture's first pixel and remembers what it saw."""
+
+    def __init__(self, answers):
+        self.answers, self.seen = answers, []
+
+    def __call__(self, image):
+        self.seen.append(int(image[0, 0, 0]))
+        return self.answers[self.seen[-1]]
+
+
+ANSWERS = {1: found(((0, 0, 9, 9), 0.9), ((5, 5, 20.5, 20), 0.25)), 2: found(), 3: found()}
+
+
+def assert_equal(one, other):
+    assert list(one) == list(other)
+    for key in one:
+        for field, same in zip(one[key], other[key], strict=True):
+            np.testing.assert_array_equal(field, same)
+            assert field.shape == same.shape
+
+
+def test_detection_goes_on_after_a_half_written_line(tmp_path):
+    every, log = [picture(tmp_path, n) for n in (1, 2, 3)], tmp_path / "deep" / "log.jsonl"
+    whole = detect_all(Fake(ANSWERS), every, log)
+    assert_equal(whole, {f"set/{n}.png": ANSWERS[n] for n in (1, 2, 3)})
+    text = log.read_text()
+    second = text.index("\n") + 1
+    log.write_text(text[: second + 25])  # killed while it wrote the second line
+    again = Fake(ANSWERS)
+    assert_equal(detect_all(again, every, log), whole)
+    assert again.seen == [2, 3]
+    assert log.read_text() == text
+    assert_equal(read_log(log), whole)
+
+
+def test_what_the_log_holds_is_not_looked_at_again(tmp_path):
+    every, log = [picture(tmp_path, n) for n in (1, 2, 3)], tmp_path / "log.jsonl"
+    detect_all(Fake(ANSWERS), every[:2], log)
+    again = Fake(ANSWERS)
+    assert list(detect_all(again, every[1:], log)) == ["set/2.png", "set/3.png"]
+    assert again.seen == [3]
+
+
+def test_unreadable_picture_is_named(tmp_path):
+    broken = picture(tmp_path, 1)
+    broken.image.write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"1\.png \(labels:1\) is missing or unreadable"):
+        detect_all(Fake(ANSWERS), [broken], tmp_path / "log.jsonl")
+
+
+@pytest.mark.parametrize("line", ["{]", '{"key": "a"}', "7", '{"key": "a", "boxes": "b"}'])
+def test_damaged_log_is_told_in_a_sentence(tmp_path, line):
+    log = tmp_path / "log.jsonl"
+    log.write_text(line + "\n")
+    with pytest.raises(UserError, match=r"is damaged .*: remove it and repeat the command"):
+        read_log(log)
+
+
+def test_folder_without_the_package_is_told_in_a_sentence(tmp_path):
+    # In a process of its own: the import path is changed.
+    script = (
+        "import sys; from pathlib import Path; from configs.errors import run_cli\n"
+        "from configs.settings import Detector; from evaluation import detect\n"
+        "run_cli(lambda: detect.package(Path('w.npy'), Detector(), Path(sys.argv[1])))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "none")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: ") and "Traceback" not in done.stderr
+    assert "holds no usable mtcnn" in last or "was imported from" in last
+
+
+def test_corners_and_points_of_the_packages_answers():
+    names = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
+    face = {
+        "box": [10, 20, 30, 40],
+        "confidence": 0.5,
+        "keypoints": dict(zip(names, map(tuple, POINTS), strict=True)),
+    }
+    answer = detect._as_found([face])
+    assert answer.boxes.tolist() == [[10, 20, 40, 60]]
+    assert answer.scores.tolist() == [0.5]
+    np.testing.assert_array_equal(answer.points, POINTS[None])
+    assert [field.shape for field in detect._as_found([])] == [(0, 4), (0,), (0, 5, 2)]
+
+
+@pytest.fixture
+def settings(tmp_path):
+    """A recipe over two pictures in WIDER's layout and two with points."""
+    for number in (1, 2):
+        picture(tmp_path / "images", number)
+    for number in (3, 4):
+        picture(tmp_path / "people", number)
+    (tmp_path / "wider.txt").write_text(
+        "1.png\n2\n10 10 40 40 0 0 0 0 0 0\n80 10 40 40 0 0 0 0 0 0\n"
+        "2.png\n1\n20 20 50 50 0 0 0 0 0 0\n"
+    )
+    points = " ".join(f"{value:g}" for value in POINTS.ravel())
+    (tmp_path / "people.txt").write_text(
+        f"3.png 20 80 20 100 {points}\n4.png 20 80 20 100 {points}\n"
+    )
+    (tmp_path / "own.yaml").write_text(
+        f"base: {ROOT / 'configs' / 'mtcnn.yaml'}\n"
+        f"data:\n  folder: {tmp_path}\n  validation:\n"
+        "    scenes: {format: wider, labels: wider.txt, images: images}\n"
+        "    people: {format: mtfl, labels: people.txt, images: people, kinds: [landmark]}\n"
+    )
+    return recipe.load(tmp_path / "own.yaml")
+
+
+def scored(settings, folder):
+    moved = found(((20, 20, 80, 52), 0.8))  # IoU 0.4: enough where the points are judged
+    moved.points[0, 2] += (6, 8)  # the nose by 10 px: 2 px in the mean, of 40
+    answers = {
+        # Both faces of the first picture at 0.9 and 0.72; a false alarm at 0.8.
+        1: found(((10, 10, 50, 50), 0.9), ((130, 90, 150, 110), 0.8), ((80, 10, 120, 50), 0.72)),
+        2: found(((20, 20, 70, 70), 0.6)),  # below the last threshold, 0.7
+        3: moved,
+        4: found(((100, 0, 140, 40), 0.99)),
+    }
+    return score.score(settings, Fake(answers), folder)
+
+
+def test_score_by_hand(settings, tmp_path):
+    figures = scored(settings, tmp_path / "logs")
+    # Precision 1 at a third, 2/3 at two thirds, 3/4 at the whole: the envelope is 1, 3/4, 3/4.
+    assert figures == {
+        "scenes: faces found": "2 of 3",
+        "scenes: false alarms": "1 on 2 pictures",
+        "scenes: AP": "0.833",
+        "people: faces found (IoU 0.3)": "1 of 2",
+        "people: landmark NME, of the eye distance": "5.00 %",
+        "people: failures (NME over 10 %)": "0.00 %",
+    }
+    assert {path.name for path in (tmp_path / "logs").iterdir()} == {
+        "scenes.jsonl",
+        "people.jsonl",
+    }
+
+
+def test_table_has_a_column_for_each_weights_file():
+    text = score.table({"a.npy": {"AP": "0.5", "found": "1"}, "b.npy": {"AP": "0.6"}})
+    assert text.splitlines() == [
+        "| | a.npy | b.npy |",
+        "| --- | --- | --- |",
+        "| AP | 0.5 | 0.6 |",
+        "| found | 1 |  |",
+    ]
+
+
+def test_without_the_official_files_the_other_figures_are_given(settings, tmp_path, capsys):
+    text = (
+        (tmp_path / "own.yaml")
+        .read_text()
+        .replace("images: images}", "images: images, official: .}")
+    )
+    (tmp_path / "own.yaml").write_text(text)
+    figures = scored(recipe.load(tmp_path / "own.yaml"), tmp_path / "logs")
+    assert figures["scenes: AP"] == "0.833" and len(figures) == 6
+    assert "wider_easy_val.mat is not there" in capsys.readouterr().err
+
+
+def test_detections_of_other_weights_or_settings_lie_apart(tmp_path):
+    one, other = tmp_path / "one.npy", tmp_path / "other.npy"
+    one.write_bytes(b"1"), other.write_bytes(b"2")
+    detectors = (Detector(), Detector(min_face_size=40), Detector(thresholds=(0.5, 0.5, 0.3)))
+    folders = {
+        score.log_folder(tmp_path, weights, detector, runtime)
+        for weights in (one, other)
+        for detector in detectors
+        for runtime in ("ours", "mtcnn")
+    }
+    assert len(folders) == 12
+    again = score.log_folder(tmp_path, one, Detector(), "ours")
+    assert again in folders and again.parent == tmp_path / "evaluation"
+
+
+def test_sheet_shows_found_faces_green_and_missed_ones_red(settings, tmp_path):
+    for number in (1, 2):
+        picture(tmp_path / "images", number, shape=(360, 480))  # as high as a tile
+    answers = {1: found(((10, 10, 50, 50), 0.9)), 2: found()}
+    fake, folder = Fake(answers | {3: found(), 4: found()}), tmp_path / "logs"
+    score.score(settings, fake, folder)
+    pictures.draw_sheet(settings, folder, tmp_path / "sheet.jpg")
+    sheet = cv2.imread(str(tmp_path / "sheet.jpg"))
+    assert sheet.shape[0] == pictures.TILE_HEIGHT
+    # JPEG washes thin lines out: only the strongest of blue, green and red is certain.
+    green, red = 1, 2
+    for (x, y), channel in {(10, 40): green, (80, 30): red, (480 + 20, 45): red}.items():
+        assert sheet[y, x].argmax() == channel and sheet[y, x].max() > 120
+    assert sheet[200, 300].max() < 20
+    np.testing.assert_allclose(sheet[300, 300], BLUE, atol=20)
+
+
+@pytest.mark.parametrize(
+    "words, sentence",
+    [
+        (["score"], "`make export-weights` writes a run's weights"),
+        (["score", "--weights", "none.npy"], "none.npy is not there"),
+        (["recall", "rnet"], "rnet is not there: `make train-rnet` makes it"),
+    ],
+)
+def test_what_is_missing_is_told_with_the_command_that_makes_it(
+    settings, tmp_path, monkeypatch, words, sentence
+):
+    given = ["--config", str(tmp_path / "own.yaml"), "--run", str(tmp_path / "run")]
+    monkeypatch.setattr(sys, "argv", ["evaluation", *words, *given])
+    with pytest.raises(UserError) as stopped:
+        command_line.main()
+    assert sentence in str(stopped.value)

@@ -1,0 +1,189 @@
+"""The losses against plain oracles, and what each kind of crop may teach."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from configs import recipe
+from configs.settings import KINDS
+from train.losses import class_losses, hard_mean, losses, squared_distance
+
+RECIPE = recipe.load(Path(__file__).parent.parent / "configs" / "mtcnn.yaml")
+TRAIN = replace(RECIPE.onet.train, loss_weights=(1.0, 1.0, 1.0), hard_share=1.0)
+
+
+def batch(*kinds, seed=0, known=False):
+    """Targets and outputs for crops of these kinds; NaN where a kind has no target.
+
+    `known`: every crop has every target, as a positive crop may well have points.
+    """
+    rng = np.random.default_rng(seed)
+    count = len(kinds)
+    box, points = rng.normal(0, 0.2, (count, 4)), rng.uniform(0, 1, (count, 10))
+    for row, kind in enumerate(kinds):
+        if kind in ("negative", "landmark") and not known:
+            box[row] = np.nan
+        if kind != "landmark" and not known:
+            points[row] = np.nan
+    targets = {
+        "kind": tf.constant([KINDS.index(kind) for kind in kinds], tf.int32),
+        "box": tf.constant(box, tf.float32),
+        "points": tf.constant(points, tf.float32),
+    }
+    outputs = {
+        head: tf.constant(rng.normal(0, 1, (count, width)), tf.float32)
+        for head, width in {"face": 2, "box": 4, "points": 10}.items()
+    }
+    return targets, outputs
+
+
+def gradients(targets, outputs, train=TRAIN):
+    with tf.GradientTape() as tape:
+        tape.watch(outputs)
+        total = tf.add_n(list(losses(targets, outputs, train).values()))
+    return {head: g.numpy() for head, g in tape.gradient(total, outputs).items()}
+
+
+def rows_taught(kinds, head, known):
+    found = gradients(*batch(*kinds, known=known))[head]
+    assert np.isfinite(found).all()
+    return (found != 0).any(axis=1).tolist()
+
+
+def oracle(values, counted, share):
+    """Mean of the hardest of the counted, the slow way."""
+    hardest = sorted((v for v, c in zip(values, counted, strict=True) if c), reverse=True)
+    kept = hardest[: math.ceil(share * len(hardest))]
+    return sum(kept) / len(kept) if kept else 0.0
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.floats(0, 20, width=32), st.booleans()), min_size=1, max_size=40),
+    st.sampled_from([0.25, 0.5, 0.7, 0.75, 1.0]),
+)
+def test_hard_mean_is_that_of_the_oracle(rows, share):
+    values, counted = map(list, zip(*rows, strict=True))
+    found = float(hard_mean(tf.constant(values, tf.float32), tf.constant(counted), share))
+    assert found == pytest.approx(oracle(values, counted, share), abs=1e-4)
+
+
+def test_hard_mean_by_hand():
+    values = tf.constant([1.0, 9.0, 4.0, 100.0, 2.0])
+    counted = tf.constant([True, True, True, False, True])
+    assert float(hard_mean(values, counted, 0.5)) == 6.5  # 9 and 4 of the four
+    assert float(hard_mean(values, counted, 0.7)) == 5.0  # 2.8 of four: three
+    assert float(hard_mean(values, counted, 1.0)) == 4.0
+    assert float(hard_mean(values, counted, 0.01)) == 9.0  # at least one
+
+
+def test_only_the_hard_crops_have_a_gradient():
+    values = tf.constant([1.0, 9.0, 4.0, 100.0, 2.0])
+    with tf.GradientTape() as tape:
+        tape.watch(values)
+        mean = hard_mean(values, tf.constant([True, True, True, False, True]), 0.5)
+    np.testing.assert_allclose(tape.gradient(mean, values), [0, 0.5, 0.5, 0, 0], atol=1e-7)
+
+
+def test_class_loss_is_the_cross_entropy():
+    logits = tf.constant([[0.0, 0.0], [1.0, 3.0], [1.0, 3.0]])
+    found = class_losses(logits, tf.constant([True, True, False]))
+    wanted = [math.log(2), math.log(1 + math.exp(-2)), math.log(1 + math.exp(2))]
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
+def test_squared_distance_by_hand():
+    outputs = tf.constant([[1.0, 2, 3, 4], [0, 0, 0, 0], [5, 5, 5, 5], [7, 7, 7, 7]])
+    targets = tf.constant([[1.0, 0, 0, 4], [1, 1, 1, 1], [0, 0, 0, 0], [np.nan] * 4])
+    counted = tf.constant([True, True, False, True])
+    assert float(squared_distance(outputs, targets, counted)) == 8.5  # (4 + 9 and 4) / 2
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [["negative"] * 3, ["positive"] * 3, ["part"] * 3, ["landmark"] * 3, ["negative", "part"]],
+)
+def test_a_batch_without_some_kinds_gives_no_nan(kinds):
+    # Fault 10 of the existing trainings: the mean of nothing.
+    targets, outputs = batch(*kinds)
+    parts = {key: float(value) for key, value in losses(targets, outputs, TRAIN).items()}
+    has = {
+        "face": bool({"positive", "negative"} & set(kinds)),
+        "box": bool({"positive", "part"} & set(kinds)),
+        "points": "landmark" in kinds,
+    }
+    assert {key: value > 0 for key, value in parts.items()} == has
+    assert all(np.isfinite(list(parts.values())))
+    for head, gradient in gradients(targets, outputs).items():
+        assert np.isfinite(gradient).all() and gradient.any() == has[head]
+
+
+ALL = ["positive", "negative", "part", "landmark"]
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_which_kind_teaches_what(known):
+    # Fault 11: landmark crops counted as positives. Part crops are neither faces nor background.
+    assert rows_taught(ALL, "face", known) == [True, True, False, False]
+    assert rows_taught(ALL, "box", known) == [True, False, True, False]
+    assert rows_taught(ALL, "points", known) == [False, False, False, True]
+
+
+def test_the_class_loss_does_not_see_parts_and_landmarks():
+    targets, outputs = batch("positive", "negative")
+    alone = losses(targets, outputs, TRAIN)["face"]
+    more_targets, more = batch("positive", "negative", "part", "landmark", "part")
+    more["face"] = tf.concat([outputs["face"], [[50.0, -50], [-50, 50], [-50, 50]]], 0)
+    # Neither the mean nor the number of hard ones changes.
+    for share in (1.0, 0.7, 0.5):
+        train = replace(TRAIN, hard_share=share)
+        alone = losses(targets, outputs, train)["face"]
+        assert float(losses(more_targets, more, train)["face"]) == pytest.approx(
+            float(alone), abs=1e-6
+        )
+
+
+def test_positives_are_faces_and_negatives_are_not():
+    targets, outputs = batch("positive", "negative")
+    outputs["face"] = tf.constant([[-9.0, 9.0], [9.0, -9.0]])
+    assert float(losses(targets, outputs, TRAIN)["face"]) < 1e-6
+    outputs["face"] = tf.constant([[9.0, -9.0], [-9.0, 9.0]])
+    assert float(losses(targets, outputs, TRAIN)["face"]) == pytest.approx(18, abs=1e-4)
+
+
+def test_a_positive_without_a_known_box_counts_for_the_class_only():
+    targets, outputs = batch("positive", "positive")
+    known = float(tf.reduce_sum((outputs["box"][1] - targets["box"][1]) ** 2))
+    targets["box"] = tf.concat([tf.fill([1, 4], np.nan), targets["box"][1:]], 0)
+    assert float(losses(targets, outputs, TRAIN)["box"]) == pytest.approx(known, abs=1e-5)
+    found = gradients(targets, outputs)
+    assert not found["box"][0].any() and found["box"][1].any() and found["face"].all()
+
+
+def test_points_that_are_known_in_part_are_not_learned():
+    targets, outputs = batch("landmark", "landmark")
+    spoilt = targets["points"].numpy()
+    spoilt[0, 3] = np.nan
+    targets["points"] = tf.constant(spoilt)
+    found = gradients(targets, outputs)["points"]
+    assert np.isfinite(found).all() and not found[0].any() and found[1].all()
+
+
+def test_weights_multiply_the_parts():
+    targets, outputs = batch(*ALL)
+    plain = losses(targets, outputs, TRAIN)
+    weighted = losses(targets, outputs, replace(TRAIN, loss_weights=(2.0, 0.5, 3.0)))
+    for head, weight in {"face": 2, "box": 0.5, "points": 3}.items():
+        assert float(weighted[head]) == pytest.approx(weight * float(plain[head]), abs=1e-5)
+
+
+def test_a_net_without_points_has_no_such_loss():
+    targets, outputs = batch(*ALL)
+    del outputs["points"]
+    assert set(losses(targets, outputs, TRAIN)) == {"face", "box"}

@@ -1,0 +1,103 @@
+"""The recall meter on a cascade whose answers are known."""
+
+import cv2
+import numpy as np
+import pytest
+
+from configs.errors import UserError
+from configs.settings import KINDS
+from data_prep.annotations import Annotation
+from data_prep.sources import Picture
+from evaluation.recall import Survival, measure, table
+from models.cascade import Faces
+
+
+def picture(folder, name, faces, ignored=()):
+    """A black picture with these faces, all sides labelled."""
+    path = folder / f"{name}.png"
+    # The first pixel tells the fake cascade which picture it looks at.
+    image = np.zeros((200, 200, 3), np.uint8)
+    image[0, 0] = int(name)
+    cv2.imwrite(str(path), image)
+    boxes = np.array(faces, np.float32).reshape(-1, 4)
+    hidden = np.isin(np.arange(len(boxes)), ignored)
+    points = np.full((len(boxes), 5, 2), np.nan, np.float32)
+    annotation = Annotation(path, name, boxes, hidden, points, f"labels:{name}")
+    return Picture(annotation, KINDS, np.ones(len(boxes)))
+
+
+def found(*boxes):
+    count = len(boxes)
+    corners = np.array(boxes, float).reshape(-1, 4)
+    return Faces(corners, np.ones(count, np.float32), np.full((count, 5, 2), np.nan))
+
+
+class Fake:
+    """Answers by the picture's first pixel."""
+
+    def __init__(self, answers):
+        self.answers = answers
+
+    def stages(self, image):
+        return self.answers[int(image[0, 0, 0])]
+
+
+FACE, BIG, TINY = (10, 10, 50, 50), (60, 60, 160, 160), (5, 150, 12, 160)
+
+
+def test_survival_by_hand(tmp_path):
+    pictures = [
+        picture(tmp_path, "1", [FACE, BIG, TINY, (0, 0, 40, 40)], ignored=[3]),
+        picture(tmp_path, "2", [FACE]),
+        picture(tmp_path, "3", []),
+    ]
+    # Reported boxes begin one pixel into their windows: the first one's is (10, 10, 50, 110),
+    # whose IoU with the face is 0.4 exactly. The last net's boxes are meant as they are: 0.5.
+    just, half = (11, 11, 50, 110), (10, 10, 50, 90)
+    answers = {
+        1: [found(just, (61, 61, 160, 160)), found((61, 61, 160, 160)), found(half, BIG)],
+        2: [found(just, (100, 100, 140, 140)), found(just), found((10, 10, 50, 91))],
+        3: [found((1, 1, 20, 20)), found(), found()],
+    }
+    survival = measure(Fake(answers), pictures, min_face=12)
+    assert survival.sides.tolist() == [40, 100, 40]  # neither the ignored nor the tiny one
+    assert survival.passed.tolist() == [
+        [True, False, True],
+        [True, True, True],
+        [True, True, False],
+    ]
+    np.testing.assert_allclose(survival.boxes, [5 / 3, 2 / 3, 1], atol=1e-9)
+
+
+def test_part_of_a_cascade_is_measured_by_its_crops(tmp_path):
+    answers = {1: [found((11, 11, 50, 111))]}  # 1600 / 4040 < 0.4
+    survival = measure(Fake(answers), [picture(tmp_path, "1", [FACE])], 12)
+    assert survival.passed.tolist() == [[False]]
+
+
+def test_unreadable_pictures_are_passed_over(tmp_path):
+    gone = picture(tmp_path, "2", [FACE])
+    gone.annotation.image.write_bytes(b"no picture")
+    answers = {1: [found((11, 11, 50, 50))]}
+    survival = measure(Fake(answers), [picture(tmp_path, "1", [FACE]), gone], 12)
+    assert len(survival.sides) == 1
+    with pytest.raises(UserError, match="no held-out picture has a labelled face"):
+        measure(Fake(answers), [gone], 12)
+    with pytest.raises(UserError, match="no held-out picture has a labelled face"):
+        measure(Fake(answers), [picture(tmp_path, "1", [])], 12)
+
+
+def test_table_by_hand():
+    sides = np.array([10, 19.9, 20, 31, 70, 300.0])
+    passed = np.array([[1, 0], [0, 0], [1, 1], [1, 0], [1, 1], [1, 1]], bool)
+    lines = table(Survival(sides, passed, np.array([123.45, 6]))).splitlines()
+    assert lines == [
+        "| longer side, px | faces | after pnet | after rnet |",
+        "| --- | --- | --- | --- |",
+        "| 0 to 20 | 2 | 50.0 % | 0.0 % |",
+        "| 20 to 32 | 2 | 100.0 % | 50.0 % |",
+        "| 64 to 128 | 1 | 100.0 % | 100.0 % |",
+        "| 256 and more | 1 | 100.0 % | 100.0 % |",
+        "| all | 6 | 83.3 % | 50.0 % |",
+        "| boxes a picture | | 123.5 | 6.0 |",
+    ]
