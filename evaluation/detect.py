@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,20 +14,12 @@ from configs.errors import UserError
 from configs.settings import Detector
 from data_prep.annotations import Annotation
 from models import layouts, pixels
-from models.cascade import Cascade
+from models.cascade import Cascade, Faces
 
 Floats = NDArray[np.floating]
 
 
-class Found(NamedTuple):
-    """The faces on one picture, best first."""
-
-    boxes: Floats  # (N, 4) xyxy as the package reports them, pixels
-    scores: Floats  # (N,)
-    points: Floats  # (N, 5, 2) pixels
-
-
-Detect = Callable[[pixels.Image], Found]
+Detect = Callable[[pixels.Image], Faces]
 
 
 def ours(weights: Path, settings: Detector) -> Detect:
@@ -36,7 +28,7 @@ def ours(weights: Path, settings: Detector) -> Detect:
     if len(trained) < 3:
         raise UserError(f"{weights} holds only {', '.join(trained)}; a detector needs all three.")
     cascade = Cascade(trained, settings)
-    return lambda image: Found(*cascade.detect(image))
+    return cascade.detect
 
 
 def package(weights: Path, settings: Detector, folder: Path) -> Detect:
@@ -75,15 +67,15 @@ class _Traced:
         return [output.numpy() for output in self._call(batch.astype(np.float32))]
 
 
-def _as_found(faces: Sequence[dict[str, Any]]) -> Found:
+def _as_found(faces: Sequence[dict[str, Any]]) -> Faces:
     corners = np.array([face["box"] for face in faces], np.float64).reshape(-1, 4)
     corners[:, 2:] += corners[:, :2]
     points = [list(face["keypoints"].values()) for face in faces]
     scores = np.array([face["confidence"] for face in faces], np.float64)
-    return Found(corners, scores, np.array(points, np.float64).reshape(-1, 5, 2))
+    return Faces(corners, scores, np.array(points, np.float64).reshape(-1, 5, 2))
 
 
-def detect_all(detect: Detect, pictures: Sequence[Annotation], log: Path) -> dict[str, Found]:
+def detect_all(detect: Detect, pictures: Sequence[Annotation], log: Path) -> dict[str, Faces]:
     """The faces on every picture by its key; what `log` already holds is not looked at again.
 
     Raises:
@@ -103,7 +95,7 @@ def detect_all(detect: Detect, pictures: Sequence[Annotation], log: Path) -> dic
     return {picture.key: done[picture.key] for picture in pictures}
 
 
-def read_log(log: Path) -> dict[str, Found]:
+def read_log(log: Path) -> dict[str, Faces]:
     """The faces by picture that `detect_all` wrote."""
     if not log.exists():
         return {}
@@ -118,6 +110,6 @@ def read_log(log: Path) -> dict[str, Found]:
         raise UserError(f"{log} is damaged ({error}): remove it and repeat the command.") from None
 
 
-def _from_lists(row: dict[str, list[float]]) -> Found:
-    boxes, scores, points = (np.array(row[name], np.float64) for name in Found._fields)
-    return Found(boxes.reshape(-1, 4), scores, points.reshape(-1, 5, 2))
+def _from_lists(row: dict[str, list[float]]) -> Faces:
+    boxes, scores, points = (np.array(row[name], np.float64) for name in Faces._fields)
+    return Faces(boxes.reshape(-1, 4), scores, points.reshape(-1, 5, 2))

@@ -9,9 +9,10 @@ from configs.settings import Detector, Settings, Source
 from data_prep.annotations import Annotation
 from data_prep.sources import read_sources
 from evaluation import landmarks, protocol
-from evaluation.detect import Detect, Found, detect_all
+from evaluation.detect import Detect, detect_all
 from evaluation.landmarks import LabelledFace, PointDetections
 from evaluation.protocol import Detections, GroundTruth
+from models.cascade import Faces
 
 Figures = dict[str, str]
 LFW_OVERLAP = 0.3  # MTFL's boxes are tighter than WIDER's; at 0.5 the box, not the points, decides
@@ -34,7 +35,7 @@ def _boxes(
     source: Source,
     root: Path,
     pictures: list[Annotation],
-    found: Mapping[str, Found],
+    found: Mapping[str, Faces],
     settings: Settings,
 ) -> Figures:
     detections = {key: Detections(f.boxes, f.scores) for key, f in found.items()}
@@ -79,7 +80,7 @@ def _points(
     source: Source,
     root: Path,
     pictures: list[Annotation],
-    found: Mapping[str, Found],
+    found: Mapping[str, Faces],
     settings: Settings,
 ) -> Figures:
     detections = {key: PointDetections(f.boxes, f.scores, f.points) for key, f in found.items()}

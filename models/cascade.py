@@ -25,7 +25,7 @@ class Faces(NamedTuple):
     """What one stage lets through; `boxes` are reported boxes, best first."""
 
     boxes: FloatArray  # (N, 4)
-    scores: NDArray[np.float32]  # (N,) probability
+    scores: FloatArray  # (N,) probability
     points: FloatArray  # (N, 5, 2) pixels; NaN before the last net
 
     def take(self, rows: IntArray) -> "Faces":

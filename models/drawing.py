@@ -30,4 +30,4 @@ def draw_boxes(canvas: Image, boxes: FloatArray, colour: tuple[int, int, int]) -
 
 
 def _thickness(canvas: Image) -> int:
-    return max(1, canvas.shape[0] // 240)
+    return max(1, int(canvas.shape[0]) // 240)

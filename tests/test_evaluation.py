@@ -14,7 +14,8 @@ from configs.settings import Detector
 from data_prep.annotations import Annotation
 from evaluation import __main__ as command_line
 from evaluation import detect, pictures, score
-from evaluation.detect import Found, detect_all, read_log
+from evaluation.detect import detect_all, read_log
+from models.cascade import Faces
 
 ROOT = Path(__file__).parent.parent
 POINTS = np.array([(30, 40), (70, 40), (50, 60), (35, 80), (65, 80)], float)  # eyes 40 px apart
@@ -27,7 +28,7 @@ def found(*faces):
     """Faces as box, score."""
     boxes = np.array([box for box, _ in faces], float).reshape(-1, 4)
     scores = np.array([score for _, score in faces], float)
-    return Found(boxes, scores, np.tile(POINTS, (len(faces), 1, 1)))
+    return Faces(boxes, scores, np.tile(POINTS, (len(faces), 1, 1)))
 
 
 def picture(folder, number, faces=(), shape=(120, 160)):
