@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,7 +49,7 @@ def _detect(files: list[Path], arguments: argparse.Namespace) -> None:
         image = pixels.read_image(path)
         if image is None:
             unreadable += 1
-            tqdm.write(f"warning: {path} does not decode; left out.")
+            tqdm.write(f"warning: {path} does not decode; left out.", file=sys.stderr)
             continue
         faces = detector.cascade.detect(image)
         total += len(faces.scores)
@@ -57,7 +58,7 @@ def _detect(files: list[Path], arguments: argparse.Namespace) -> None:
             pixels.write_image(arguments.out / f"{path.stem}.jpg", draw_faces(image, faces))
     if unreadable == len(files):
         raise UserError("none of the pictures could be read.")
-    tqdm.write(f"{total} faces on {len(files) - unreadable} pictures")
+    tqdm.write(f"{total} faces on {len(files) - unreadable} pictures", file=sys.stderr)
 
 
 def _files(given: list[Path]) -> Iterator[Path]:

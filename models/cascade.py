@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from configs.settings import NETS, Detector, NetName
 from models import boxes, pixels
 from models.boxes import FloatArray, IntArray
-from models.engine import Engine
+from models.engine import Engine, Outputs
 from models.layouts import Trained
 from models.nets import CellMap, cell_map
 
 NMS_IN_LEVEL, NMS_OVER_LEVELS, NMS_CROPS, NMS_LAST = 0.5, 0.7, 0.7, 0.7
 CROPS_AT_ONCE = 256  # keeps memory flat on a crowd
+BAND = 4_000_000  # pixels of a level at once: keeps memory flat on a huge picture
 
 
 class Faces(NamedTuple):
@@ -84,7 +85,7 @@ class Cascade:
     ) -> tuple[FloatArray, FloatArray, NDArray[np.float32]]:
         """One pyramid level's reported cells, offsets and scores, after NMS."""
         height, width = (int(np.ceil(side * scale)) for side in image.shape[:2])
-        outputs = self._first(pixels.resize(image, width, height)[None])
+        outputs = self._maps(pixels.resize(image, width, height))
         scores = outputs.face[0]
         rows, columns = np.nonzero(scores >= self.detector.thresholds[0])
         corners = reported_cells(self._cells, rows, columns, scale)
@@ -92,6 +93,19 @@ class Cascade:
         best = boxes.nms(boxes.windows_of(corners), scores, NMS_IN_LEVEL)
         offsets = outputs.box[0, rows[best], columns[best]]
         return corners[best], offsets.astype(np.float64), scores[best]
+
+    def _maps(self, level: pixels.Image) -> Outputs:
+        """P-Net's maps of a level; one of many megapixels is looked at in bands of rows."""
+        stride, offset, size = self._cells
+        rows = max(BAND // level.shape[1], 4 * size) // stride * stride
+        if len(level) <= rows or offset:  # padding inside the net would show at a band's edge
+            return self._first(level[None])
+        step = rows - size + stride
+        # The pool's padding lets the last cell see one row less.
+        starts = range(0, len(level) - size + 2, step)
+        bands = [self._first(level[None, start : start + rows]) for start in starts]
+        face, box, _ = zip(*bands, strict=True)
+        return Outputs(np.concatenate(face, axis=1), np.concatenate(box, axis=1), None)
 
 
 def reported_cells(cells: CellMap, rows: IntArray, columns: IntArray, scale: float) -> FloatArray:

@@ -228,3 +228,17 @@ def test_the_first_engine_takes_pictures_of_any_size() -> None:
         cells = tuple(-(-(side - 2) // 2) - 4 for side in (height, width))
         assert said.face.shape == (1, *cells)
         assert said.box.shape == (1, *cells, 4)
+
+
+@pytest.mark.parametrize("height", [*range(120, 140), 500])
+def test_bands_of_a_huge_picture_give_what_the_whole_gives(
+    height: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Cascade({"pnet": drawn("pnet", points=False)}, Detector())
+    level = np.random.default_rng(height).integers(0, 256, (height, 37, 3), np.uint8)
+    expected = whole._maps(level)
+    monkeypatch.setattr(cascade, "BAND", 37 * 50)
+    found = whole._maps(level)
+    assert found.face.shape == expected.face.shape
+    np.testing.assert_allclose(found.face, expected.face, atol=1e-6)
+    np.testing.assert_allclose(found.box, expected.box, atol=1e-6)

@@ -1,0 +1,98 @@
+"""The detector's face: kinds of pictures, the package's dictionaries, the command."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from configs.errors import UserError
+from models import __main__ as command
+from models import layouts, nets
+from models.cascade import Faces
+from models.detector import MTCNN, as_dictionaries, as_rgb
+from models.layouts import PAPER_NETS, Trained
+
+GREY = np.arange(20 * 30, dtype=np.uint16).reshape(20, 30).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    drawn = {
+        name: Trained(net, nets.get_weights(nets.build(net, seed=3)))
+        for name, net in PAPER_NETS.items()
+    }
+    path = tmp_path_factory.mktemp("weights") / "mtcnn_weights.npy"
+    layouts.write_ipazc(path, drawn)
+    return path
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        GREY,
+        GREY[..., None],
+        np.repeat(GREY[..., None], 3, axis=2),
+        np.dstack([GREY, GREY, GREY, 255 - GREY]),
+        GREY.astype(np.uint16) << 8 | 17,
+        np.repeat(GREY[..., None], 3, axis=2)[:, ::-1][:, ::-1],
+    ],
+    ids=["grey", "one channel", "RGB", "RGBA", "16 bit", "not contiguous"],
+)
+def test_every_kind_of_picture_is_seen_as_rgb(image: np.ndarray) -> None:
+    np.testing.assert_array_equal(as_rgb(image), np.repeat(GREY[..., None], 3, axis=2))
+
+
+@pytest.mark.parametrize(
+    "image", [None, "face.jpg", np.zeros((4, 4, 2), np.uint8), np.zeros((4, 4, 3)), np.zeros(9)]
+)
+def test_what_is_no_picture_is_refused(image: object) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        as_rgb(image)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("shape", [(0, 0, 3), (0, 40, 3), (11, 11, 3), (5, 400, 3), (1, 1)])
+def test_a_picture_without_room_for_a_face_has_none(weights: Path, shape: tuple[int, ...]) -> None:
+    assert MTCNN(weights).detect_faces(np.zeros(shape, np.uint8)) == []
+
+
+def test_a_batch_gives_what_single_pictures_give(weights: Path) -> None:
+    random = np.random.default_rng(0)
+    images = [random.integers(0, 256, size, np.uint8) for size in [(60, 80, 3), (90, 50, 3)]]
+    eager = MTCNN(weights, steps_threshold=[0.3, 0.3, 0.3])
+    found = eager.detect_faces_batch(images)
+    assert found == [eager.detect_faces(image) for image in images]
+
+
+def test_faces_are_told_as_the_package_tells_them() -> None:
+    points = np.arange(10).reshape(1, 5, 2) + 0.9
+    told = as_dictionaries(Faces(np.array([[-3.5, 2.9, 20.2, 31.7]]), np.array([0.75]), points))
+    keypoints = {"left_eye": (0, 1), "right_eye": (2, 3), "nose": (4, 5)}
+    keypoints |= {"mouth_left": (6, 7), "mouth_right": (8, 9)}
+    assert told == [{"box": [0, 2, 20, 29], "confidence": 0.75, "keypoints": keypoints}]
+
+
+def test_weights_that_lack_a_net_are_refused(tmp_path: Path) -> None:
+    net = PAPER_NETS["pnet"]
+    path = tmp_path / "weights.npz"
+    layouts.write_own(path, Trained(net, nets.get_weights(nets.build(net))))
+    with pytest.raises(UserError, match="rnet"):
+        MTCNN(path)
+
+
+def test_the_command_writes_a_line_and_a_picture_for_each_file(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    for name in ("a.png", "b.jpg"):
+        cv2.imwrite(str(tmp_path / name), np.zeros((40, 60, 3), np.uint8))
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    out = tmp_path / "out"
+    arguments = ["models", str(tmp_path), "--weights", str(weights), "--out", str(out)]
+    monkeypatch.setattr("sys.argv", arguments)
+    command.main()
+    printed = capsys.readouterr()
+    lines = [json.loads(line) for line in printed.out.splitlines()]
+    assert [Path(line["picture"]).name for line in lines] == ["a.png", "b.jpg"]
+    assert sorted(p.name for p in out.iterdir()) == ["a.jpg", "b.jpg"]
+    assert "broken.png does not decode" in printed.err
