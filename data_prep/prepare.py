@@ -2,30 +2,25 @@
 
 import json
 import multiprocessing
-import os
 import signal
 import sys
-import threading
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from tqdm import tqdm
 
 from configs import quiet, stages
 from configs.errors import UserError
 from configs.recipe import to_dict
 from configs.settings import KINDS, NETS, Kind, NetName, Settings
-from data_prep.crops import Crops, cut_crops
-from data_prep.mining import mine
-from data_prep.sampling import Targets, Windows, sample
+from data_prep import worker
 from data_prep.sources import SPLITS, Picture, Split, fingerprint, pictures
-from models import layouts, pixels
+from data_prep.worker import Cut, Plan
+from models import layouts
 from models.layouts import Trained
 
 SCHEMA_VERSION = 1
@@ -45,27 +40,6 @@ class Chunk(NamedTuple):
     def summary(self, folder: Path) -> Path:
         """Counts and broken pictures; written last, so its presence means complete."""
         return folder / self.split / f"chunk-{self.number:05}.json"
-
-
-class Cut(NamedTuple):
-    """What a worker makes of a chunk."""
-
-    crops: dict[Kind, Crops]
-    broken: list[str]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All that a worker needs to know; small, and the same for every worker."""
-
-    settings: Settings
-    name: NetName
-    nets: Mapping[NetName, Trained]  # those before, which propose
-
-    @property
-    def size(self) -> int:
-        """The side of the crops."""
-        return self.settings.stage(self.name).net.size
 
 
 def prepare(settings: Settings, name: NetName, run: Path, workers: int, force: bool) -> None:
@@ -145,7 +119,7 @@ def _cut_in_order(plan: Plan, chunks: list[Chunk], workers: int) -> Iterator[tup
     # The helper that tidies up after us would say so, below the sentence that Ctrl-C ends with.
     sys.warnoptions.append("ignore:resource_tracker")
     spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, spawn, initializer=_start_worker, initargs=(plan,))
+    pool = ProcessPoolExecutor(workers, spawn, initializer=worker.start, initargs=(plan,))
     waiting: deque[tuple[Chunk, Future[Cut]]] = deque()
     try:
         for chunk in chunks:
@@ -167,7 +141,7 @@ def _submit(pool: ProcessPoolExecutor, chunk: list[Picture]) -> Future[Cut]:
     """Hand out a chunk; workers that start now never hear Ctrl-C: the parent decides."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        return pool.submit(_cut_chunk, chunk)
+        return pool.submit(worker.cut_chunk, chunk)
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
@@ -202,80 +176,3 @@ def _finish(stage: stages.Stage, chunks: list[Chunk], broken_share: float) -> No
         f"{stage.command}: {told} crops to train on, "
         f"{sum(counts['validation'].values())} to validate; {len(broken)} pictures left out."
     )
-
-
-# What follows runs in the workers. They import no TensorFlow unless they mine.
-
-
-class _Worker(NamedTuple):
-    plan: Plan
-    cascade: Any  # models.cascade.Cascade, or None for the first net
-
-
-_worker: _Worker
-
-
-def _start_worker(plan: Plan) -> None:
-    global _worker
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-    pixels.use_threads(1)
-    cascade = None
-    if plan.nets:
-        quiet.import_tensorflow()
-        from models.cascade import Cascade
-        from models.engine import use_threads
-
-        use_threads(1)  # results must not depend on how the work was shared out
-        low = plan.settings.stage(plan.name).records.proposal_thresholds
-        cascade = Cascade(plan.nets, plan.settings.detector.at(low))
-    _worker = _Worker(plan, cascade)
-
-
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
-def _cut_chunk(chunk: list[Picture]) -> Cut:
-    parts: dict[Kind, list[Crops]] = {kind: [] for kind in KINDS}
-    broken = []
-    for picture in chunk:
-        image = pixels.read_image(picture.annotation.image)
-        if image is None:
-            broken.append(str(picture.annotation.image))
-            continue
-        for kind, windows in _windows(picture, image).items():
-            parts[kind].append(cut_crops(image, windows, _worker.plan.size))
-    return Cut({k: Crops.joined(p, _worker.plan.size) for k, p in parts.items()}, broken)
-
-
-def _windows(picture: Picture, image: pixels.Image) -> dict[Kind, Windows]:
-    """All windows of one picture; they follow from the seed and its name."""
-    plan, annotation = _worker.plan, picture.annotation
-    settings = plan.settings
-    _check_inside(picture, image)
-    records = settings.stage(plan.name).records
-    seeds = [settings.seed, NETS.index(plan.name), *annotation.key.encode()]
-    rng = np.random.default_rng(seeds)
-    targets = Targets.of(annotation, settings.data.min_face, picture.weights)
-    height, width = image.shape[:2]
-    found = sample(rng, height, width, targets, records, settings.labels)
-    if _worker.cascade is not None and set(picture.kinds) != {"landmark"}:
-        proposed = _worker.cascade.detect(image).boxes
-        mined = mine(rng, proposed, targets, records, settings.labels)
-        found |= {kind: Windows.joined([found[kind], mined[kind]]) for kind in mined}
-    return {kind: windows for kind, windows in found.items() if kind in picture.kinds}
-
-
-def _check_inside(picture: Picture, image: pixels.Image) -> None:
-    height, width = image.shape[:2]
-    boxes = picture.annotation.boxes
-    outside = (boxes[:, :2] >= (width, height)).any(axis=1) | (boxes[:, 2:] <= 0).any(axis=1)
-    if outside.any():
-        box = ", ".join(f"{value:g}" for value in boxes[outside][0])
-        raise UserError(
-            f"{picture.annotation.where}: the face ({box}) lies outside its picture "
-            f"{picture.annotation.image} of {width} x {height} pixels; correct or remove it."
-        )

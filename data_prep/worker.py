@@ -1,0 +1,117 @@
+"""What the worker processes do: pictures in, crops out. No TensorFlow unless they mine."""
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from configs import quiet
+from configs.errors import UserError
+from configs.settings import KINDS, NETS, Kind, NetName, Settings
+from data_prep.crops import Crops, cut_crops
+from data_prep.mining import mine
+from data_prep.sampling import Targets, Windows, sample
+from data_prep.sources import Picture
+from models import pixels
+from models.layouts import Trained
+
+
+class Cut(NamedTuple):
+    """What a worker makes of a chunk."""
+
+    crops: dict[Kind, Crops]
+    broken: list[str]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a worker needs to know; small, and the same for every worker."""
+
+    settings: Settings
+    name: NetName
+    nets: Mapping[NetName, Trained]  # those before, which propose
+
+    @property
+    def size(self) -> int:
+        """The side of the crops."""
+        return self.settings.stage(self.name).net.size
+
+
+class _Worker(NamedTuple):
+    plan: Plan
+    cascade: Any  # models.cascade.Cascade, or None for the first net
+
+
+_worker: _Worker
+
+
+def start(plan: Plan) -> None:
+    """Get a worker process ready for `cut_chunk`."""
+    global _worker
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    pixels.use_threads(1)
+    cascade = None
+    if plan.nets:
+        quiet.import_tensorflow()
+        from models.cascade import Cascade
+        from models.engine import use_threads
+
+        use_threads(1)  # results must not depend on how the work was shared out
+        low = plan.settings.stage(plan.name).records.proposal_thresholds
+        cascade = Cascade(plan.nets, plan.settings.detector.at(low))
+    _worker = _Worker(plan, cascade)
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def cut_chunk(chunk: list[Picture]) -> Cut:
+    """All crops of some pictures, by the plan that the process was started with."""
+    parts: dict[Kind, list[Crops]] = {kind: [] for kind in KINDS}
+    broken = []
+    for picture in chunk:
+        image = pixels.read_image(picture.annotation.image)
+        if image is None:
+            broken.append(str(picture.annotation.image))
+            continue
+        for kind, windows in _windows(picture, image).items():
+            parts[kind].append(cut_crops(image, windows, _worker.plan.size))
+    return Cut({k: Crops.joined(p, _worker.plan.size) for k, p in parts.items()}, broken)
+
+
+def _windows(picture: Picture, image: pixels.Image) -> dict[Kind, Windows]:
+    """All windows of one picture; they follow from the seed and its name."""
+    plan, annotation = _worker.plan, picture.annotation
+    settings = plan.settings
+    _check_inside(picture, image)
+    records = settings.stage(plan.name).records
+    seeds = [settings.seed, NETS.index(plan.name), *annotation.key.encode()]
+    rng = np.random.default_rng(seeds)
+    targets = Targets.of(annotation, settings.data.min_face, picture.weights)
+    height, width = image.shape[:2]
+    found = sample(rng, height, width, targets, records, settings.labels)
+    if _worker.cascade is not None and set(picture.kinds) != {"landmark"}:
+        proposed = _worker.cascade.detect(image).boxes
+        mined = mine(rng, proposed, targets, records, settings.labels)
+        found |= {kind: Windows.joined([found[kind], mined[kind]]) for kind in mined}
+    return {kind: windows for kind, windows in found.items() if kind in picture.kinds}
+
+
+def _check_inside(picture: Picture, image: pixels.Image) -> None:
+    height, width = image.shape[:2]
+    boxes = picture.annotation.boxes
+    outside = (boxes[:, :2] >= (width, height)).any(axis=1) | (boxes[:, 2:] <= 0).any(axis=1)
+    if outside.any():
+        box = ", ".join(f"{value:g}" for value in boxes[outside][0])
+        raise UserError(
+            f"{picture.annotation.where}: the face ({box}) lies outside its picture "
+            f"{picture.annotation.image} of {width} x {height} pixels; correct or remove it."
+        )
