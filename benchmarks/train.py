@@ -79,7 +79,7 @@ def crops_of(settings: Settings, name: NetName, run: Path) -> tuple[Any, str]:
     size, folder = settings.stage(name).net.size, run / "records" / name
     manifest = stages.read_manifest(folder)
     if manifest is not None and manifest["complete"]:
-        return dataset.load(folder, "train", size), str(run)
+        return dataset.load(folder, "train", size, manifest["counts"]["train"]), str(run)
     rng = np.random.default_rng(0)
     noise = Crops(
         rng.integers(0, 256, (CROPS, size, size, 3), dtype=np.uint8),

@@ -40,12 +40,12 @@ class Stage:
         """
         found = read_manifest(self.folder)
         changed = "" if found is None else changes(found["recipe"], flat(self.recipe))
-        if changed and not force:
+        if changed and not force and self._holds_work(found):
             raise UserError(
                 f"{self.folder} was made by another recipe ({changed}): "
                 f"`make {self.command} FORCE=1` makes it anew, RUN= names another folder."
             )
-        if found is not None and found["complete"] and not force:
+        if not changed and found is not None and found["complete"] and not force:
             print(f"{self.command}: {self.folder} is complete for this recipe; nothing to do.")
             return False
         if force and self.folder.exists():
@@ -53,6 +53,11 @@ class Stage:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._write(False, {})
         return True
+
+    def _holds_work(self, found: Mapping[str, Any] | None) -> bool:
+        """Whether a former call left anything that a new recipe could mix with."""
+        files = (path.name for path in self.folder.rglob("*") if path.is_file())
+        return bool(found and found["complete"]) or any(name != MANIFEST for name in files)
 
     def finish(self, facts: Mapping[str, Any]) -> None:
         """Mark the stage complete."""

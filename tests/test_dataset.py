@@ -203,9 +203,20 @@ def test_loading_joins_the_shards_of_a_split_in_order(tmp_path):
         for kind in KINDS:
             part = Crops(*(field[rows] for field in held[kind]))
             records.write_shard(tmp_path / "train" / f"{kind}-{number:05}.tfrecord", part, kind)
-    loaded = dataset.load(tmp_path, "train", 12)
+    loaded = dataset.load(tmp_path, "train", 12, dict.fromkeys(KINDS, 5))
     assert list(loaded) == list(KINDS)
     for kind in KINDS:
         for field, wanted in zip(loaded[kind], held[kind], strict=True):
             np.testing.assert_array_equal(field, wanted)
-    assert not any(len(crops.images) for crops in dataset.load(tmp_path, "validation", 12).values())
+    empty = dataset.load(tmp_path, "validation", 12, {})
+    assert not any(len(crops.images) for crops in empty.values())
+
+
+def test_a_lost_shard_is_noticed(tmp_path):
+    (tmp_path / "train").mkdir()
+    held = some_records(dict.fromkeys(KINDS, 5))
+    for kind in KINDS:
+        records.write_shard(tmp_path / "train" / f"{kind}-00000.tfrecord", held[kind], kind)
+    counts = dict.fromkeys(KINDS, 5) | {"part": 9}
+    with pytest.raises(UserError, match="holds 5 part crops, its manifest counts 9"):
+        dataset.load(tmp_path, "train", 12, counts)

@@ -57,7 +57,8 @@ def write_records(run, counts=(("train", 150), ("validation", 40))):
         for kind in KINDS:
             shard = stage.folder / split / f"{kind}-00000.tfrecord"
             records.write_shard(shard, some_crops(kind, count, rng), kind)
-    stage.finish({"sha256": "0123456789abcdef" * 4})
+    made = {split: dict.fromkeys(KINDS, count) for split, count in counts}
+    stage.finish({"sha256": "0123456789abcdef" * 4, "counts": made})
     return run
 
 
@@ -150,7 +151,7 @@ def test_log_has_a_row_for_each_epoch_and_the_kept_weights_are_the_best(short):
     settings = recipe.load(ROOT / "configs/mtcnn.yaml", SHORT)
     model = loop.compiled(settings, "pnet")
     loop.nets.set_weights(model.net, arrays(short), "the test")
-    held_out = dataset.load(short / "records" / "pnet", "validation", 12)
+    held_out = dataset.load(short / "records" / "pnet", "validation", 12, dict.fromkeys(KINDS, 40))
     figures = loop.evaluate(model, held_out, "pnet", settings.pnet.train)
     assert figures["loss"] == pytest.approx(best, abs=1e-6)
 

@@ -187,3 +187,12 @@ def test_digest_tells_contents_and_their_borders_apart(tmp_path: Path) -> None:
         path.write_bytes(content)
     assert stages.digest([a, b]) == stages.digest([a, b])
     assert len({stages.digest(paths) for paths in ([a, b], [b, a], [c, d], [a], [])}) == 5
+
+
+def test_a_recipe_refused_before_it_made_anything_may_be_corrected(tmp_path: Path) -> None:
+    assert stages.Stage(tmp_path / "made", {"seed": 1}, "make-it").begin(False)
+    corrected = stages.Stage(tmp_path / "made", {"seed": 2}, "make-it")
+    assert corrected.begin(False)
+    (tmp_path / "made" / "shard").write_text("work")
+    with pytest.raises(UserError, match="seed: 2 -> 3"):
+        stages.Stage(tmp_path / "made", {"seed": 3}, "make-it").begin(False)

@@ -31,11 +31,11 @@ class Batch(NamedTuple):
     targets: dict[str, tf.Tensor]  # kind (N,) int32, box (N, 4) in the net's frame, points (N, 10)
 
 
-def load(folder: Path, split: str, size: int) -> Records:
+def load(folder: Path, split: str, size: int, counts: Mapping[str, int]) -> Records:
     """All crops of a split of a net's records, by kind.
 
     Raises:
-        UserError: a shard is damaged.
+        UserError: a shard is damaged, or there are not as many crops as `counts` says.
     """
     loaded = {}
     paths = {kind: sorted((folder / split).glob(f"{kind}-*.tfrecord")) for kind in KINDS}
@@ -46,6 +46,12 @@ def load(folder: Path, split: str, size: int) -> Records:
                 parts.append(records.read_shard(path, size, kind))
                 bar.update()
             loaded[kind] = Crops.joined(parts, size)
+            found, wanted = len(loaded[kind].images), counts.get(kind, 0)
+            if found != wanted:
+                raise UserError(
+                    f"{folder / split} holds {found} {kind} crops, its manifest counts {wanted}: "
+                    "a shard is missing or cut off; make the records anew with FORCE=1."
+                )
     return loaded
 
 

@@ -58,8 +58,10 @@ def train(settings: Settings, name: NetName, run: Path, force: bool) -> None:
     keras.utils.set_random_seed(settings.seed)
     tf.config.experimental.enable_op_determinism()  # a resumed training must end the same
     size = settings.stage(name).net.size
-    loaded = dataset.load(records_folder, "train", size)
-    held_out = dataset.load(records_folder, "validation", size)
+    loaded, held_out = (
+        dataset.load(records_folder, split, size, made["counts"].get(split, {}))
+        for split in ("train", "validation")
+    )
     if not any(len(crops.images) for crops in held_out.values()):
         raise UserError(
             f"{records_folder} holds no crop to validate on: raise data.validation_share and "
