@@ -18,6 +18,8 @@ def import_tensorflow() -> None:
         import tensorflow as tf
 
         tf.config.list_physical_devices()
+    if not ASKED:
+        tf.get_logger().setLevel("ERROR")  # it takes one net after another for retracing
 
 
 @contextlib.contextmanager

@@ -27,9 +27,12 @@ def draw_sheet(settings: Settings, folder: Path, target: Path) -> None:
         found = read_log(folder / f"{name}.jsonl")
         chosen = pictures[:: max(len(pictures) // SHOWN, 1)][:SHOWN]
         tiles += [_tile(picture, found[picture.key]) for picture in chosen]
-    rows = [tiles[i : i + ACROSS] for i in range(0, len(tiles), ACROSS)]
+    rows = [np.hstack(tiles[i : i + ACROSS]) for i in range(0, len(tiles), ACROSS)]
     if rows:
-        pixels.write_image(target, np.vstack([_row(row) for row in rows]))
+        width = max(row.shape[1] for row in rows)
+        pad = [((0, 0), (0, width - row.shape[1]), (0, 0)) for row in rows]
+        padded = [np.pad(row, edges) for row, edges in zip(rows, pad, strict=True)]
+        pixels.write_image(target, np.vstack(padded))
 
 
 def _tile(picture: Annotation, found: Faces) -> pixels.Image:
@@ -40,11 +43,3 @@ def _tile(picture: Annotation, found: Faces) -> pixels.Image:
     draw_boxes(canvas, picture.boxes[missed & ~picture.ignored], RED)
     width = round(canvas.shape[1] * TILE_HEIGHT / canvas.shape[0])
     return pixels.resize(canvas, width, TILE_HEIGHT)
-
-
-def _row(tiles: list[pixels.Image]) -> pixels.Image:
-    row = np.hstack(tiles)
-    wide = np.zeros((TILE_HEIGHT, ACROSS * TILE_HEIGHT * 16 // 9, 3), np.uint8)
-    width = min(row.shape[1], wide.shape[1])
-    wide[:, :width] = row[:, :width]
-    return wide
