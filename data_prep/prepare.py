@@ -72,7 +72,8 @@ def _recipe(settings: Settings, name: NetName, nets: tuple[Path, ...]) -> dict[s
     """What decides the content of the records."""
     whole = to_dict(settings)
     recipe = {key: whole[key] for key in ("seed", "data", "labels")}
-    recipe["data"].pop("validation"), recipe["data"].pop("broken_share")
+    for key in ("validation", "broken_share", "folder"):  # the annotations' fingerprint stands
+        recipe["data"].pop(key)  # for the folder, which may be moved or named in another way
     recipe[name] = {"records": whole[name]["records"], "size": whole[name]["net"]["size"]}
     recipe["schema"] = SCHEMA_VERSION
     if nets:
