@@ -42,6 +42,11 @@ class Source:
     def __post_init__(self) -> None:
         _require(bool(self.kinds), "kinds", "names no kind of crop")
 
+    @property
+    def points_only(self) -> bool:
+        """Whether its pictures serve for landmarks alone."""
+        return self.kinds == ("landmark",)
+
 
 @dataclass(frozen=True)
 class Data:

@@ -22,7 +22,7 @@ def draw_sheet(settings: Settings, folder: Path, target: Path) -> None:
     for name, pictures in read_sources(
         Path(settings.data.folder), settings.data.validation
     ).items():
-        if settings.data.validation[name].kinds == ("landmark",):
+        if settings.data.validation[name].points_only:
             continue
         found = read_log(folder / f"{name}.jsonl")
         chosen = pictures[:: max(len(pictures) // SHOWN, 1)][:SHOWN]

@@ -25,8 +25,10 @@ def score(settings: Settings, detect: Detect, folder: Path) -> Figures:
     root = Path(settings.data.folder)
     for name, pictures in read_sources(root, sources).items():
         found = detect_all(detect, pictures, folder / f"{name}.jsonl")
-        judge = _points if sources[name].kinds == ("landmark",) else _boxes
-        figures |= judge(name, sources[name], root, pictures, found, settings)
+        if sources[name].points_only:
+            figures |= _points(name, pictures, found)
+        else:
+            figures |= _boxes(name, sources[name], root, pictures, found, settings)
     return figures
 
 
@@ -75,14 +77,7 @@ def _official_name(key: str) -> str:
     return key.partition("/")[2].rpartition(".")[0]
 
 
-def _points(
-    name: str,
-    source: Source,
-    root: Path,
-    pictures: list[Annotation],
-    found: Mapping[str, Faces],
-    settings: Settings,
-) -> Figures:
+def _points(name: str, pictures: list[Annotation], found: Mapping[str, Faces]) -> Figures:
     detections = {key: PointDetections(f.boxes, f.scores, f.points) for key, f in found.items()}
     faces = {p.key: LabelledFace(p.boxes[0], p.points[0]) for p in pictures if len(p.boxes)}
     result = landmarks.evaluate(detections, faces, LFW_OVERLAP)
