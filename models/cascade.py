@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from configs.settings import NETS, Detector, NetName
 from models import boxes, pixels
+from models.architecture import CellMap, cell_map
 from models.boxes import FloatArray, IntArray
 from models.engine import Engine, Outputs
 from models.layouts import Trained
-from models.nets import CellMap, cell_map
 
 NMS_IN_LEVEL, NMS_OVER_LEVELS, NMS_CROPS, NMS_LAST = 0.5, 0.7, 0.7, 0.7
 CROPS_AT_ONCE = 256  # keeps memory flat on a crowd

@@ -8,7 +8,7 @@ of these arrays plus the net's settings as JSON. ipazc's is one `.npy` for the t
 import io
 import json
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from configs.errors import UserError
 from configs.recipe import net_from_dict
 from configs.settings import NETS, Layer, Net, NetName
+from models.architecture import PAPER_NETS, shapes
 from models.unpickle import load_npy
 
 Weights = dict[str, NDArray[np.float32]]
@@ -29,65 +30,6 @@ class Trained(NamedTuple):
 
     net: Net
     weights: Weights
-
-
-def _conv(filters: int, kernel: int = 3) -> Layer:
-    return Layer(conv=filters, kernel=kernel)
-
-
-def _pool(size: int, padding: Any = "same") -> Layer:
-    return Layer(pool=size, stride=2, padding=padding)
-
-
-# The nets of the paper: what ipazc's layout holds, and all that it can hold.
-PAPER_NETS: dict[NetName, Net] = {
-    "pnet": Net(12, (_conv(10), _pool(2), _conv(16), _conv(32)), points=False),
-    "rnet": Net(
-        24,
-        (_conv(28), _pool(3), _conv(48), _pool(3, "valid"), _conv(64, 2), Layer(dense=128)),
-        points=False,
-    ),
-    "onet": Net(
-        48,
-        (
-            *(_conv(32), _pool(3), _conv(64), _pool(3, "valid")),
-            *(_conv(64), _pool(2), _conv(128, 2), Layer(dense=256)),
-        ),
-    ),
-}
-
-
-def shapes(net: Net) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Name and shape of every array of a net, in the order in which files hold them."""
-    side, width, flat = net.size, 3, 0
-    for number, layer in enumerate(net.layers, 1):
-        if layer.dense:
-            flat = flat or side * side * width
-            yield f"layer{number}/kernel", (flat, layer.dense)
-            flat = width = layer.dense
-            yield from _bias_and_alpha(number, width, (width,))
-            continue
-        kernel = layer.pool or layer.kernel
-        side = (
-            -(-side // layer.stride)
-            if layer.padding == "same"
-            else ((side - kernel) // layer.stride + 1)
-        )
-        if layer.conv:
-            yield f"layer{number}/kernel", (kernel, kernel, width, layer.conv)
-            width = layer.conv
-            yield from _bias_and_alpha(number, width, (1, 1, width))
-    heads = {"face": 2, "box": 4} | ({"points": 10} if net.points else {})
-    for name, outputs in heads.items():
-        yield f"{name}/kernel", (width, outputs) if flat else (1, 1, width, outputs)
-        yield f"{name}/bias", (outputs,)
-
-
-def _bias_and_alpha(
-    number: int, width: int, alpha: tuple[int, ...]
-) -> Iterator[tuple[str, tuple[int, ...]]]:
-    yield f"layer{number}/bias", (width,)
-    yield f"prelu{number}/alpha", alpha
 
 
 def write_own(path: Path, trained: Trained) -> None:

@@ -9,43 +9,15 @@ A net takes float32 [N, H, W, 3], RGB, normalised by `pixels.normalise`, and giv
 P-Net has no dense layer: it runs over pictures of any size and gives maps [N, h, w, ...].
 """
 
-from typing import NamedTuple
-
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from configs.errors import UserError
 from configs.settings import Layer, Net
+from models.architecture import HEADS, is_convolutional
 
 Weights = dict[str, NDArray[np.float32]]
-
-HEADS = {"face": 2, "box": 4, "points": 10}
-
-
-class CellMap(NamedTuple):
-    """Output cell x sees the input pixels from `offset + stride * x`, `size` of them."""
-
-    stride: int
-    offset: int
-    size: int
-
-
-def cell_map(net: Net) -> CellMap:
-    """What a fully convolutional net's output cells see, derived from its layers."""
-    stride, offset, size = 1, 0, 1
-    for layer in net.layers:
-        kernel = layer.pool or layer.kernel
-        before = max(kernel - layer.stride, 0) // 2 if layer.padding == "same" else 0
-        offset -= before * stride
-        size += (kernel - 1) * stride
-        stride *= layer.stride
-    return CellMap(stride, offset, size)
-
-
-def is_convolutional(net: Net) -> bool:
-    """Whether the net runs over whole pictures, as P-Net does."""
-    return all(layer.dense is None for layer in net.layers)
 
 
 def build(net: Net, seed: int = 0) -> keras.Model:

@@ -9,8 +9,8 @@ from hypothesis.extra.numpy import arrays
 
 from configs.settings import NETS, NetName
 from models import boxes
+from models.architecture import CellMap
 from models.cascade import reported_cells
-from models.nets import CellMap
 
 PNET_CELLS = CellMap(2, 0, 12)
 

@@ -9,11 +9,11 @@ import pytest
 import tensorflow as tf
 
 from configs.settings import NETS, Detector, NetName
-from models import boxes, cascade, layouts, nets, pixels
+from models import architecture, boxes, cascade, nets, pixels
+from models.architecture import PAPER_NETS, CellMap
 from models.cascade import Cascade, Faces
 from models.engine import Engine, Outputs
-from models.layouts import PAPER_NETS, Trained
-from models.nets import CellMap
+from models.layouts import Trained
 
 HEIGHT, WIDTH = 320, 480
 # Neither square nor on whole pixels, so that no rounding hides behind another.
@@ -31,7 +31,7 @@ def drawn(name: NetName, points: bool, seed: int = 0) -> Trained:
     net = replace(PAPER_NETS[name], points=points)
     rng = np.random.default_rng(seed)
     weights = {}
-    for key, shape in layouts.shapes(net):
+    for key, shape in architecture.shapes(net):
         spread = np.sqrt(2 / np.prod(shape[:-1])) if key.endswith("kernel") else 0.1
         weights[key] = rng.normal(0, spread, shape).astype(np.float32)
     return Trained(net, weights)

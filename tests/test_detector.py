@@ -10,9 +10,10 @@ import pytest
 from configs.errors import UserError
 from models import __main__ as command
 from models import layouts, nets
+from models.architecture import PAPER_NETS
 from models.cascade import Faces
 from models.detector import MTCNN, as_dictionaries, as_rgb
-from models.layouts import PAPER_NETS, Trained
+from models.layouts import Trained
 
 GREY = np.arange(20 * 30, dtype=np.uint16).reshape(20, 30).astype(np.uint8)
 

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 
 from configs.errors import UserError
 from configs.settings import NETS, Layer, Net, NetName
-from models import layouts
-from models.layouts import PAPER_NETS, Trained, Weights
+from models import architecture, layouts
+from models.architecture import PAPER_NETS
+from models.layouts import Trained, Weights
 from models.unpickle import load_npy
 
 ROOT = Path(__file__).parents[1]
@@ -52,7 +53,7 @@ IPAZC = {
 def drawn(net: Net, seed: int) -> Trained:
     """A net with random weights."""
     rng = np.random.default_rng(seed)
-    shapes = layouts.shapes(net)
+    shapes = architecture.shapes(net)
     return Trained(net, {key: rng.normal(0, 1, s).astype(np.float32) for key, s in shapes})
 
 

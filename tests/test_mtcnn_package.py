@@ -20,10 +20,11 @@ import numpy as np
 import pytest
 
 from configs.settings import NETS, Detector, NetName
-from models import boxes, layouts, pixels
+from models import architecture, boxes, layouts, pixels
+from models.architecture import PAPER_NETS
 from models.cascade import Cascade
 from models.engine import Engine
-from models.layouts import PAPER_NETS, Trained
+from models.layouts import Trained
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / ".consumers" / "mtcnn-0.1.1"
@@ -76,7 +77,7 @@ def drawn(name: NetName, seed: int) -> Trained:
     """A net of the paper with random weights under which no output is nearly constant."""
     rng = np.random.default_rng(seed)
     weights = {}
-    for key, shape in layouts.shapes(PAPER_NETS[name]):
+    for key, shape in architecture.shapes(PAPER_NETS[name]):
         gain = {"face": 0.2, "box": 4, "points": 4}.get(key.partition("/")[0], 2)
         spread = np.sqrt(gain / np.prod(shape[:-1]))
         weights[key] = rng.normal(0, spread, shape).astype(np.float32)

@@ -9,9 +9,8 @@ import pytest
 from configs import recipe
 from configs.errors import UserError
 from configs.settings import NETS, Layer, Net, NetName
-from models import layouts, nets
-from models.layouts import PAPER_NETS
-from models.nets import CellMap
+from models import architecture, layouts, nets
+from models.architecture import PAPER_NETS, CellMap
 
 RECIPE = Path(__file__).parents[1] / "configs" / "mtcnn.yaml"
 
@@ -34,7 +33,7 @@ def test_the_recipes_nets_are_the_papers() -> None:
 def test_shapes_are_those_of_the_built_net_in_its_order(name: NetName, points: bool) -> None:
     net = replace(PAPER_NETS[name], points=points)
     held = nets.get_weights(nets.build(net))
-    assert [(key, array.shape) for key, array in held.items()] == list(layouts.shapes(net))
+    assert [(key, array.shape) for key, array in held.items()] == list(architecture.shapes(net))
     assert all(array.dtype == np.float32 for array in held.values())
 
 
@@ -48,7 +47,7 @@ def test_shapes_of_a_net_that_is_not_the_papers() -> None:
     )
     net = Net(26, layers)
     held = nets.get_weights(nets.build(net))
-    assert [(key, array.shape) for key, array in held.items()] == list(layouts.shapes(net))
+    assert [(key, array.shape) for key, array in held.items()] == list(architecture.shapes(net))
     assert held["layer4/kernel"].shape == (6 * 6 * 7, 9)  # 26, 26, 12, 6 pixels
 
 
@@ -69,16 +68,20 @@ def test_outputs_of_crops_and_of_pictures() -> None:
 
 
 def test_only_the_first_net_runs_over_pictures() -> None:
-    assert [nets.is_convolutional(PAPER_NETS[name]) for name in NETS] == [True, False, False]
+    assert [architecture.is_convolutional(PAPER_NETS[name]) for name in NETS] == [
+        True,
+        False,
+        False,
+    ]
 
 
 def test_the_first_nets_cells() -> None:
-    assert nets.cell_map(PAPER_NETS["pnet"]) == CellMap(stride=2, offset=0, size=12)
+    assert architecture.cell_map(PAPER_NETS["pnet"]) == CellMap(stride=2, offset=0, size=12)
 
 
 def test_cells_of_a_net_that_leaves_pixels_out() -> None:
     net = Net(12, (Layer(conv=4, kernel=1, stride=2, padding="same"),), points=False)
-    assert nets.cell_map(net) == CellMap(stride=2, offset=0, size=1)
+    assert architecture.cell_map(net) == CellMap(stride=2, offset=0, size=1)
 
 
 MAPPED = {
@@ -101,7 +104,7 @@ MAPPED = {
 @pytest.mark.parametrize("layers", MAPPED.values(), ids=MAPPED.keys())
 def test_cells_change_with_the_pixels_that_they_see(layers: tuple[Layer, ...]) -> None:
     net = Net(12, layers, points=False)
-    model, cells = nets.build(net, seed=1), nets.cell_map(net)
+    model, cells = nets.build(net, seed=1), architecture.cell_map(net)
     height, width = 34, 46
     blank = np.random.default_rng(0).normal(0, 0.1, (1, height, width, 3)).astype(np.float32)
     before = model(blank)["box"].numpy()[0]
