@@ -177,10 +177,12 @@ class Train:
     weight_average: float = 0.0
     steps_per_epoch: int = 1000
     false_positive_rate: float = 0.01
+    init: str | None = None  # a weights file of any known layout to start from
     augment: Augment = field(default_factory=Augment)
 
     def __post_init__(self) -> None:
-        _require(self.steps >= 1, "steps", "must be at least 1")
+        least = 1 if self.init is None else 0  # 0: the net is taken over as it is
+        _require(self.steps >= least, "steps", "must be at least 1, or 0 where init is set")
         _require(self.steps_per_epoch >= 1, "steps_per_epoch", "must be at least 1")
         _require(self.batch >= 8, "batch", "must be at least 8")
         _require(min(self.batch_shares) >= 0, "batch_shares", "cannot be negative")

@@ -5,7 +5,7 @@ import numpy as np
 from configs.settings import Kind, Labels, Records
 from data_prep import sampling
 from data_prep.sampling import Targets, Windows
-from models.boxes import FloatArray, windows_of
+from models.boxes import BoolArray, FloatArray, IntArray, windows_of
 
 
 def mine(
@@ -18,8 +18,8 @@ def mine(
     """The proposals worth training on, of (N, 4) reported boxes, best first.
 
     False ones: the highest-scoring first, `mined_negatives_per_image` of them. True ones: any,
-    up to `mined_per_face` positives and as many parts for every face, so that a large face with
-    a hundred proposals does not outweigh the others.
+    up to `mined_per_face` positives, as many parts, and as many windows that hold all its points
+    for every face, so that a large face with a hundred proposals does not outweigh the others.
     """
     places = windows_of(proposed).astype(int)
     kinds, nearest = sampling.label(places, targets, labels)
@@ -28,13 +28,24 @@ def mine(
         "negative": sampling.about_nothing(places[false[: records.mined_negatives_per_image]])
     }
     order = rng.permutation(len(places))
-    for kind in ("positive", "part"):
-        rows = order[
-            sampling.first_of_each(
-                nearest[order],
-                kinds[order] == kind,
-                np.full(len(targets.faces), records.mined_per_face),
-            )
-        ]
+    usable: dict[Kind, BoolArray] = {
+        "positive": kinds == "positive",
+        "part": kinds == "part",
+        "landmark": _holds_points(places, nearest, targets) & (kinds != "") & (kinds != "negative"),
+    }
+    share = np.full(len(targets.faces), records.mined_per_face)
+    for kind, which in usable.items():
+        rows = order[sampling.first_of_each(nearest[order], which[order], share)]
         mined[kind] = sampling.about_faces(places[rows], nearest[rows], targets)
+    nothing = np.full_like(mined["landmark"].faces, np.nan)  # landmark crops teach points alone
+    mined["landmark"] = mined["landmark"]._replace(faces=nothing)
     return mined
+
+
+def _holds_points(places: IntArray, nearest: IntArray, targets: Targets) -> BoolArray:
+    """Whether each of (N, 4) windows holds all five points of its nearest face."""
+    if not len(targets.faces):
+        return np.zeros(len(places), bool)
+    points, exact = targets.points[nearest], places[:, None].astype(float)  # NaN is never inside
+    holds: BoolArray = np.all((points >= exact[..., :2]) & (points < exact[..., 2:]), axis=(1, 2))
+    return holds

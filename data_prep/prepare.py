@@ -23,7 +23,7 @@ from data_prep.worker import Cut, Plan
 from models import layouts
 from models.layouts import Trained
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class Chunk(NamedTuple):

@@ -98,7 +98,7 @@ def _windows(picture: Picture, image: pixels.Image) -> dict[Kind, Windows]:
     targets = Targets.of(annotation, settings.data.min_face, picture.weights)
     height, width = image.shape[:2]
     found = sample(rng, height, width, targets, records, settings.labels)
-    if _worker.cascade is not None and set(picture.kinds) != {"landmark"}:
+    if _worker.cascade is not None:
         proposed = _worker.cascade.detect(image).boxes
         mined = mine(rng, proposed, targets, records, settings.labels)
         found |= {kind: Windows.joined([found[kind], mined[kind]]) for kind in mined}

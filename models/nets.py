@@ -78,6 +78,20 @@ def get_weights(model: keras.Model) -> Weights:
     }
 
 
+def adopt_weights(model: keras.Model, weights: Weights) -> list[str]:
+    """Put in the arrays that fit by name and shape; the names of those that stay as they were."""
+    fresh = []
+    for layer in model.layers:
+        for variable in layer.weights:
+            name = f"{layer.name}/{variable.name}"
+            given = weights.get(name)
+            if given is None or given.shape != tuple(variable.shape):
+                fresh.append(name)
+            else:
+                variable.assign(given)
+    return fresh
+
+
 def set_weights(model: keras.Model, weights: Weights, origin: str) -> None:
     """Put arrays into a model by name.
 

@@ -63,6 +63,18 @@ def test_parts_are_capped_too() -> None:
     assert len(found["positive"].places) == 1
 
 
+def test_landmark_crops_hold_all_the_points_of_their_face() -> None:
+    """What the last net sees at run time are proposals, not windows drawn at random."""
+    known = np.array([[[55, 60], [85, 60], [70, 70], [60, 80], [80, 80]]] * 2, float)
+    known[1] += [150, 0]
+    known[1, 2] = np.nan
+    held = Targets(np.array(FACES, float), known, np.ones(2), np.zeros((0, 4)))
+    windows = [[50, 50, 90, 90], [56, 50, 96, 90], [200, 50, 240, 90], *FALSE[:1]]
+    found = mine(np.random.default_rng(0), reported(windows), held, RECORDS, Labels())["landmark"]
+    assert found.places.tolist() == [windows[0]], "the second cuts an eye off"
+    assert (found.points == known[:1]).all() and np.isnan(found.faces).all()
+
+
 def test_nothing_over_a_face_that_is_ignored_or_too_small() -> None:
     """Peers' fault 12: faces under the size limit learned as background."""
     over = [[100, 150, 112, 162], [90, 140, 190, 240], [103, 153, 109, 159]]
@@ -73,17 +85,18 @@ def test_nothing_over_a_face_that_is_ignored_or_too_small() -> None:
 
 def test_in_between_is_nothing() -> None:
     between = [[50, 50, 90, 64]]  # IoU 0.35
-    assert [len(windows.places) for windows in mined(between).values()] == [0, 0, 0]
+    assert [len(windows.places) for windows in mined(between).values()] == [0, 0, 0, 0]
 
 
 def test_no_proposals_and_no_faces() -> None:
-    assert [len(windows.places) for windows in mined([]).values()] == [0, 0, 0]
+    assert [len(windows.places) for windows in mined([]).values()] == [0, 0, 0, 0]
     nobody = Targets(np.zeros((0, 4)), np.zeros((0, 5, 2)), np.ones(0), np.zeros((0, 4)))
     found = mine(np.random.default_rng(0), reported(TRUE), nobody, RECORDS, Labels())
     assert {kind: len(windows.places) for kind, windows in found.items()} == {
         "negative": 3,
         "positive": 0,
         "part": 0,
+        "landmark": 0,
     }
 
 

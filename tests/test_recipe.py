@@ -50,8 +50,8 @@ def test_our_recipe_holds_every_setting() -> None:
     for key in settings_keys(Settings):
         at: Any = tree
         for part in key.split("."):
-            at = at.get(part, None) if isinstance(at, dict) else None
-        if at is None:
+            at = at.get(part, missing) if isinstance(at, dict) else missing
+        if at is missing:
             missing.append(key)
     # P-Net mines nothing, so these two would say nothing there.
     assert missing == [

@@ -6,7 +6,7 @@ kind is gone through in an order shuffled anew each pass, without replacement.
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -21,6 +21,7 @@ from models.pixels import normalise
 from train import augment
 
 Records = dict[Kind, Crops]
+ALIGNMENT = 64  # bytes
 MIRROR = 1 << 30  # sets the draw of mirroring apart from that of colours
 
 
@@ -45,7 +46,7 @@ def load(folder: Path, split: str, size: int, counts: Mapping[str, int]) -> Reco
             for path in paths[kind]:
                 parts.append(records.read_shard(path, size, kind))
                 bar.update()
-            loaded[kind] = Crops.joined(parts, size)
+            loaded[kind] = Crops(*map(_aligned, Crops.joined(parts, size)))
             found, wanted = len(loaded[kind].images), counts.get(kind, 0)
             if found != wanted:
                 raise UserError(
@@ -71,7 +72,7 @@ def batches(
                 f"raise the {kind} counts in {name}.records or set the share to 0."
             )
     # Tensors are captured by reference; arrays would be copied into the graph.
-    held = {k: Crops(*map(tf.convert_to_tensor, records[k])) for k, n in counts.items() if n}
+    held = {k: Crops(*map(_tensor, records[k])) for k, n in counts.items() if n}
 
     def batch(step: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         parts = [
@@ -86,6 +87,22 @@ def batches(
     steps = tf.data.Dataset.range(start, train.steps)
     # Two steps at a time keep both cores busy; the order stays that of the steps.
     return steps.map(batch, num_parallel_calls=2, deterministic=True).prefetch(4)
+
+
+def _aligned(array: Any) -> Any:
+    """A copy that begins where TensorFlow wants its tensors to."""
+    room = np.empty(array.nbytes + ALIGNMENT, np.uint8)
+    start = -room.ctypes.data % ALIGNMENT
+    copy = room[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+def _tensor(array: Any) -> tf.Tensor:
+    """A tensor over the memory of an aligned array: gigabytes of records are held once."""
+    if not array.size or array.ctypes.data % ALIGNMENT:
+        return tf.convert_to_tensor(array)
+    return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
 
 
 def kind_counts(train: Train) -> dict[Kind, int]:

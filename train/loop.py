@@ -67,7 +67,8 @@ def train(settings: Settings, name: NetName, run: Path, force: bool) -> None:
             f"{records_folder} holds no crop to validate on: raise data.validation_share and "
             f"repeat `make {name}-data`."
         )
-    figures = _fit(settings, name, stage.folder, loaded, held_out)
+    fit = _fit if settings.stage(name).train.steps else _take_over
+    figures = fit(settings, name, stage.folder, loaded, held_out)
     stage.finish({"validation": figures})
     told = ", ".join(f"{key} {value:.4f}" for key, value in figures.items())
     print(f"train-{name}: {told}; {stage.folder / 'weights.npz'}")
@@ -77,7 +78,16 @@ def _recipe(settings: Settings, name: NetName, made: dict[str, Any]) -> dict[str
     """What decides the trained weights."""
     stage = to_dict(settings)[name]
     part = {"net": stage["net"], "train": stage["train"]}
+    init = stage["train"].pop("init")
+    if init is not None:
+        part["init"] = stages.digest([_existing(Path(init), name)])[:16]
     return {"seed": settings.seed, name: part, "records": made["sha256"][:16]}
+
+
+def _existing(path: Path, name: NetName) -> Path:
+    if not path.is_file():
+        raise UserError(f"{path}, which {name}.train.init names, is not there.")
+    return path
 
 
 def _fit(
@@ -114,10 +124,28 @@ def _fit(
     return best_row(folder / "log.csv")
 
 
-def compiled(settings: Settings, name: NetName) -> Trainee:
-    """A freshly initialised net, ready for `fit`."""
+def _take_over(
+    settings: Settings,
+    name: NetName,
+    folder: Path,
+    loaded: dataset.Records,
+    held_out: dataset.Records,
+) -> dict[str, float]:
+    """No steps: the net that training would start from is the trained one."""
+    del loaded
     stage = settings.stage(name)
-    model = Trainee(nets.build(stage.net, settings.seed), stage.train)
+    model = compiled(settings, name)
+    layouts.write_own(folder / "weights.npz", Trained(stage.net, nets.get_weights(model.net)))
+    return evaluate(model, held_out, name, stage.train)
+
+
+def compiled(settings: Settings, name: NetName) -> Trainee:
+    """A net that is new or starts from `init`, ready for `fit`."""
+    stage = settings.stage(name)
+    net = nets.build(stage.net, settings.seed)
+    if stage.train.init is not None:
+        _start_from(Path(stage.train.init), net, name)
+    model = Trainee(net, stage.train)
     average = stage.train.weight_average
     optimizer = keras.optimizers.Adam(
         schedule(stage.train), use_ema=average > 0, ema_momentum=average or 0.99
@@ -126,6 +154,16 @@ def compiled(settings: Settings, name: NetName) -> Trainee:
     model.build((None, stage.net.size, stage.net.size, 3))
     optimizer.build(model.trainable_variables)
     return model
+
+
+def _start_from(path: Path, net: keras.Model, name: NetName) -> None:
+    """Take over what a weights file has of a net, and say what it has not."""
+    found = layouts.read(path)
+    if name not in found:
+        raise UserError(f"{path} holds {', '.join(found)}, but no {name} to start from.")
+    fresh = nets.adopt_weights(net, found[name].weights)
+    told = f"; new: {', '.join(fresh)}" if fresh else ""
+    print(f"train-{name}: starts from {path}{told}.")
 
 
 def schedule(train: Train) -> keras.optimizers.schedules.LearningRateSchedule:
