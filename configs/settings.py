@@ -153,8 +153,12 @@ class Augment:
     contrast: float = 0.3
     saturation: float = 0.4
     hue: float = 0.1
+    light: float = 0.0
     grey: float = 0.1
+    tint: float = 0.0
     blur: float = 0.1
+    noise: float = 0.0
+    occlusion: float = 0.0
     mirror: bool = True
 
     def __post_init__(self) -> None:
@@ -174,6 +178,8 @@ class Train:
     final_learning_rate: float = 0.00001
     warmup_steps: int = 200
     hard_share: float = 0.7
+    box_beta: float | None = None  # null: squared distance, as in the paper
+    points_beta: float | None = None
     weight_average: float = 0.0
     steps_per_epoch: int = 1000
     false_positive_rate: float = 0.01
@@ -195,6 +201,9 @@ class Train:
         _require(0 < self.hard_share <= 1, "hard_share", "must lie between 0 and 1")
         _require(0 <= self.weight_average < 1, "weight_average", "must lie between 0 and 1")
         _require(self.warmup_steps >= 0, "warmup_steps", "cannot be negative")
+        for key in ("box_beta", "points_beta"):
+            beta = getattr(self, key)
+            _require(beta is None or beta > 0, key, "must be above 0, or null")
         rate = self.false_positive_rate
         _require(0 < rate < 1, "false_positive_rate", "must lie between 0 and 1")
 

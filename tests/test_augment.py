@@ -9,7 +9,9 @@ import tensorflow as tf
 from configs.settings import Augment
 from train import augment
 
-NOTHING = Augment(brightness=0, contrast=0, saturation=0, hue=0, grey=0, blur=0, mirror=False)
+NOTHING = Augment(
+    **{**dict.fromkeys(vars(Augment()), 0.0), "mirror": False},  # type: ignore[arg-type]
+)
 SEED = tf.constant([3, 5], tf.int32)
 
 
@@ -200,3 +202,45 @@ def test_the_same_inside_a_pipeline():
     piped = list(tf.data.Dataset.from_tensor_slices(seeds).map(changed))
     for seed, image in zip(seeds, piped, strict=True):
         np.testing.assert_allclose(image, changed(seed), atol=1e-3)
+
+
+def test_coloured_light_multiplies_the_channels():
+    changed = recoloured(pixel([100, 100, 100], 4000), only(light=0.5))[:, 0, 0]
+    gains = changed / 100
+    assert gains.min() == pytest.approx(1 / 1.5, abs=0.02) and gains.max() < 1.5 + 1e-4
+    assert abs(np.corrcoef(gains.T)[0, 1]) < 0.05, "each channel by itself"
+    black = recoloured(pixel([0, 0, 0], 50), only(light=0.5))
+    assert (black == 0).all()
+
+
+def test_one_ink_prints_shades_of_one_colour():
+    images = np.concatenate([pixel([40, 90, 20], 500), pixel([90, 20, 60], 500)], axis=2)
+    changed = recoloured(images, only(tint=1))[:, 0]
+    ratios = changed[:, 0] / changed[:, 1]
+    np.testing.assert_allclose(ratios, ratios[:, :1].repeat(3, 1), rtol=1e-3)
+    colours = changed[:, 0] / changed[:, 0].mean(axis=1, keepdims=True)
+    assert np.ptp(colours, axis=0).min() > 1, "every crop in its own"
+
+
+def test_a_part_of_a_crop_is_covered_by_the_next_crop():
+    images = np.stack([np.full((24, 24, 3), value, np.uint8) for value in range(100)])
+    changed = augment.occlude_some(SEED, tf.constant(images), 0.3).numpy().astype(int)
+    touched = [row for row in range(100) if (changed[row] != row).any()]
+    assert len(touched) == 30 and np.ptp(np.diff(touched)) <= 1, "evenly spread"
+    for row in touched:
+        covered = (changed[row] == (row + 1) % 100).all(axis=-1)
+        assert ((changed[row] == row).all(axis=-1) | covered).all()
+        height, width = covered.any(axis=1).sum(), covered.any(axis=0).sum()
+        assert covered.sum() == height * width, "a rectangle"
+        assert min(height, width) > 0.1 * 24 and max(height, width) < 0.65 * 24
+    assert augment.occlude_some(SEED, tf.constant(images), 0.0).numpy().tolist() == images.tolist()
+
+
+def test_noise_is_added_to_its_share_and_differs_from_crop_to_crop():
+    images = np.full((200, 12, 12, 3), 128, np.float32)
+    noise = augment.noise_some(SEED, tf.constant(images), 0.25).numpy() - 128
+    strengths = noise.std(axis=(1, 2, 3))
+    assert (strengths > 0).sum() == 50
+    strong = strengths[strengths > 0]
+    assert strong.max() < augment.NOISE * 1.1 and strong.max() > 3 * strong.min()
+    assert abs(noise.mean()) < 0.3

@@ -12,10 +12,16 @@ from hypothesis import strategies as st
 
 from configs import recipe
 from configs.settings import KINDS
-from train.losses import class_losses, hard_mean, losses, squared_distance
+from train.losses import class_losses, hard_mean, losses, mean_distance
 
 RECIPE = recipe.load(Path(__file__).parent.parent / "configs" / "mtcnn.yaml")
-TRAIN = replace(RECIPE.onet.train, loss_weights=(1.0, 1.0, 1.0), hard_share=1.0)
+TRAIN = replace(
+    RECIPE.onet.train,
+    loss_weights=(1.0, 1.0, 1.0),
+    hard_share=1.0,
+    box_beta=None,
+    points_beta=None,
+)
 
 
 def batch(*kinds, seed=0, known=False):
@@ -102,7 +108,29 @@ def test_squared_distance_by_hand():
     outputs = tf.constant([[1.0, 2, 3, 4], [0, 0, 0, 0], [5, 5, 5, 5], [7, 7, 7, 7]])
     targets = tf.constant([[1.0, 0, 0, 4], [1, 1, 1, 1], [0, 0, 0, 0], [np.nan] * 4])
     counted = tf.constant([True, True, False, True])
-    assert float(squared_distance(outputs, targets, counted)) == 8.5  # (4 + 9 and 4) / 2
+    assert float(mean_distance(outputs, targets, counted, None)) == 8.5  # (4 + 9 and 4) / 2
+
+
+def test_smooth_distance_by_hand():
+    outputs = tf.constant([[0.0, 1.0], [0.0, 0.0]])
+    targets = tf.constant([[0.0, -2.0], [0.1, np.nan]])
+    counted = tf.constant([True, True])
+    # Linear far off: 3 - 0.2 / 2; the second row has no target.
+    assert float(mean_distance(outputs, targets, counted, 0.2)) == pytest.approx(2.9, abs=1e-6)
+    near = tf.constant([[0.1, -0.06]])
+    found = float(mean_distance(near, tf.zeros((1, 2)), counted[:1], 0.2))
+    assert found == pytest.approx((0.1**2 + 0.06**2) / 0.4, abs=1e-7)  # quadratic
+
+
+@pytest.mark.parametrize("beta", [None, 0.02, 0.5])
+def test_no_distance_has_a_jump_in_its_gradient(beta):
+    errors = tf.linspace(-1.0, 1.0, 2001)[:, None]
+    with tf.GradientTape() as tape:
+        tape.watch(errors)
+        value = mean_distance(errors, tf.zeros_like(errors), tf.fill([2001], True), beta) * 2001
+    slopes = tape.gradient(value, errors).numpy()[:, 0]
+    assert np.abs(np.diff(slopes)).max() <= 0.001 * 1.01 * (2 if beta is None else 1 / beta)
+    assert (np.diff(slopes) > -1e-3).all()
 
 
 @pytest.mark.parametrize(
@@ -132,7 +160,7 @@ def test_which_kind_teaches_what(known):
     # Fault 11: landmark crops counted as positives. Part crops are neither faces nor background.
     assert rows_taught(ALL, "face", known) == [True, True, False, False]
     assert rows_taught(ALL, "box", known) == [True, False, True, False]
-    assert rows_taught(ALL, "points", known) == [False, False, False, True]
+    assert rows_taught(ALL, "points", known) == ([True] * 4 if known else [False] * 3 + [True])
 
 
 def test_the_class_loss_does_not_see_parts_and_landmarks():

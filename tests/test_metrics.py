@@ -1,10 +1,12 @@
 """Validation figures on hand-worked crops."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from configs.settings import Train
 from models.boxes import net_offsets
 from train.metrics import mean_iou, normalised_mean_error, recall_at, summary
 
@@ -58,6 +60,7 @@ def test_boxes_turned_inside_out_overlap_nothing():
     assert mean_iou(outputs, np.zeros((1, 4)), "rnet", np.array([[24.0]])) == 0
 
 
+TRAIN = Train(1, 8, (0.25,) * 4, loss_weights=(1.0, 0.5, 2.0), false_positive_rate=0.5)
 FACE = np.array([0.3, 0.7, 0.5, 0.35, 0.65, 0.4, 0.4, 0.6, 0.8, 0.8])  # eyes 0.4 apart
 
 
@@ -92,7 +95,7 @@ def test_summary_by_hand():
         "box": np.zeros((6, 4)),
         "points": np.tile(FACE + 0.04 * np.repeat([1, 0], 5), (6, 1)),
     }
-    figures = summary(outputs, targets, "rnet", (1.0, 0.5, 2.0), 0.5)
+    figures = summary(outputs, targets, "rnet", TRAIN)
     # The background's median is 0.45; both faces lie above.
     assert figures["threshold"] == pytest.approx(0.45, abs=1e-9)
     assert figures["recall"] == 1
@@ -104,7 +107,12 @@ def test_summary_by_hand():
     face = -np.log([0.9, 0.6, 0.3, 0.8]).mean()
     # Squared distances: boxes 0, 0, 4 * 0.01; points 5 * 0.0016.
     wanted = face + 0.5 * 0.04 / 3 + 2 * 0.008
-    assert figures["loss"] == pytest.approx(wanted, abs=1e-9)
+    assert figures["loss"] == pytest.approx(wanted, abs=1e-7)
+    # Smooth L1 of 0.1 is 0.05 above a beta of 0.1, of 0.04 likewise 0.03 above 0.02.
+    smooth = replace(TRAIN, box_beta=0.1, points_beta=0.02)
+    wanted = face + 0.5 * 4 * 0.05 / 3 + 2 * 5 * 0.03
+    found = summary(outputs, targets, "rnet", smooth)["loss"]
+    assert found == pytest.approx(wanted, abs=1e-6)
 
 
 def test_summary_without_points_or_without_a_kind():
@@ -114,8 +122,8 @@ def test_summary_without_points_or_without_a_kind():
         "side": np.full((2, 1), 24.0),
     }
     outputs = {"face": np.array([0.8, 0.1]), "box": np.zeros((2, 4))}
-    figures = summary(outputs, targets, "onet", (1, 0.5, 1), 0.01)
+    figures = summary(outputs, targets, "onet", TRAIN)
     assert set(figures) == {"recall", "threshold", "iou", "loss"}
     only_faces = {key: value[:1] for key, value in targets.items()}
-    figures = summary({k: v[:1] for k, v in outputs.items()}, only_faces, "onet", (1, 0.5, 1), 0.01)
+    figures = summary({k: v[:1] for k, v in outputs.items()}, only_faces, "onet", TRAIN)
     assert math.isnan(figures["recall"]) and figures["loss"] == pytest.approx(-math.log(0.8))

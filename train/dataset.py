@@ -22,7 +22,8 @@ from train import augment
 
 Records = dict[Kind, Crops]
 ALIGNMENT = 64  # bytes
-MIRROR = 1 << 30  # sets the draw of mirroring apart from that of colours
+# Set the draws of the other changes apart from that of colours.
+MIRROR, COVER, BLUR, NOISE = 1 << 30, 1 << 29, 1 << 28, 1 << 27
 
 
 class Batch(NamedTuple):
@@ -129,9 +130,11 @@ def _augmented(crops: Crops, seeds: tf.Tensor, settings: Augment) -> Crops:
     count = crops.images.shape[0]
     if settings.mirror:  # while the pixels are bytes: a quarter of the memory to move
         crops = _mirrored(crops, tf.random.stateless_uniform([count], seeds ^ MIRROR) < 0.5)
+    images = augment.occlude_some(seeds ^ COVER, crops.images, settings.occlusion)
     matrix, offset = augment.colours(seeds, count, settings)
-    images = augment.recolour(tf.cast(crops.images, tf.float32), matrix, offset)
-    return crops._replace(images=augment.blur_some(seeds, images, settings.blur))
+    images = augment.recolour(tf.cast(images, tf.float32), matrix, offset)
+    images = augment.blur_some(seeds ^ BLUR, images, settings.blur)
+    return crops._replace(images=augment.noise_some(seeds ^ NOISE, images, settings.noise))
 
 
 def _mirrored(crops: Crops, chosen: tf.Tensor) -> Crops:

@@ -299,7 +299,7 @@ def evaluate(
     truths = {key: np.concatenate(parts) for key, parts in targets.items()}
     truths["side"] = np.concatenate([held_out[kind].sides for kind in held_out])
     joined["face"] = tf.nn.softmax(joined["face"]).numpy()[:, 1]
-    return metrics.summary(joined, truths, name, train.loss_weights, train.false_positive_rate)
+    return metrics.summary(joined, truths, name, train)
 
 
 def read_log(path: Path) -> list[dict[str, float]]:

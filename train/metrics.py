@@ -3,8 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.settings import KINDS, NetName
+from configs.settings import KINDS, NetName, Train
 from models.boxes import FRAMES, FloatArray, areas
+from train.losses import smooth
 
 MIN_EYE_DISTANCE = 0.1  # of the window's side
 Arrays = dict[str, NDArray[np.floating]]
@@ -50,8 +51,7 @@ def summary(
     outputs: Arrays,
     targets: Arrays,
     name: NetName,
-    loss_weights: tuple[float, float, float],
-    false_positive_rate: float,
+    train: Train,
 ) -> dict[str, float]:
     """All figures over a validation set.
 
@@ -59,8 +59,7 @@ def summary(
         outputs: face (N,) probability, box (N, 4), points (N, 10) if there are any.
         targets: kind (N,), box (N, 4), points (N, 10), side (N, 1).
         name: decides the frame of the boxes.
-        loss_weights: class, box, landmarks: how `loss` joins the three.
-        false_positive_rate: at which recall is taken.
+        train: how `loss` joins class, box and landmarks; the rate at which recall is taken.
 
     Returns:
         recall, threshold (where recall is taken), iou, nme, loss; NaN for what has no crop.
@@ -69,23 +68,24 @@ def summary(
     faces, background = of_kind["positive"], of_kind["negative"]
     boxed, pointed = faces | of_kind["part"], of_kind["landmark"]
     face = outputs["face"]
-    recall, threshold = recall_at(face[faces], face[background], false_positive_rate)
+    recall, threshold = recall_at(face[faces], face[background], train.false_positive_rate)
     right = np.concatenate([face[faces], 1 - face[background]])
-    terms = [-np.log(np.maximum(right, 1e-7)), _squares(outputs, targets, "box", boxed)]
+    boxes = _distances(outputs["box"][boxed], targets["box"][boxed], train.box_beta)
+    terms = [-np.log(np.maximum(right, 1e-7)), boxes]
     figures = {
         "recall": recall,
         "threshold": threshold,
         "iou": mean_iou(outputs["box"][boxed], targets["box"][boxed], name, targets["side"][boxed]),
     }
     if "points" in outputs:
-        terms.append(_squares(outputs, targets, "points", pointed))
         found, true = outputs["points"][pointed], targets["points"][pointed]
+        terms.append(_distances(found, true, train.points_beta))
         figures["nme"] = normalised_mean_error(found, true)
-    weighted = zip(loss_weights, terms, strict=False)
+    weighted = zip(train.loss_weights, terms, strict=False)
     figures["loss"] = float(sum(w * term.mean() for w, term in weighted if len(term)))
     return figures
 
 
-def _squares(outputs: Arrays, targets: Arrays, head: str, rows: NDArray[np.bool_]) -> FloatArray:
-    squares: FloatArray = np.square(outputs[head][rows] - targets[head][rows]).sum(axis=1)
-    return squares
+def _distances(outputs: FloatArray, targets: FloatArray, beta: float | None) -> FloatArray:
+    distances: FloatArray = smooth(outputs - targets, beta).numpy().sum(axis=1)
+    return distances
