@@ -157,6 +157,7 @@ class Augment:
     grey: float = 0.1
     tint: float = 0.0
     blur: float = 0.1
+    coarse: float = 0.0
     noise: float = 0.0
     occlusion: float = 0.0
     mirror: bool = True

@@ -2,6 +2,7 @@
 
 import colorsys
 
+import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -244,3 +245,14 @@ def test_noise_is_added_to_its_share_and_differs_from_crop_to_crop():
     strong = strengths[strengths > 0]
     assert strong.max() < augment.NOISE * 1.1 and strong.max() > 3 * strong.min()
     assert abs(noise.mean()) < 0.3
+
+
+def test_coarse_crops_look_as_enlarged_small_ones_do():
+    images = pictures(40, size=24)
+    changed = augment.coarsen_some(SEED, tf.constant(images), 0.5).numpy()
+    touched = (changed != images).any(axis=(1, 2, 3))
+    assert touched.sum() == 20
+    for image, found in zip(images[touched], changed[touched], strict=True):
+        small = cv2.resize(image, (12, 12), interpolation=cv2.INTER_AREA)
+        seen = cv2.resize(small, (24, 24), interpolation=cv2.INTER_AREA)
+        np.testing.assert_allclose(found, seen, atol=1e-3)

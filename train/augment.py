@@ -77,6 +77,20 @@ def occlude_some(seed: tf.Tensor, images: tf.Tensor, share: float) -> tf.Tensor:
     return tf.tensor_scatter_nd_update(images, rows[:, None], tf.where(cover, above, below))
 
 
+def coarsen_some(seed: tf.Tensor, images: tf.Tensor, share: float) -> tf.Tensor:
+    """Halve and double the resolution of an evenly spread share of a batch.
+
+    Large faces then look as small ones do to a net that they are enlarged for: `cv2.INTER_AREA`
+    averages pairs of pixels on the way down and repeats pixels on the way up.
+    """
+    rows = _some(seed, images.shape[0], share)
+    if rows is None:
+        return images
+    halved = tf.nn.avg_pool2d(tf.gather(images, rows), 2, 2, "VALID")
+    doubled = tf.repeat(tf.repeat(halved, 2, axis=1), 2, axis=2)
+    return tf.tensor_scatter_nd_update(images, rows[:, None], doubled)
+
+
 def noise_some(seed: tf.Tensor, images: tf.Tensor, share: float) -> tf.Tensor:
     """Add noise, as of a sensor in the dark, to an evenly spread share of a batch."""
     rows = _some(seed, images.shape[0], share)

@@ -23,7 +23,7 @@ from train import augment
 Records = dict[Kind, Crops]
 ALIGNMENT = 64  # bytes
 # Set the draws of the other changes apart from that of colours.
-MIRROR, COVER, BLUR, NOISE = 1 << 30, 1 << 29, 1 << 28, 1 << 27
+MIRROR, COVER, BLUR, NOISE, COARSE = (1 << bit for bit in range(30, 25, -1))
 
 
 class Batch(NamedTuple):
@@ -133,6 +133,7 @@ def _augmented(crops: Crops, seeds: tf.Tensor, settings: Augment) -> Crops:
     images = augment.occlude_some(seeds ^ COVER, crops.images, settings.occlusion)
     matrix, offset = augment.colours(seeds, count, settings)
     images = augment.recolour(tf.cast(images, tf.float32), matrix, offset)
+    images = augment.coarsen_some(seeds ^ COARSE, images, settings.coarse)
     images = augment.blur_some(seeds ^ BLUR, images, settings.blur)
     return crops._replace(images=augment.noise_some(seeds ^ NOISE, images, settings.noise))
 
