@@ -15,9 +15,12 @@ READY := $(VENV)/ready
 PY := $(VENV)/bin/python
 STAGE = --config $(CONFIG) --run $(RUN) $(if $(SET),--set $(SET)) $(if $(FORCE),--force)
 CONSUMER := .consumers/mtcnn-0.1.1
+# DATA= labels (IMAGES= their folder, FORMAT= where it is not told by the file) or a data folder;
+# MTCNN= a folder with the real package, to run that in place of our detector.
+JUDGED = $(if $(WEIGHTS),--weights $(WEIGHTS)) $(if $(DATA),--data $(DATA)) $(if $(IMAGES),--images $(IMAGES)) $(if $(FORMAT),--format $(FORMAT)) $(if $(MTCNN),--mtcnn $(MTCNN))
 
 STAGES := pnet-data train-pnet rnet-data train-rnet onet-data train-onet export-weights
-.PHONY: help setup wider sample demo train evaluate consumers test lint bench clean $(STAGES)
+.PHONY: help setup wider sample demo train evaluate sweep consumers test lint bench clean $(STAGES)
 
 help:  ## list what can be made
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([^:]+):.*## /\1\t/' | expand -t 18
@@ -60,8 +63,11 @@ export-weights: $(READY)  ## merge into RUN/mtcnn_weights.npy; PNET= RNET= ONET=
 train: $(READY)  ## all stages in their order
 	@for stage in $(STAGES); do $(MAKE) --no-print-directory $$stage || exit 1; done
 
-evaluate: $(READY)  ## figures of WEIGHTS= (the run's) beside AGAINST=; MTCNN= runs the real package
-	$(PY) -m evaluation score $(STAGE) $(if $(WEIGHTS),--weights $(WEIGHTS)) $(if $(AGAINST),--against $(AGAINST)) $(if $(MTCNN),--mtcnn $(MTCNN))
+evaluate: $(READY)  ## report on WEIGHTS= (the run's) beside AGAINST= (mtcnn's, or none); DATA= own labels
+	$(PY) -m evaluation score $(STAGE) $(JUDGED) $(if $(AGAINST),--against $(AGAINST))
+
+sweep: $(READY)  ## what each setting of the detector does, on PICTURES= (60) pictures
+	$(PY) -m evaluation sweep $(STAGE) $(JUDGED) $(if $(PICTURES),--pictures $(PICTURES))
 
 demo: $(READY)  ## the whole road in minutes on composed sample scenes
 	$(PY) -m data_prep sample --folder data/sample

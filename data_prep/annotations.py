@@ -49,7 +49,7 @@ def read(
         raise UserError(f"unknown annotation format {format!r}: use one of {', '.join(READERS)}.")
     if points is not None and format not in ("wider", "celeba"):
         raise UserError(f"format {format} takes no points file, but {points} is given.")
-    likely = _likely_format(labels)
+    likely = likely_format(labels)
     if likely not in (None, format):
         raise UserError(f"{labels} looks like a {likely} file: set format: {likely}.")
     entries = READERS[format](labels, points)
@@ -59,7 +59,7 @@ def read(
     return _merged(entries, images, source)
 
 
-def _likely_format(file: Path) -> str | None:
+def likely_format(file: Path) -> str | None:
     """The format that the first lines of `file` look like; None if like no known one."""
     text = read_text(file).lstrip()
     first, second = (text[:4096] + "\n\n").splitlines()[:2]

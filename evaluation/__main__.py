@@ -6,61 +6,102 @@ from pathlib import Path
 from configs import quiet, recipe, stages
 from configs.errors import UserError, run_cli
 from configs.settings import NETS, Settings
+from evaluation import inputs
 
 
 def main() -> None:
     """Parse the command line and evaluate."""
+    arguments = _parser().parse_args()
+    {"recall": _recall, "score": _score, "sweep": _sweep}[arguments.command](arguments)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m evaluation", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     recall = commands.add_parser("recall", help="faces that survive each net of a run, by size")
     recall.add_argument("net", choices=NETS, help="the last net to look at")
-    recipe.add_arguments(recall)
-    figures = commands.add_parser("score", help="AP and landmark error of a weights file")
-    recipe.add_arguments(figures)
-    figures.add_argument(
+    score = commands.add_parser("score", help="a report of a weights file: figures, curves, faults")
+    sweep = commands.add_parser("sweep", help="what each setting of the detector does")
+    for command in (recall, score, sweep):
+        recipe.add_arguments(command)
+    for command in (score, sweep):
+        _add_inputs(command)
+    score.add_argument(
+        "--against",
+        metavar="FILE",
+        help="weights to stand beside it, or `none` (the ones mtcnn 0.1.1 ships, where found)",
+    )
+    sweep.add_argument(
+        "--pictures", type=int, default=60, help="how many to look at, evenly chosen (%(default)s)"
+    )
+    return parser
+
+
+def _add_inputs(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
         "--weights", type=Path, metavar="FILE", help="default: the run's mtcnn_weights.npy"
     )
-    figures.add_argument("--against", type=Path, metavar="FILE", help="weights to stand beside it")
-    figures.add_argument(
+    command.add_argument(
+        "--data",
+        type=Path,
+        metavar="PATH",
+        help="an own labels file, or another data folder, in place of the recipe's",
+    )
+    command.add_argument(
+        "--images", type=Path, metavar="FOLDER", help="of --data's pictures (beside the labels)"
+    )
+    command.add_argument(
+        "--format", help="of --data's labels: wider, retinaface, mtfl, celeba or coco (guessed)"
+    )
+    command.add_argument(
         "--mtcnn",
         type=Path,
         metavar="FOLDER",
         help="run the real mtcnn 0.1.1 from this folder instead of our detector",
     )
-    arguments = parser.parse_args()
+
+
+def _recall(arguments: argparse.Namespace) -> None:
     settings = recipe.load(arguments.config, arguments.set)
     quiet.import_tensorflow()
-    if arguments.command == "recall":
-        from evaluation.recall import report
+    from evaluation.recall import report
 
-        stages.require(arguments.run / arguments.net, f"train-{arguments.net}")
-        report(settings, arguments.net, arguments.run)
-    else:
-        _score(settings, arguments)
+    stages.require(arguments.run / arguments.net, f"train-{arguments.net}")
+    report(settings, arguments.net, arguments.run)
 
 
-def _score(settings: Settings, arguments: argparse.Namespace) -> None:
-    from evaluation import detect, pictures, score
+def _score(arguments: argparse.Namespace) -> None:
+    settings = _settings(arguments)
+    files = inputs.weights_files(_weights(arguments), arguments.against)
+    quiet.import_tensorflow()
+    from evaluation import report
 
-    weights = arguments.weights or arguments.run / "mtcnn_weights.npy"
-    columns, folders = {}, []
-    for path in filter(None, (weights, arguments.against)):
-        if not path.exists():
-            raise UserError(
-                f"{path} is not there: `make export-weights` writes a run's weights, "
-                "WEIGHTS= names other ones."
-            )
-        runtime = "mtcnn" if arguments.mtcnn else "ours"
-        folders.append(score.log_folder(arguments.run, path, settings.detector, runtime))
-        if arguments.mtcnn:
-            detector = detect.package(path, settings.detector, arguments.mtcnn)
-        else:
-            detector = detect.ours(path, settings.detector)
-        columns[str(path)] = score.score(settings, detector, folders[-1])
-    report = arguments.run / "evaluation"
-    (report / "figures.md").write_text(score.table(columns) + "\n", encoding="utf-8")
-    pictures.draw_sheet(settings, folders[0], report / "detections.jpg")
-    print(f"{score.table(columns)}\n{report / 'figures.md'}\n{report / 'detections.jpg'}")
+    folder = arguments.run / "evaluation"
+    with stages.locked(folder):
+        report.make(settings, files, folder, arguments.mtcnn)
+
+
+def _sweep(arguments: argparse.Namespace) -> None:
+    settings = _settings(arguments)
+    (weights,) = inputs.weights_files(_weights(arguments), "none").values()
+    if arguments.pictures < 1:
+        raise UserError(f"PICTURES must be at least 1; got {arguments.pictures}.")
+    quiet.import_tensorflow()
+    from evaluation import report
+
+    folder = arguments.run / "evaluation" / "sweep"
+    with stages.locked(folder):
+        report.make_sweep(settings, weights, folder, arguments.pictures, arguments.mtcnn)
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    own = inputs.overrides(arguments.data, arguments.images, arguments.format)
+    return recipe.load(arguments.config, [*arguments.set, *own])
+
+
+def _weights(arguments: argparse.Namespace) -> Path:
+    weights: Path = arguments.weights or arguments.run / "mtcnn_weights.npy"
+    return weights
 
 
 if __name__ == "__main__":

@@ -1,34 +1,71 @@
 """A detector over many pictures, resumable: one JSON line a picture."""
 
+import functools
+import hashlib
 import json
 import sys
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from configs import stages
 from configs.errors import UserError
-from configs.settings import Detector
+from configs.settings import NETS, Detector
 from data_prep.annotations import Annotation
 from models import layouts, pixels
 from models.cascade import Cascade, Faces
 
 Floats = NDArray[np.floating]
+# What each net in turn lets through, the faces last; a package tells only those.
+Detect = Callable[[pixels.Image], list[Faces]]
 
 
-Detect = Callable[[pixels.Image], Faces]
+@dataclass(frozen=True)
+class Runtime:
+    """A way to run weights: how it is started, and the code whose change makes logs stale."""
+
+    start: Callable[[Path, Detector], Detect]
+    code: tuple[Path, ...]
+
+
+class Seen(NamedTuple):
+    """What was found on one picture."""
+
+    picture: str  # digest of the picture file
+    seconds: float  # that the detector took, without reading the file
+    faces: Faces
+    proposals: tuple[Floats, ...] = ()  # (N, 4) boxes that each net but the last let through
+
+
+def when_needed(runtime: Runtime, weights: Path, settings: Detector) -> Detect:
+    """A detector that is started at its first picture: there may be none left to look at."""
+    started = functools.cache(lambda: runtime.start(weights, settings))
+    return lambda image: started()(image)
+
+
+def our_runtime() -> Runtime:
+    """Our cascade."""
+    return Runtime(ours, tuple(sorted(Path(layouts.__file__).parent.glob("*.py"))))
+
+
+def package_runtime(folder: Path) -> Runtime:
+    """The real mtcnn 0.1.1 that lies in `folder`."""
+    code = tuple(sorted((folder / "mtcnn").rglob("*.py")))
+    return Runtime(lambda weights, settings: package(weights, settings, folder), code)
 
 
 def ours(weights: Path, settings: Detector) -> Detect:
     """Our cascade with a weights file that holds all three nets."""
     trained = layouts.read(weights)
-    if len(trained) < 3:
+    if len(trained) < len(NETS):
         raise UserError(f"{weights} holds only {', '.join(trained)}; a detector needs all three.")
-    cascade = Cascade(trained, settings)
-    return cascade.detect
+    return Cascade(trained, settings).stages
 
 
 def package(weights: Path, settings: Detector, folder: Path) -> Detect:
@@ -50,7 +87,7 @@ def package(weights: Path, settings: Detector, folder: Path) -> Detect:
     mtcnn = MTCNN(str(weights), smallest, thresholds, settings.scale_factor)
     for net in ("_pnet", "_rnet", "_onet"):
         setattr(mtcnn, net, _Traced(getattr(mtcnn, net)))
-    return lambda image: _as_found(mtcnn.detect_faces(image))
+    return lambda image: [_as_found(mtcnn.detect_faces(image))]
 
 
 class _Traced:
@@ -75,28 +112,74 @@ def _as_found(faces: Sequence[dict[str, Any]]) -> Faces:
     return Faces(corners, scores, np.array(points, np.float64).reshape(-1, 5, 2))
 
 
-def detect_all(detect: Detect, pictures: Sequence[Annotation], log: Path) -> dict[str, Faces]:
-    """The faces on every picture by its key; what `log` already holds is not looked at again.
+def log_folder(root: Path, weights: Path, settings: Detector, runtime: Runtime) -> Path:
+    """Where the detections of these weights, at these settings, by this code lie.
+
+    Whatever decides the detections is in the folder's name, so that no log of another detector
+    is ever gone on with; `detector.json` in it says in words whose they are.
+    """
+    told = {
+        "weights": stages.digest([weights]),
+        "code": stages.digest([Path(__file__), *runtime.code]),
+        **asdict(settings),
+    }
+    content = json.dumps(told, indent=1)
+    folder = root / f"{weights.stem}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "detector.json").write_text(content + "\n", encoding="utf-8")
+    return folder
+
+
+def detect_all(detect: Detect, pictures: Sequence[Annotation], log: Path) -> dict[str, Seen]:
+    """What is on every picture, by its key; pictures that `log` already holds are not looked at.
+
+    A picture counts as held when its file has not changed since.
 
     Raises:
         UserError: a picture does not decode, or the log is damaged.
     """
-    done = read_log(log)
-    left = [picture for picture in pictures if picture.key not in done]
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as file:
-        for picture in tqdm(left, unit="img", desc=log.stem):
-            image = pixels.read_image(picture.image)
-            if image is None:
-                raise UserError(f"{picture.image} ({picture.where}) is missing or unreadable.")
-            done[picture.key] = found = detect(image)
-            lists = {name: value.tolist() for name, value in found._asdict().items()}
-            file.write(json.dumps({"key": picture.key, **lists}) + "\n")
-    return {picture.key: done[picture.key] for picture in pictures}
+    held = read_log(log)
+    digests = {picture.key: _digest(picture) for picture in pictures}
+    left = [p for p in pictures if p.key not in held or held[p.key].picture != digests[p.key]]
+    done = len(pictures) - len(left)
+    with log.open("a", encoding="utf-8", buffering=1) as file:  # a kill costs one picture
+        bar = tqdm(left, log.stem, len(pictures), leave=None, unit="img", initial=done)
+        for picture in bar:
+            held[picture.key] = seen = _look(detect, picture, digests[picture.key])
+            file.write(json.dumps({"key": picture.key, **_row(seen)}) + "\n")
+    return {picture.key: held[picture.key] for picture in pictures}
 
 
-def read_log(log: Path) -> dict[str, Faces]:
-    """The faces by picture that `detect_all` wrote."""
+def _digest(picture: Annotation) -> str:
+    try:
+        return stages.digest([picture.image])[:16]
+    except OSError:
+        raise _unreadable(picture) from None
+
+
+def _look(detect: Detect, picture: Annotation, digest: str) -> Seen:
+    image = pixels.read_image(picture.image)
+    if image is None:
+        raise _unreadable(picture)
+    started = time.perf_counter()
+    *before, faces = detect(image)
+    seconds = round(time.perf_counter() - started, 4)
+    return Seen(digest, seconds, faces, tuple(stage.boxes for stage in before))
+
+
+def _row(seen: Seen) -> dict[str, Any]:
+    lists = {name: value.tolist() for name, value in seen.faces._asdict().items()}
+    proposals = [boxes.astype(int).tolist() for boxes in seen.proposals]  # whole pixels
+    return {"picture": seen.picture, "seconds": seen.seconds, **lists, "proposals": proposals}
+
+
+def _unreadable(picture: Annotation) -> UserError:
+    return UserError(f"{picture.image} ({picture.where}) is missing or unreadable.")
+
+
+def read_log(log: Path) -> dict[str, Seen]:
+    """What `detect_all` wrote, by picture; of a picture looked at twice, the later."""
     if not log.exists():
         return {}
     text = log.read_text(encoding="utf-8")
@@ -105,11 +188,13 @@ def read_log(log: Path) -> dict[str, Faces]:
         log.write_text(whole, encoding="utf-8")
     try:
         rows = [json.loads(line) for line in whole.splitlines()]
-        return {row["key"]: _from_lists(row) for row in rows}
+        return {row["key"]: _seen(row) for row in rows}
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{log} is damaged ({error}): remove it and repeat the command.") from None
 
 
-def _from_lists(row: dict[str, list[float]]) -> Faces:
+def _seen(row: dict[str, Any]) -> Seen:
     boxes, scores, points = (np.array(row[name], np.float64) for name in Faces._fields)
-    return Faces(boxes.reshape(-1, 4), scores, points.reshape(-1, 5, 2))
+    faces = Faces(boxes.reshape(-1, 4), scores, points.reshape(-1, 5, 2))
+    proposals = (np.array(boxes, np.float64).reshape(-1, 4) for boxes in row["proposals"])
+    return Seen(row["picture"], row["seconds"], faces, tuple(proposals))

@@ -1,32 +1,29 @@
-"""What was found, as pictures to look at."""
+"""What was found and what was not, as pictures to look at."""
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 
-from configs.settings import Settings
 from data_prep.annotations import Annotation
-from data_prep.sources import read_sources
-from evaluation.detect import read_log
+from evaluation.mistakes import Mistake
+from evaluation.score import Score
 from models import pixels
-from models.boxes import iou
+from models.boxes import FloatArray, iou
 from models.cascade import Faces
-from models.drawing import RED, draw_boxes, draw_faces
+from models.drawing import GREEN, RED, WHITE, draw_boxes, draw_faces
 
 TILE_HEIGHT, ACROSS, SHOWN = 360, 4, 12
+MISTAKE_TILE, CONTEXT, LEAST = 176, 2.4, 72  # px; sides of the box; px of the picture
 
 
-def draw_sheet(settings: Settings, folder: Path, target: Path) -> None:
-    """Some validation pictures with what was found (green) and missed (red), as one picture."""
+def draw_sheet(result: Score, target: Path) -> None:
+    """Some pictures with what was found (green) and missed (red), as one picture."""
     tiles = []
-    for name, pictures in read_sources(
-        Path(settings.data.folder), settings.data.validation
-    ).items():
-        if settings.data.validation[name].points_only:
-            continue
-        found = read_log(folder / f"{name}.jsonl")
-        chosen = pictures[:: max(len(pictures) // SHOWN, 1)][:SHOWN]
-        tiles += [_tile(picture, found[picture.key]) for picture in chosen]
+    for boxes in result.boxes.values():
+        step = max(len(boxes.pictures) // SHOWN, 1)
+        chosen = list(zip(boxes.pictures, boxes.seen, strict=True))[::step][:SHOWN]
+        tiles += [_tile(picture, seen.faces) for picture, seen in chosen]
     rows = [np.hstack(tiles[i : i + ACROSS]) for i in range(0, len(tiles), ACROSS)]
     if rows:
         width = max(row.shape[1] for row in rows)
@@ -36,10 +33,42 @@ def draw_sheet(settings: Settings, folder: Path, target: Path) -> None:
 
 
 def _tile(picture: Annotation, found: Faces) -> pixels.Image:
-    image = pixels.read_image(picture.image)
-    assert image is not None, "it was readable when it was looked at"
+    image = _read(picture)
     canvas = draw_faces(image, found)
     missed = iou(picture.boxes, found.boxes).max(axis=1, initial=0) < 0.5
     draw_boxes(canvas, picture.boxes[missed & ~picture.ignored], RED)
     width = round(canvas.shape[1] * TILE_HEIGHT / canvas.shape[0])
     return pixels.resize(canvas, width, TILE_HEIGHT)
+
+
+def mistake_tile(mistake: Mistake) -> pixels.Image:
+    """The place of a mistake, square: its box red, what else was reported green, labels white."""
+    side = max(CONTEXT * mistake.side, LEAST)
+    corner = np.floor((mistake.box[:2] + mistake.box[2:] - side) / 2).astype(int)
+    window = np.concatenate([corner, corner + int(side)])
+    place = pixels.padded(_read(mistake.picture), window)
+    tile = pixels.resize(place, MISTAKE_TILE, MISTAKE_TILE)
+    for boxes, colour in (
+        (mistake.picture.boxes, WHITE),
+        (mistake.found.boxes, GREEN),
+        (mistake.box[None], RED),
+    ):
+        draw_boxes(tile, _moved(boxes, corner, MISTAKE_TILE / int(side)), colour)
+    return tile
+
+
+def _moved(boxes: FloatArray, corner: FloatArray, scale: float) -> FloatArray:
+    moved: FloatArray = (boxes - np.tile(corner, 2)) * scale
+    return moved
+
+
+def _read(picture: Annotation) -> pixels.Image:
+    image = pixels.read_image(picture.image)
+    assert image is not None, "it was readable when it was looked at"
+    return image
+
+
+def as_jpeg(image: pixels.Image, quality: int = 85) -> bytes:
+    """An RGB picture as the bytes of a JPEG file."""
+    _, coded = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return coded.tobytes()

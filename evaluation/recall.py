@@ -45,14 +45,15 @@ def measure(cascade: Cascade, held_out: list[Picture], min_face: int) -> Surviva
         faces, side = faces[side >= min_face], side[side >= min_face]
         stages = cascade.stages(image)
         sides.append(side)
-        passed.append(np.stack([_seen(s.boxes, faces, n) for n, s in enumerate(stages)], axis=1))
+        passed.append(np.stack([survives(s.boxes, faces, n) for n, s in enumerate(stages)], axis=1))
         counts.append([len(stage.scores) for stage in stages])
     if not sum(map(len, sides)):
         raise UserError("no held-out picture has a labelled face: raise data.validation_share.")
     return Survival(np.concatenate(sides), np.concatenate(passed), np.mean(counts, axis=0))
 
 
-def _seen(reported: FloatArray, faces: FloatArray, stage: int) -> BoolArray:
+def survives(reported: FloatArray, faces: FloatArray, stage: int) -> BoolArray:
+    """Which of the faces (N, 4) a net, by its place in the cascade, lets through."""
     last = stage == len(NETS) - 1
     # Only the last net's boxes are meant as annotated ones; the others' are windows.
     found = reported if last else boxes.windows_of(reported)

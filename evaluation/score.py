@@ -1,61 +1,110 @@
-"""Figures of weights on a recipe's validation pictures, beside those of other weights."""
+"""Figures of weights on a recipe's validation pictures, and what they come from."""
 
+import itertools
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
-from configs import stages
-from configs.settings import Detector, Settings, Source
+import numpy as np
+
+from configs.settings import Settings, Source
 from data_prep.annotations import Annotation
 from data_prep.sources import read_sources
 from evaluation import landmarks, protocol
-from evaluation.detect import Detect, detect_all
-from evaluation.landmarks import LabelledFace, PointDetections
-from evaluation.protocol import Detections, GroundTruth
-from models.cascade import Faces
+from evaluation.detect import Detect, Seen, detect_all
+from evaluation.landmarks import LabelledFace, LandmarkScore, PointDetections
+from evaluation.protocol import Counts, Detections, GroundTruth, Match, PrecisionRecall
+from evaluation.recall import SIZES
 
 Figures = dict[str, str]
 LFW_OVERLAP = 0.3  # MTFL's boxes are tighter than WIDER's; at 0.5 the box, not the points, decides
+SPANS = tuple(itertools.pairwise((0, *SIZES, np.inf)))  # px, longer side
 
 
-def score(settings: Settings, detect: Detect, folder: Path) -> Figures:
-    """All figures of one detector over all validation sources; detections go to `folder`."""
-    sources = settings.data.validation
-    figures: Figures = {}
-    root = Path(settings.data.folder)
+@dataclass(frozen=True, eq=False)
+class BoxScore:
+    """How boxes did on one source of N pictures: three lists side by side, counts and curves."""
+
+    pictures: list[Annotation]
+    seen: list[Seen]
+    fates: list[Match]
+    counts: Counts
+    curves: dict[str, PrecisionRecall]  # "plain", and WIDER's levels where its files are
+
+
+@dataclass(frozen=True)
+class Score:
+    """All that one detector did, by source."""
+
+    boxes: dict[str, BoxScore] = field(default_factory=dict)
+    points: dict[str, LandmarkScore] = field(default_factory=dict)
+
+
+class SizeRow(NamedTuple):
+    """The faces of one span of sizes."""
+
+    low: float  # px, longer side
+    high: float
+    faces: int
+    found: int
+
+    @property
+    def label(self) -> str:
+        """The span in words."""
+        return size_label(self.low, self.high)
+
+
+def score(settings: Settings, detect: Detect, folder: Path) -> Score:
+    """Run or resume one detector over all validation sources; detections go to `folder`."""
+    sources, root = settings.data.validation, Path(settings.data.folder)
+    result = Score()
     for name, pictures in read_sources(root, sources).items():
-        found = detect_all(detect, pictures, folder / f"{name}.jsonl")
+        seen = detect_all(detect, pictures, folder / f"{name}.jsonl")
         if sources[name].points_only:
-            figures |= _points(name, pictures, found)
+            result.points[name] = judge_points(pictures, seen)
         else:
-            figures |= _boxes(name, sources[name], root, pictures, found, settings)
-    return figures
+            curves = _official(sources[name], root, seen)
+            threshold = settings.detector.thresholds[-1]
+            result.boxes[name] = judge_boxes(pictures, seen, threshold, curves)
+    return result
 
 
-def _boxes(
-    name: str,
-    source: Source,
-    root: Path,
+def judge_boxes(
     pictures: list[Annotation],
-    found: Mapping[str, Faces],
-    settings: Settings,
-) -> Figures:
-    detections = {key: Detections(f.boxes, f.scores) for key, f in found.items()}
+    seen: Mapping[str, Seen],
+    threshold: float,
+    official: Mapping[str, PrecisionRecall],
+) -> BoxScore:
+    """Detections against labelled boxes, at plain IoU 0.5; counts at `threshold`."""
+    detections = _detections(seen)
     truths = {p.key: GroundTruth(p.key, p.boxes, p.ignored) for p in pictures}
-    counts = protocol.count_at(detections, truths, settings.detector.thresholds[-1])
-    figures = {
-        f"{name}: faces found": f"{counts.found} of {counts.faces}",
-        f"{name}: false alarms": f"{counts.false_alarms} on {len(pictures)} pictures",
-        f"{name}: AP": f"{protocol.average_precision(detections, truths).ap:.3f}",
-    }
+    return BoxScore(
+        pictures,
+        [seen[p.key] for p in pictures],
+        [protocol.match(detections[p.key], truths[p.key]) for p in pictures],
+        protocol.count_at(detections, truths, threshold),
+        {"plain": protocol.average_precision(detections, truths), **official},
+    )
+
+
+def _detections(seen: Mapping[str, Seen]) -> dict[str, Detections]:
+    return {key: Detections(one.faces.boxes, one.faces.scores) for key, one in seen.items()}
+
+
+def _official(source: Source, root: Path, seen: Mapping[str, Seen]) -> dict[str, PrecisionRecall]:
+    """WIDER's own protocol, where its files are at hand."""
     if source.official is None or not _has_official(root / source.official):
-        return figures
-    named = {_official_name(key): value for key, value in detections.items()}
-    for level in protocol.LEVELS:
-        official = protocol.read_wider_mats(root / source.official, level)
-        curve = protocol.evaluate(named, protocol.restrict(official, named))
-        figures[f"{name}: AP {level}, WIDER protocol on these pictures"] = f"{curve.ap:.3f}"
-    return figures
+        return {}
+    named = {_official_name(key): value for key, value in _detections(seen).items()}
+    truths = {
+        level: protocol.read_wider_mats(root / source.official, level) for level in protocol.LEVELS
+    }
+    return {
+        level: protocol.evaluate(named, protocol.restrict(every, named))
+        for level, every in truths.items()
+    }
 
 
 def _has_official(folder: Path) -> bool:
@@ -77,16 +126,53 @@ def _official_name(key: str) -> str:
     return key.partition("/")[2].rpartition(".")[0]
 
 
-def _points(name: str, pictures: list[Annotation], found: Mapping[str, Faces]) -> Figures:
-    detections = {key: PointDetections(f.boxes, f.scores, f.points) for key, f in found.items()}
+def judge_points(pictures: list[Annotation], seen: Mapping[str, Seen]) -> LandmarkScore:
+    """Points against the one labelled face of each picture."""
     faces = {p.key: LabelledFace(p.boxes[0], p.points[0]) for p in pictures if len(p.boxes)}
-    result = landmarks.evaluate(detections, faces, LFW_OVERLAP)
-    return {
-        f"{name}: faces found (IoU {LFW_OVERLAP})": f"{result.faces - len(result.missed)} of "
-        f"{result.faces}",
-        f"{name}: landmark NME, of the eye distance": f"{100 * result.nme:.2f} %",
-        f"{name}: failures (NME over 10 %)": f"{100 * result.failure_rate:.2f} %",
-    }
+    found = {key: seen[key].faces for key in faces}
+    detections = {key: PointDetections(f.boxes, f.scores, f.points) for key, f in found.items()}
+    return landmarks.evaluate(detections, faces, LFW_OVERLAP)
+
+
+def by_size(result: BoxScore) -> list[SizeRow]:
+    """Faces that count and those found, in spans of size that hold any."""
+    sides, hit = [], []
+    for picture, fate in zip(result.pictures, result.fates, strict=True):
+        counts = ~picture.ignored
+        found = np.isin(np.arange(len(counts)), fate.face[fate.found])
+        sides.append((picture.boxes[:, 2:] - picture.boxes[:, :2]).max(axis=1, initial=0)[counts])
+        hit.append(found[counts])
+    side, found = np.concatenate(sides), np.concatenate(hit)
+    rows = []
+    for low, high in SPANS:
+        within = (side >= low) & (side < high)
+        rows.append(SizeRow(low, high, int(within.sum()), int((found & within).sum())))
+    return [row for row in rows if row.faces]
+
+
+def size_label(low: float, high: float) -> str:
+    """A span of sizes in words."""
+    return f"{low:g} to {high:g}" if np.isfinite(high) else f"{low:g} and more"
+
+
+def figures(result: Score) -> Figures:
+    """The figures of one detector, by what they mean."""
+    told: Figures = {}
+    for name, boxes in result.boxes.items():
+        counts, plain = boxes.counts, boxes.curves["plain"]
+        told[f"{name}: faces found"] = f"{counts.found} of {counts.faces}"
+        told[f"{name}: false alarms"] = f"{counts.false_alarms} on {len(boxes.pictures)} pictures"
+        told[f"{name}: AP"] = f"{plain.ap:.3f}"
+        for level in protocol.LEVELS:
+            if level in boxes.curves:
+                row = f"{name}: AP {level}, WIDER protocol on these pictures"
+                told[row] = f"{boxes.curves[level].ap:.3f}"
+    for name, points in result.points.items():
+        caught = points.faces - len(points.missed)
+        told[f"{name}: faces found (IoU {LFW_OVERLAP})"] = f"{caught} of {points.faces}"
+        told[f"{name}: landmark NME, of the eye distance"] = f"{100 * points.nme:.2f} %"
+        told[f"{name}: failures (NME over 10 %)"] = f"{100 * points.failure_rate:.2f} %"
+    return told
 
 
 def table(columns: Mapping[str, Figures]) -> str:
@@ -97,10 +183,3 @@ def table(columns: Mapping[str, Figures]) -> str:
         values = " | ".join(figures.get(row, "") for figures in columns.values())
         lines.append(f"| {row} | {values} |")
     return "\n".join(lines)
-
-
-def log_folder(run: Path, weights: Path, detector: Detector, runtime: str) -> Path:
-    """Where detections of these weights at these settings lie: one folder each."""
-    thresholds = "-".join(f"{t:g}" for t in detector.thresholds)
-    settings = f"{runtime}-{detector.min_face_size}-{detector.scale_factor:g}-{thresholds}"
-    return run / "evaluation" / f"{stages.digest([weights])[:12]}-{settings}"

@@ -1,0 +1,163 @@
+"""The report of weights beside others: one page of figures, curves and pictures of mistakes."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from configs.settings import Detector, Settings
+from evaluation import detect, mistakes, page, pictures, plots, score, sweep
+from evaluation.mistakes import Mistake
+from evaluation.score import BoxScore, Score
+
+TILES, OF_ONE_PICTURE = 12, 3  # shown of each span of sizes
+COLOURS = "Red: {}; green: what was reported; white: labelled faces."
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Weights files by their labels, the one to look at first, and how they did."""
+
+    weights: Mapping[str, Path]
+    scores: Mapping[str, Score]
+    detector: Detector
+    runtime: str
+
+
+def make(settings: Settings, files: Mapping[str, Path], folder: Path, package: Path | None) -> None:
+    """Judge weights files by their labels and write the report into `folder`; print where.
+
+    Detections are logged below `folder` and gone on with. `package` is the folder of the real
+    mtcnn 0.1.1 to run in place of our detector.
+    """
+    runtime = detect.package_runtime(package) if package else detect.our_runtime()
+    scores = {}
+    for label, weights in files.items():
+        print(f"{label}: {weights}")
+        detector = detect.when_needed(runtime, weights, settings.detector)
+        log = detect.log_folder(folder, weights, settings.detector, runtime)
+        scores[label] = score.score(settings, detector, log)
+    told = f"mtcnn 0.1.1 from {package}" if package else "Our detector"
+    target = write(Judged(files, scores, settings.detector, told), folder)
+    print(f"{(folder / 'figures.md').read_text(encoding='utf-8')}{folder / 'figures.md'}\n{target}")
+
+
+def make_sweep(
+    settings: Settings, weights: Path, folder: Path, count: int, package: Path | None
+) -> None:
+    """Run or resume the sweep; write `sweep.md` and `sweep.png` into `folder` and print them.
+
+    Args:
+        settings: The recipe: its validation pictures and its detector's settings.
+        weights: A file with all three nets.
+        folder: Where the detections and the results go.
+        count: How many of the pictures to look at, evenly chosen.
+        package: The folder of the real mtcnn 0.1.1 to run in place of our detector.
+
+    Raises:
+        UserError: no source has labelled boxes.
+    """
+    runtime = detect.package_runtime(package) if package else detect.our_runtime()
+    pictures = sweep.choose(settings, count)
+    points = sweep.measure(settings.detector, runtime, weights, pictures, folder / "logs")
+    opening = f"{weights} on {len(pictures)} pictures; **bold**: the recipe's values."
+    text = f"{opening}\n\n{sweep.table(points)}"
+    (folder / "sweep.md").write_text(text + "\n", encoding="utf-8")
+    print(f"{text}\n{folder / 'sweep.md'}")
+    if plots.at_hand():
+        plots.sweep(points, folder / "sweep.png")
+        print(folder / "sweep.png")
+
+
+def write(judged: Judged, folder: Path) -> Path:
+    """Write `figures.md`, `detections.jpg`, the curves and `report.html`; the page's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    columns = {label: score.figures(one) for label, one in judged.scores.items()}
+    (folder / "figures.md").write_text(score.table(columns) + "\n", encoding="utf-8")
+    first, *others = judged.scores.values()
+    pictures.draw_sheet(first, folder / "detections.jpg")
+    parts = [*_opening(judged, columns), *_curves(judged.scores, folder)]
+    for name, boxes in first.boxes.items():
+        parts += _mistakes(name, boxes, others[0].boxes.get(name) if others else None)
+    if (folder / "detections.jpg").exists() and first.boxes:
+        parts += [
+            page.heading("Some pictures"),
+            page.paragraph("Found: green, with the score and the five points. Missed: red."),
+            page.picture_file(folder / "detections.jpg", "detections"),
+        ]
+    target = folder / "report.html"
+    target.write_text(page.page(f"Evaluation of {next(iter(columns))}", parts), encoding="utf-8")
+    return target
+
+
+def _opening(judged: Judged, columns: Mapping[str, score.Figures]) -> Iterator[str]:
+    detector = judged.detector
+    thresholds = ", ".join(f"{threshold:g}" for threshold in detector.thresholds)
+    yield page.paragraph(
+        f"{judged.runtime}; faces from {detector.min_face_size} px, scale factor "
+        f"{detector.scale_factor:g}, thresholds {thresholds}. A face is found when a box overlaps "
+        "it at IoU 0.5; every other box is a false alarm, also a second one on the same face."
+    )
+    for label, path in judged.weights.items():
+        yield page.paragraph(f"{label}: `{path}`")
+    rows = list(dict.fromkeys(row for figures in columns.values() for row in figures))
+    cells = [[row, *(figures.get(row, "") for figures in columns.values())] for row in rows]
+    yield page.table(["", *columns], cells)
+
+
+def _curves(scores: Mapping[str, Score], folder: Path) -> Iterator[str]:
+    first = next(iter(scores.values()))
+    if not plots.at_hand():
+        yield page.paragraph(plots.MISSING)
+        return
+    for name in first.boxes:
+        yield page.heading(f"{name}: precision and recall")
+        for draw, what in ((plots.precision_recall, "pr"), (plots.recall_by_size, "sizes")):
+            target = folder / f"{name}-{what}.png"
+            draw(scores, name, target)
+            yield page.picture_file(target, f"{name} {what}")
+    for name in first.points:
+        yield page.heading(f"{name}: landmarks")
+        plots.landmark_errors(scores, name, folder / f"{name}-landmarks.png")
+        yield page.picture_file(folder / f"{name}-landmarks.png", f"{name} landmark errors")
+
+
+def _mistakes(name: str, boxes: BoxScore, other: BoxScore | None) -> Iterator[str]:
+    lost, alarms = mistakes.missed(boxes, other), mistakes.false_alarms(boxes, other)
+    rescued = f"The other weights find {sum(m.other > 0 for m in lost)} of them; these come first. "
+    yield page.heading(f"{name}: what was missed")
+    yield page.table(*mistakes.count_kinds(lost))
+    yield page.paragraph(
+        f"`Lost by` names the net after which no box was left on the face. "
+        f"{rescued if other else ''}{COLOURS.format('the missed face')}"
+    )
+    yield from _by_size(lost, _told_miss)
+    yield page.heading(f"{name}: the worst false alarms")
+    yield page.table(*mistakes.count_kinds(alarms))
+    yield page.paragraph(
+        f"The highest scores come first. {COLOURS.format('the false alarm')} Look twice: some are "
+        "faces that nobody labelled."
+    )
+    yield from _by_size(alarms, _told_alarm)
+
+
+def _by_size(every: Sequence[Mistake], told: Callable[[Mistake], list[str]]) -> Iterator[str]:
+    for label, within in mistakes.in_spans(every).items():
+        shown = mistakes.some(within, TILES, OF_ONE_PICTURE)
+        yield page.heading(f"{label} px: {len(shown)} of {len(within)}", 3)
+        yield page.tiles(_tile(mistake, told(mistake)) for mistake in shown)
+
+
+def _tile(mistake: Mistake, told: list[str]) -> page.Tile:
+    beside = [f"the other weights: {mistake.other:.3f}"] if mistake.other else []
+    path, jpeg = mistake.picture.image, pictures.as_jpeg(pictures.mistake_tile(mistake))
+    return page.Tile(jpeg, [*told, *beside], path.name, path)
+
+
+def _told_miss(miss: Mistake) -> list[str]:
+    near = [f"IoU {miss.overlap:.2f} at {miss.score:.3f}"] if miss.score else []
+    return [f"{miss.side:.0f} px: {miss.kind}", *near]
+
+
+def _told_alarm(alarm: Mistake) -> list[str]:
+    near = [f"IoU {alarm.overlap:.2f}"] if alarm.overlap >= mistakes.NEAR else []
+    return [f"{alarm.score:.3f}, {alarm.side:.0f} px", ", ".join([alarm.kind, *near])]

@@ -1,0 +1,136 @@
+"""What each setting of the detector does to what it finds, and to its time.
+
+One setting at a time is changed, the others stay at the recipe's.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from configs.errors import UserError
+from configs.settings import NETS, Detector, Settings
+from data_prep.annotations import Annotation
+from data_prep.sources import read_sources
+from evaluation import detect
+from evaluation.detect import Runtime, Seen
+from evaluation.score import judge_boxes
+
+
+class Parameter(NamedTuple):
+    """A setting that is varied."""
+
+    read: Callable[[Detector], float]
+    changed: Callable[[Detector, float], Detector]
+    values: tuple[float, ...]
+
+
+def _threshold(place: int, values: tuple[float, ...]) -> Parameter:
+    def changed(detector: Detector, value: float) -> Detector:
+        thresholds = detector.thresholds
+        return detector.at([*thresholds[:place], value, *thresholds[place + 1 :]])
+
+    return Parameter(lambda detector: detector.thresholds[place], changed, values)
+
+
+THRESHOLDS = ((0.4, 0.5, 0.6, 0.7, 0.8), (0.5, 0.6, 0.7, 0.8, 0.9), (0.5, 0.7, 0.8, 0.9, 0.95))
+PARAMETERS = {
+    "min_face_size": Parameter(
+        lambda detector: detector.min_face_size,
+        lambda detector, value: replace(detector, min_face_size=int(value)),
+        (12, 20, 30, 40, 60),
+    ),
+    **{
+        f"threshold of {net}": _threshold(place, THRESHOLDS[place])
+        for place, net in enumerate(NETS)
+    },
+    "scale_factor": Parameter(
+        lambda detector: detector.scale_factor,
+        lambda detector, value: replace(detector, scale_factor=value),
+        (0.5, 0.6, 0.709, 0.8, 0.9),
+    ),
+}
+
+
+class Point(NamedTuple):
+    """One value of one setting, and what came of it."""
+
+    parameter: str
+    value: float
+    usual: bool  # whether it is the recipe's value
+    recall: float  # share of the labelled faces
+    false_alarms: float  # a picture
+    confidence: float  # mean score of the boxes that found a face; NaN without any
+    seconds: float  # a picture, median
+
+
+def choose(settings: Settings, count: int) -> list[Annotation]:
+    """At most `count` of the pictures whose boxes are judged, evenly chosen."""
+    sources = settings.data.validation
+    labelled = {name: source for name, source in sources.items() if not source.points_only}
+    if not labelled:
+        raise UserError("the sweep needs labelled boxes: data.validation has only points.")
+    found = read_sources(Path(settings.data.folder), labelled)
+    every = [picture for source in found.values() for picture in source]
+    rows = np.unique(np.linspace(0, len(every) - 1, min(count, len(every))).round().astype(int))
+    return [every[row] for row in rows]
+
+
+def variants(start: Detector) -> list[tuple[str, float, Detector]]:
+    """Every value of every parameter, one changed at a time; the recipe's own is among them."""
+    return [
+        (name, value, parameter.changed(start, value))
+        for name, parameter in PARAMETERS.items()
+        for value in sorted({*parameter.values, parameter.read(start)})
+    ]
+
+
+def measure(
+    start: Detector, runtime: Runtime, weights: Path, pictures: Sequence[Annotation], logs: Path
+) -> list[Point]:
+    """The points of the sweep; settings one after another, detections logged below `logs`."""
+    points = []
+    for name, value, detector in tqdm(variants(start), unit="setting", desc="sweep"):
+        log = detect.log_folder(logs, weights, detector, runtime) / "sweep.jsonl"
+        run = detect.when_needed(runtime, weights, detector)
+        seen = detect.detect_all(run, pictures, log)
+        points.append(summary(name, value, detector == start, pictures, seen))
+    return points
+
+
+def summary(
+    parameter: str,
+    value: float,
+    usual: bool,
+    pictures: Sequence[Annotation],
+    seen: Mapping[str, Seen],
+) -> Point:
+    """What was found at one setting."""
+    # Everything in the log counts: the detector's own threshold has been at work.
+    judged = judge_boxes(list(pictures), seen, 0.0, {})
+    hits = [s.faces.scores[f.found] for s, f in zip(judged.seen, judged.fates, strict=True)]
+    scores = np.concatenate(hits)
+    return Point(
+        parameter,
+        value,
+        usual,
+        judged.counts.found / judged.counts.faces,
+        judged.counts.false_alarms / len(pictures),
+        float(scores.mean()) if len(scores) else float("nan"),
+        float(np.median([one.seconds for one in seen.values()])),
+    )
+
+
+def table(points: Sequence[Point]) -> str:
+    """A Markdown table, a row a point."""
+    heads = ("setting", "value", "faces found", "false alarms a picture", "mean score of the found")
+    lines = [f"| {' | '.join((*heads, 'ms a picture, median'))} |", "| --- | --- |" + " ---: |" * 4]
+    for point in points:
+        value = f"**{point.value:g}**" if point.usual else f"{point.value:g}"
+        found = f"{100 * point.recall:.1f} % | {point.false_alarms:.2f} | {point.confidence:.3f}"
+        time = f"{1000 * point.seconds:.0f}"
+        lines.append(f"| {point.parameter} | {value} | {found} | {time} |")
+    return "\n".join(lines)
