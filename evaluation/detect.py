@@ -28,10 +28,10 @@ Detect = Callable[[pixels.Image], list[Faces]]
 
 @dataclass(frozen=True)
 class Runtime:
-    """A way to run weights: how it is started, and the code whose change makes logs stale."""
+    """A way to run weights: how it is started, and a digest of the code that then runs."""
 
     start: Callable[[Path, Detector], Detect]
-    code: tuple[Path, ...]
+    code: str
 
 
 class Seen(NamedTuple):
@@ -51,13 +51,17 @@ def when_needed(runtime: Runtime, weights: Path, settings: Detector) -> Detect:
 
 def our_runtime() -> Runtime:
     """Our cascade."""
-    return Runtime(ours, tuple(sorted(Path(layouts.__file__).parent.glob("*.py"))))
+    return Runtime(ours, _code_in(Path(layouts.__file__).parent))
 
 
 def package_runtime(folder: Path) -> Runtime:
     """The real mtcnn 0.1.1 that lies in `folder`."""
-    code = tuple(sorted((folder / "mtcnn").rglob("*.py")))
+    code = _code_in(folder / "mtcnn")
     return Runtime(lambda weights, settings: package(weights, settings, folder), code)
+
+
+def _code_in(folder: Path) -> str:
+    return stages.digest([Path(__file__), *sorted(folder.rglob("*.py"))])
 
 
 def ours(weights: Path, settings: Detector) -> Detect:
@@ -118,11 +122,7 @@ def log_folder(root: Path, weights: Path, settings: Detector, runtime: Runtime) 
     Whatever decides the detections is in the folder's name, so that no log of another detector
     is ever gone on with; `detector.json` in it says in words whose they are.
     """
-    told = {
-        "weights": stages.digest([weights]),
-        "code": stages.digest([Path(__file__), *runtime.code]),
-        **asdict(settings),
-    }
+    told = {"weights": stages.digest([weights]), "code": runtime.code, **asdict(settings)}
     content = json.dumps(told, indent=1)
     folder = root / f"{weights.stem}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
     folder.mkdir(parents=True, exist_ok=True)

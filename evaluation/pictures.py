@@ -57,6 +57,21 @@ def mistake_tile(mistake: Mistake) -> pixels.Image:
     return tile
 
 
+def points_tile(picture: Annotation, found: Faces) -> pixels.Image:
+    """The labelled face, square: reported points green, labelled ones white rings."""
+    side = int(1.6 * (picture.boxes[0, 2:] - picture.boxes[0, :2]).max())
+    corner = np.floor((picture.boxes[0, :2] + picture.boxes[0, 2:] - side) / 2).astype(int)
+    place = pixels.padded(_read(picture), np.concatenate([corner, corner + side]))
+    tile = pixels.resize(place, MISTAKE_TILE, MISTAKE_TILE)
+    scale = MISTAKE_TILE / side
+    draw_boxes(tile, _moved(found.boxes, corner, scale), GREEN)
+    for x, y in ((picture.points[0] - corner) * scale).astype(int).tolist():
+        cv2.circle(tile, (x, y), 4, WHITE, 1)
+    for x, y in ((found.points.reshape(-1, 2) - corner) * scale).astype(int).tolist():
+        cv2.circle(tile, (x, y), 2, GREEN, -1)
+    return tile
+
+
 def _moved(boxes: FloatArray, corner: FloatArray, scale: float) -> FloatArray:
     moved: FloatArray = (boxes - np.tile(corner, 2)) * scale
     return moved

@@ -84,7 +84,7 @@ def landmark_errors(columns: Mapping[str, Score], source: str, target: Path) -> 
     limits = np.linspace(0, MAX_ERROR, 201)
     figure, (axis,) = _panels(1, width=5.2)
     for (label, score), colour in zip(columns.items(), COLOURS, strict=False):
-        points = score.points[source]
+        points = score.points[source].landmarks
         told = f"{label}: NME {100 * points.nme:.2f} %"
         axis.plot(100 * limits, 100 * points.cumulative(limits), color=colour, label=told)
     axis.axvline(100 * FAILURE, color="0.5", linestyle=":", linewidth=1)

@@ -7,7 +7,7 @@ from pathlib import Path
 from configs.settings import Detector, Settings
 from evaluation import detect, mistakes, page, pictures, plots, score, sweep
 from evaluation.mistakes import Mistake
-from evaluation.score import BoxScore, Score
+from evaluation.score import BoxScore, PointScore, Score
 
 TILES, OF_ONE_PICTURE = 12, 3  # shown of each span of sizes
 COLOURS = "Red: {}; green: what was reported; white: labelled faces."
@@ -78,6 +78,8 @@ def write(judged: Judged, folder: Path) -> Path:
     parts = [*_opening(judged, columns), *_curves(judged.scores, folder)]
     for name, boxes in first.boxes.items():
         parts += _mistakes(name, boxes, others[0].boxes.get(name) if others else None)
+    for name, points in first.points.items():
+        parts += _worst_points(name, points)
     if (folder / "detections.jpg").exists() and first.boxes:
         parts += [
             page.heading("Some pictures"),
@@ -138,6 +140,23 @@ def _mistakes(name: str, boxes: BoxScore, other: BoxScore | None) -> Iterator[st
         "faces that nobody labelled."
     )
     yield from _by_size(alarms, _told_alarm)
+
+
+def _worst_points(name: str, points: PointScore) -> Iterator[str]:
+    errors = points.landmarks.errors
+    yield page.heading(f"{name}: the worst landmarks")
+    yield page.paragraph("White rings: the labelled points; green: the reported ones.")
+    rows = [row for row in zip(points.pictures, points.seen, strict=True) if row[0].key in errors]
+    rows.sort(key=lambda row: -errors[row[0].key])
+    yield page.tiles(
+        page.Tile(
+            pictures.as_jpeg(pictures.points_tile(picture, seen.faces)),
+            [f"error {100 * errors[picture.key]:.1f} %"],
+            picture.image.name,
+            picture.image,
+        )
+        for picture, seen in rows[:TILES]
+    )
 
 
 def _by_size(every: Sequence[Mistake], told: Callable[[Mistake], list[str]]) -> Iterator[str]:

@@ -34,12 +34,21 @@ class BoxScore:
     curves: dict[str, PrecisionRecall]  # "plain", and WIDER's levels where its files are
 
 
+@dataclass(frozen=True, eq=False)
+class PointScore:
+    """How points did on one source of N pictures with one labelled face each."""
+
+    pictures: list[Annotation]
+    seen: list[Seen]
+    landmarks: LandmarkScore
+
+
 @dataclass(frozen=True)
 class Score:
     """All that one detector did, by source."""
 
     boxes: dict[str, BoxScore] = field(default_factory=dict)
-    points: dict[str, LandmarkScore] = field(default_factory=dict)
+    points: dict[str, PointScore] = field(default_factory=dict)
 
 
 class SizeRow(NamedTuple):
@@ -126,12 +135,14 @@ def _official_name(key: str) -> str:
     return key.partition("/")[2].rpartition(".")[0]
 
 
-def judge_points(pictures: list[Annotation], seen: Mapping[str, Seen]) -> LandmarkScore:
+def judge_points(pictures: list[Annotation], seen: Mapping[str, Seen]) -> PointScore:
     """Points against the one labelled face of each picture."""
-    faces = {p.key: LabelledFace(p.boxes[0], p.points[0]) for p in pictures if len(p.boxes)}
+    labelled = [picture for picture in pictures if len(picture.boxes)]
+    faces = {p.key: LabelledFace(p.boxes[0], p.points[0]) for p in labelled}
     found = {key: seen[key].faces for key in faces}
     detections = {key: PointDetections(f.boxes, f.scores, f.points) for key, f in found.items()}
-    return landmarks.evaluate(detections, faces, LFW_OVERLAP)
+    result = landmarks.evaluate(detections, faces, LFW_OVERLAP)
+    return PointScore(labelled, [seen[key] for key in faces], result)
 
 
 def by_size(result: BoxScore) -> list[SizeRow]:
@@ -167,7 +178,7 @@ def figures(result: Score) -> Figures:
             if level in boxes.curves:
                 row = f"{name}: AP {level}, WIDER protocol on these pictures"
                 told[row] = f"{boxes.curves[level].ap:.3f}"
-    for name, points in result.points.items():
+    for name, points in ((name, one.landmarks) for name, one in result.points.items()):
         caught = points.faces - len(points.missed)
         told[f"{name}: faces found (IoU {LFW_OVERLAP})"] = f"{caught} of {points.faces}"
         told[f"{name}: landmark NME, of the eye distance"] = f"{100 * points.nme:.2f} %"

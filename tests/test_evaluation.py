@@ -1,5 +1,6 @@
 """Detections of labelled pictures: resumed, judged, drawn; bad input in a sentence."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -44,6 +45,10 @@ def picture(folder, number, faces=(), shape=(120, 160)):
     return Annotation(path, f"set/{number}.png", boxes, ignored, points, f"labels:{number}")
 
 
+# What the nets before the last let through: the face in the corner, and nothing else.
+PROPOSED = found(((1, 1, 60, 60), 0.9))._replace(points=np.full((1, 5, 2), np.nan))
+
+
 class Fake:
     """A detector that answers by the picture's first pixel and remembers what it saw."""
 
@@ -52,32 +57,66 @@ class Fake:
 
     def __call__(self, image):
         self.seen.append(int(image[0, 0, 0]))
-        return self.answers[self.seen[-1]]
+        return [PROPOSED, PROPOSED, self.answers[self.seen[-1]]]
 
 
 ANSWERS = {1: found(((0, 0, 9, 9), 0.9), ((5, 5, 20.5, 20), 0.25)), 2: found(), 3: found()}
 
 
-def assert_equal(one, other):
-    assert list(one) == list(other)
-    for key in one:
-        for field, same in zip(one[key], other[key], strict=True):
+def assert_equal(seen, answers):
+    assert list(seen) == list(answers)
+    for key, one in seen.items():
+        assert one.seconds >= 0
+        assert [boxes.tolist() for boxes in one.proposals] == [[[1, 1, 60, 60]]] * 2
+        for field, same in zip(one.faces, answers[key], strict=True):
             np.testing.assert_array_equal(field, same)
             assert field.shape == same.shape
 
 
 def test_detection_goes_on_after_a_half_written_line(tmp_path):
     every, log = [picture(tmp_path, n) for n in (1, 2, 3)], tmp_path / "deep" / "log.jsonl"
-    whole = detect_all(Fake(ANSWERS), every, log)
-    assert_equal(whole, {f"set/{n}.png": ANSWERS[n] for n in (1, 2, 3)})
-    text = log.read_text()
-    second = text.index("\n") + 1
-    log.write_text(text[: second + 25])  # killed while it wrote the second line
+    wanted = {f"set/{n}.png": ANSWERS[n] for n in (1, 2, 3)}
+    assert_equal(detect_all(Fake(ANSWERS), every, log), wanted)
+    lines = log.read_text().splitlines(keepends=True)
+    log.write_text(lines[0] + lines[1][:25])  # killed while it wrote the second line
     again = Fake(ANSWERS)
-    assert_equal(detect_all(again, every, log), whole)
+    assert_equal(detect_all(again, every, log), wanted)
     assert again.seen == [2, 3]
-    assert log.read_text() == text
-    assert_equal(read_log(log), whole)
+    assert log.read_text().startswith(lines[0]) and len(log.read_text().splitlines()) == 3
+    assert_equal(read_log(log), wanted)
+
+
+def test_a_kill_loses_no_picture_that_is_done(tmp_path):
+    every, log = [picture(tmp_path, n) for n in (1, 2, 3)], tmp_path / "log.jsonl"
+
+    class Killed(Fake):
+        def __call__(self, image):
+            if len(self.seen) == 2:
+                # What another process sees at this moment is what a kill leaves.
+                self.held = list(read_log(log))
+            return super().__call__(image)
+
+    detect_all(killed := Killed(ANSWERS), every, log)
+    assert killed.held == ["set/1.png", "set/2.png"]
+
+
+def test_a_picture_that_has_changed_is_looked_at_again(tmp_path):
+    every, log = [picture(tmp_path, n) for n in (1, 2, 3)], tmp_path / "log.jsonl"
+    detect_all(Fake(ANSWERS), every, log)
+    picture(tmp_path, 2, shape=(90, 90))
+    again = Fake(ANSWERS | {2: found(((3, 3, 30, 30), 0.8))})
+    assert detect_all(again, every, log)["set/2.png"].faces.scores.tolist() == [0.8]
+    assert again.seen == [2]
+    assert read_log(log)["set/2.png"].faces.scores.tolist() == [0.8]
+
+
+def test_a_detector_is_started_only_for_pictures_that_are_left(tmp_path):
+    every, log, started = [picture(tmp_path, n) for n in (1, 2)], tmp_path / "log.jsonl", []
+    runtime = detect.Runtime(lambda *given: started.append(given) or Fake(ANSWERS), "code")
+    for _ in range(2):
+        run = detect.when_needed(runtime, Path("w.npy"), Detector())
+        detect_all(run, every, log)
+        assert started == [(Path("w.npy"), Detector())]
 
 
 def test_what_the_log_holds_is_not_looked_at_again(tmp_path):
@@ -175,7 +214,7 @@ def scored(settings, folder):
 
 
 def test_score_by_hand(settings, tmp_path):
-    figures = scored(settings, tmp_path / "logs")
+    figures = score.figures(scored(settings, tmp_path / "logs"))
     # Precision 1 at a third, 2/3 at two thirds, 3/4 at the whole: the envelope is 1, 3/4, 3/4.
     assert figures == {
         "scenes: faces found": "2 of 3",
@@ -208,24 +247,40 @@ def test_without_the_official_files_the_other_figures_are_given(settings, tmp_pa
         .replace("images: images}", "images: images, official: .}")
     )
     (tmp_path / "own.yaml").write_text(text)
-    figures = scored(recipe.load(tmp_path / "own.yaml"), tmp_path / "logs")
+    figures = score.figures(scored(recipe.load(tmp_path / "own.yaml"), tmp_path / "logs"))
     assert figures["scenes: AP"] == "0.833" and len(figures) == 6
     assert "wider_easy_val.mat is not there" in capsys.readouterr().err
 
 
-def test_detections_of_other_weights_or_settings_lie_apart(tmp_path):
+def test_detections_of_other_weights_settings_or_code_lie_apart(tmp_path):
     one, other = tmp_path / "one.npy", tmp_path / "other.npy"
     one.write_bytes(b"1"), other.write_bytes(b"2")
-    detectors = (Detector(), Detector(min_face_size=40), Detector(thresholds=(0.5, 0.5, 0.3)))
-    folders = {
-        score.log_folder(tmp_path, weights, detector, runtime)
-        for weights in (one, other)
-        for detector in detectors
-        for runtime in ("ours", "mtcnn")
-    }
-    assert len(folders) == 12
-    again = score.log_folder(tmp_path, one, Detector(), "ours")
-    assert again in folders and again.parent == tmp_path / "evaluation"
+    detectors = (
+        Detector(),
+        Detector(min_face_size=40),
+        Detector(thresholds=(0.5, 0.5, 0.3)),
+        Detector(thresholds=(0.5, 0.5, 0.3000001)),
+        Detector(scale_factor=0.7),
+    )
+
+    def folder(weights, detector, code):
+        return detect.log_folder(tmp_path, weights, detector, detect.Runtime(None, code))
+
+    folders = {folder(w, d, c) for w in (one, other) for d in detectors for c in ("new", "old")}
+    assert len(folders) == 20
+    again = folder(one, Detector(), "new")
+    assert again in folders and again.parent == tmp_path
+    assert '"min_face_size": 20' in (again / "detector.json").read_text()
+
+
+def test_a_change_of_the_code_that_detects_is_noticed(tmp_path, monkeypatch):
+    shutil.copytree(ROOT / "models", tmp_path / "models", ignore=lambda *_: ["__pycache__"])
+    monkeypatch.setattr(detect.layouts, "__file__", str(tmp_path / "models" / "layouts.py"))
+    before = detect.our_runtime().code
+    assert before == detect.our_runtime().code
+    with (tmp_path / "models" / "cascade.py").open("a") as file:
+        file.write("# changed")
+    assert detect.our_runtime().code != before
 
 
 def test_sheet_shows_found_faces_green_and_missed_ones_red(settings, tmp_path):
@@ -233,8 +288,8 @@ def test_sheet_shows_found_faces_green_and_missed_ones_red(settings, tmp_path):
         picture(tmp_path / "images", number, shape=(360, 480))  # as high as a tile
     answers = {1: found(((10, 10, 50, 50), 0.9)), 2: found()}
     fake, folder = Fake(answers | {3: found(), 4: found()}), tmp_path / "logs"
-    score.score(settings, fake, folder)
-    pictures.draw_sheet(settings, folder, tmp_path / "sheet.jpg")
+    result = score.score(settings, fake, folder)
+    pictures.draw_sheet(result, tmp_path / "sheet.jpg")
     sheet = cv2.imread(str(tmp_path / "sheet.jpg"))
     assert sheet.shape[0] == pictures.TILE_HEIGHT
     # JPEG washes thin lines out: only the strongest of blue, green and red is certain.

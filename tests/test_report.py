@@ -1,0 +1,162 @@
+"""The report's page: it holds everything in itself, and says what the figures say."""
+
+import base64
+import re
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from configs.settings import Detector
+from data_prep.annotations import Annotation
+from evaluation import page, pictures, plots, report
+from evaluation.detect import Seen
+from evaluation.mistakes import missed
+from evaluation.report import Judged
+from evaluation.score import Score, judge_boxes, judge_points
+from models.cascade import Faces
+
+POINTS = np.array([(30, 40), (70, 40), (50, 60), (35, 80), (65, 80)], float)
+FACE, TOLD = (20, 20, 80, 100), "<b>&amp; co"
+
+
+class Reader(HTMLParser):
+    """What a browser would show: the text, and the pictures of the page itself."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.words, self.pictures, self.open = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        if tag == "img":
+            (coded,) = re.fullmatch("data:image/(?:png|jpeg);base64,(.*)", given["src"]).groups()
+            self.pictures.append(cv2.imdecode(np.frombuffer(base64.b64decode(coded), np.uint8), 1))
+        elif tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+
+def annotation(folder, name):
+    path = folder / f"{name}.png"
+    cv2.imwrite(str(path), np.full((120, 160, 3), 90, np.uint8))
+    boxes, points = np.array([FACE], np.float32), POINTS[None].astype(np.float32)
+    return Annotation(path, f"set/{name}.png", boxes, np.zeros(1, bool), points, "labels:1")
+
+
+def seen(*faces):
+    boxes = np.array([box for box, _ in faces], float).reshape(-1, 4)
+    scores = np.array([score for _, score in faces], float)
+    before = (np.zeros((0, 4)), np.zeros((0, 4)))
+    return Seen("", 0.1, Faces(boxes, scores, np.tile(POINTS + 2, (len(faces), 1, 1))), before)
+
+
+@pytest.fixture
+def judged(tmp_path):
+    """Two weights files on two pictures: the first one misses a face that the other finds."""
+    every = [annotation(tmp_path, name) for name in ("first", "second<>")]
+    keys = [picture.key for picture in every]
+    answers = {
+        "mine.npy": [seen((FACE, 0.9)), seen(((100, 0, 140, 50), 0.875))],
+        "theirs": [seen((FACE, 0.8)), seen((FACE, 0.7125))],
+    }
+    scores = {}
+    for label, answer in answers.items():
+        found = dict(zip(keys, answer, strict=True))
+        boxes = {"scenes": judge_boxes(every, found, 0.7, {})}
+        scores[label] = Score(boxes, {"people": judge_points(every, found)})
+    files = {"mine.npy": Path("a/mine.npy"), "theirs": Path("b/w.npy")}
+    return Judged(files, scores, Detector(), "Our detector")
+
+
+def read(judged, folder):
+    return Reader(report.write(judged, folder).read_text(encoding="utf-8"))
+
+
+def test_the_page_says_what_there_is_to_know(judged, tmp_path):
+    content = read(judged, tmp_path / "report")
+    assert not content.open, "every tag is closed"
+    for told in (
+        "Evaluation of mine.npy",
+        "faces from 20 px, scale factor 0.709, thresholds 0.6, 0.7, 0.7",
+        "mine.npy: a/mine.npy",
+        "scenes: faces found 1 of 2 2 of 2",
+        "scenes: false alarms 1 on 2 pictures 0 on 2 pictures",
+        # The missed face: 80 px high, no proposal of the first net, found by the other weights.
+        "longer side, px lost by pnet all 64 to 128 1 1 all 1 1",
+        "The other weights find 1 of them",
+        "64 to 128 px: 1 of 1 80 px: lost by pnet the other weights: 0.713 second<>.png",
+        "0.875, 50 px no labelled face there second<>.png",
+        "people: the worst landmarks",
+    ):
+        assert told in content.text, told
+    figures = (tmp_path / "report" / "figures.md").read_text()
+    assert figures.startswith("| | mine.npy | theirs |\n")
+    assert "| scenes: faces found | 1 of 2 | 2 of 2 |" in figures
+
+
+def test_the_page_holds_its_pictures(judged, tmp_path):
+    pytest.importorskip("matplotlib")
+    content = read(judged, tmp_path / "report")
+    tile = (pictures.MISTAKE_TILE, pictures.MISTAKE_TILE, 3)
+    shapes = [picture.shape for picture in content.pictures]
+    # One missed face, one false alarm, the points of one face; three curves and the sheet.
+    assert shapes.count(tile) == 3 and len(shapes) == 7
+    curves = {path.name for path in (tmp_path / "report").glob("*.png")}
+    assert curves == {"scenes-pr.png", "scenes-sizes.png", "people-landmarks.png"}
+
+
+def test_without_matplotlib_the_rest_is_there(judged, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    content = read(judged, tmp_path / "report")
+    assert plots.MISSING.replace("`", "") in content.text.replace("  ", " ")
+    assert plots.MISSING in capsys.readouterr().err
+    assert len(content.pictures) == 4
+
+
+def test_alone_and_without_mistakes(judged, tmp_path):
+    first = judged.scores["theirs"]
+    alone = Judged({"w.npy": Path("w.npy")}, {"w.npy": first}, Detector(), "Our detector")
+    content = read(alone, tmp_path / "report")
+    assert "scenes: faces found 2 of 2" in content.text
+    assert "The other weights" not in content.text
+
+
+def test_a_tile_shows_the_place_and_its_colours(tmp_path):
+    picture = annotation(tmp_path, "dark")
+    result = judge_boxes([picture], {picture.key: seen()}, 0.7, {})
+    (miss,) = missed(result)
+    tile = pictures.mistake_tile(miss)
+    size = pictures.MISTAKE_TILE
+    # The face is 60 by 80 px, the tile 2.4 times 80 wide, the face in its middle.
+    left, top = (int(size / 2 - side / 2 * size / 192) for side in (60, 80))
+    assert tile[size // 2, left].tolist() == [255, 60, 60]
+    assert tile[top, size // 2].tolist() == [255, 60, 60]
+    assert tile[size // 2, size // 2].tolist() == [90, 90, 90]
+    assert tile[0, 0].tolist() == [0, 0, 0], "outside the picture"
+
+
+def test_words_are_never_taken_for_tags():
+    parts = [
+        page.heading(TOLD),
+        page.paragraph(f"{TOLD} `{TOLD}`"),
+        page.table([TOLD], [[TOLD]]),
+        page.tiles([page.Tile(b"", [TOLD, TOLD], TOLD, Path(TOLD))]),
+    ]
+    text = page.page(TOLD, parts)
+    assert TOLD not in text
+    words = re.sub("<[^>]*>", " ", text.split("</style>")[1])
+    assert words.count("&lt;b&gt;&amp;amp; co") == 9

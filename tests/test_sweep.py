@@ -1,0 +1,127 @@
+"""The sweep: which settings it visits, and its figures on a detector whose answers are known."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from configs import recipe
+from configs.errors import UserError
+from configs.settings import Detector, Source
+from data_prep.annotations import Annotation
+from evaluation import detect, plots, sweep
+from evaluation.detect import Seen
+from models.cascade import Faces
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_one_setting_at_a_time_and_the_recipes_among_them():
+    start = Detector(min_face_size=25, scale_factor=0.709, thresholds=(0.6, 0.65, 0.7))
+    variants = sweep.variants(start)
+    assert {name for name, _, _ in variants} == {
+        "min_face_size",
+        "threshold of pnet",
+        "threshold of rnet",
+        "threshold of onet",
+        "scale_factor",
+    }
+    for name in sweep.PARAMETERS:
+        values = [value for other, value, _ in variants if other == name]
+        assert values == sorted(values) and len(values) >= 5
+        assert [d for other, _, d in variants if other == name].count(start) == 1
+    differing = [
+        sum(getattr(d, key) != getattr(start, key) for key in ("min_face_size", "scale_factor"))
+        + sum(np.not_equal(d.thresholds, start.thresholds))
+        for _, _, d in variants
+    ]
+    assert sorted(set(differing)) == [0, 1]
+    assert ("threshold of rnet", 0.9, start.at((0.6, 0.9, 0.7))) in variants
+    assert all(isinstance(d.min_face_size, int) for _, _, d in variants)
+
+
+def faces(*rows):
+    table = np.array(rows, float).reshape(-1, 5)
+    return Faces(table[:, :4], table[:, 4], np.zeros((len(table), 5, 2)))
+
+
+def annotation(folder, name, *boxes):
+    path = folder / f"{name}.png"
+    cv2.imwrite(str(path), np.zeros((60, 60, 3), np.uint8))
+    corners = np.array(boxes, np.float32).reshape(-1, 4)
+    points = np.full((len(corners), 5, 2), np.nan, np.float32)
+    return Annotation(path, f"set/{name}.png", corners, np.zeros(len(corners), bool), points, "l:1")
+
+
+def test_figures_by_hand(tmp_path):
+    pictures = [annotation(tmp_path, "a", (0, 0, 10, 10), (20, 0, 30, 10)), annotation(tmp_path, 1)]
+    seen = {
+        "set/a.png": Seen("", 0.4, faces((0, 0, 10, 10, 0.9), (0, 0, 10, 9, 0.8))),
+        "set/1.png": Seen("", 0.2, faces((5, 5, 50, 50, 0.7), (0, 0, 4, 4, 0.6))),
+    }
+    point = sweep.summary("scale_factor", 0.8, False, pictures, seen)
+    assert point[:3] == ("scale_factor", 0.8, False)
+    assert point[3:] == pytest.approx((1 / 2, 3 / 2, 0.9, 0.3))
+    nothing = {key: Seen("", 0.1, faces()) for key in seen}
+    assert np.isnan(sweep.summary("scale_factor", 0.8, False, pictures, nothing).confidence)
+    usual = point._replace(usual=True)
+    assert sweep.table([point, usual]).splitlines()[2:] == [
+        "| scale_factor | 0.8 | 50.0 % | 1.50 | 0.900 | 300 |",
+        "| scale_factor | **0.8** | 50.0 % | 1.50 | 0.900 | 300 |",
+    ]
+
+
+def test_every_setting_is_run_and_resumed(tmp_path):
+    weights = tmp_path / "w.npy"
+    weights.write_bytes(b"weights")
+    pictures, started = [annotation(tmp_path, n, (0, 0, 20, 20)) for n in "ab"], []
+
+    def start(_, detector):
+        # A detector that finds a face as long as every threshold is low enough.
+        started.append(detector)
+        hit = [(0, 0, 20, 20, 0.85)] if max(detector.thresholds) < 0.85 else []
+        return lambda image: [faces(*hit)]
+
+    def run():
+        runtime = detect.Runtime(start, "code")
+        return sweep.measure(Detector(), runtime, weights, pictures, tmp_path / "logs")
+
+    points = run()
+    assert len(started) == len(set(started)) == len({d for _, _, d in sweep.variants(Detector())})
+    assert [p.recall for p in points if p.parameter == "threshold of onet"] == [1, 1, 1, 0, 0]
+    assert [p.recall for p in points if p.parameter == "min_face_size"] == [1] * 5
+    count = len(started)
+    again = run()
+    assert [p[:2] for p in again] == [p[:2] for p in points]
+    np.testing.assert_array_equal([p[2:] for p in again], [p[2:] for p in points])
+    assert len(started) == count, "all was in the logs"
+    pytest.importorskip("matplotlib")
+    plots.sweep(points, tmp_path / "sweep.png")
+    height, width = cv2.imread(str(tmp_path / "sweep.png")).shape[:2]
+    assert width > 1000 and height > 500
+
+
+def own_recipe(folder, count):
+    """A recipe over pictures in WIDER's layout; the pictures themselves are not needed."""
+    (folder / "images").mkdir()
+    lines = "".join(f"{n}.png\n1\n1 1 9 9 0 0 0 0 0 0\n" for n in range(count))
+    (folder / "wider.txt").write_text(lines)
+    (folder / "own.yaml").write_text(
+        f"base: {ROOT / 'configs' / 'mtcnn.yaml'}\n"
+        f"data:\n  folder: {folder}\n  validation:\n"
+        "    scenes: {format: wider, labels: wider.txt, images: images}\n"
+    )
+    return recipe.load(folder / "own.yaml")
+
+
+def test_pictures_are_chosen_evenly_and_only_those_with_boxes(tmp_path):
+    settings = own_recipe(tmp_path, count=10)
+    keys = [picture.key for picture in sweep.choose(settings, 4)]
+    assert keys == [f"scenes/{n}.png" for n in (0, 3, 6, 9)]
+    assert len(sweep.choose(settings, 99)) == 10
+    points = {"lfw": Source("mtfl", "a.txt", "images", kinds=("landmark",))}
+    only_points = replace(settings, data=replace(settings.data, validation=points))
+    with pytest.raises(UserError, match="the sweep needs labelled boxes"):
+        sweep.choose(only_points, 4)
