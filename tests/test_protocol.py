@@ -65,6 +65,48 @@ def test_hand_worked_case_of_every_kind_of_error():
     assert average_precision(*hand_worked()).ap == pytest.approx(curve.ap, abs=1e-12)
 
 
+# Four faces found perfectly, and one kind of error at a time; AP worked out by hand.
+FOUR = [(200 * i, 0, 200 * i + 100, 100) for i in range(4)]
+PERFECT = [(*box, score) for box, score in zip(FOUR, (0.9, 0.8, 0.7, 0.0), strict=True)]
+NOWHERE = (1000, 0, 1100, 100)
+
+
+def with_error(position, row):
+    """The perfect detections with one replaced (or taken out, if row is None)."""
+    return [*PERFECT[:position], *([row] if row else []), *PERFECT[position + 1 :]]
+
+
+@pytest.mark.parametrize("measure", [evaluate, average_precision])
+@pytest.mark.parametrize(
+    ("rows", "ignored", "ap"),
+    [
+        (PERFECT, (), 1),
+        # A miss costs its face and nothing else.
+        (with_error(1, None), (), 3 / 4),
+        # A false alarm costs the precision of all that scores lower: here of everything ...
+        ([*PERFECT, (*NOWHERE, 1.0)], (), 4 / 5),
+        # ... here, between the third and the last face, only of that one ...
+        ([*PERFECT, (*NOWHERE, 0.6)], (), 3 / 4 + 1 / 4 * 4 / 5),
+        # ... and below all faces nothing.
+        ([*PERFECT, (*NOWHERE, -0.1)], (), 1),
+        # A second box on a face is a false alarm like any other.
+        ([*PERFECT, (*FOUR[0], 0.6)], (), 3 / 4 + 1 / 4 * 4 / 5),
+        # A box that is too far off (IoU 1/3) is two errors: a miss and a false alarm.
+        (with_error(0, (50, 0, 150, 100, 0.9)), (), 3 / 4 * 3 / 4),
+        # An ignored face counts neither when it is found nor when it is missed,
+        (PERFECT, (0,), 1),
+        (with_error(0, None), (0,), 1),
+        # and a second box on it is no false alarm either.
+        ([*PERFECT, (*FOUR[0], 1.0)], (0,), 1),
+        # But one beside it is.
+        ([*PERFECT, (50, 0, 150, 100, 1.0)], (0,), 3 / 4),
+    ],
+)
+def test_what_each_kind_of_error_costs(measure, rows, ignored, ap):
+    curve = measure({"a": detections(*rows)}, {"a": truth(*FOUR, ignored=ignored)})
+    assert curve.ap == pytest.approx(ap, abs=1e-12)
+
+
 @pytest.mark.parametrize(
     ("threshold", "found", "false_alarms"), [(1.1, 0, 0), (1.0, 1, 0), (0.75, 1, 1), (0.0, 2, 3)]
 )
@@ -87,9 +129,8 @@ def test_the_better_score_takes_the_face_whatever_the_order():
 
 def test_a_detection_has_no_second_choice():
     faces = truth((0, 0, 10, 10), (3, 0, 13, 10))
-    two = detections(
-        (0, 0, 10, 10, 0.9), (1, 0, 11, 10, 0.8)
-    )  # the other protocol.overlaps 9 and 8 of 10
+    # The second overlaps the first face by 9 of 11 and the other by 8 of 12.
+    two = detections((0, 0, 10, 10, 0.9), (1, 0, 11, 10, 0.8))
     assert match(two, faces).found.tolist() == [True, False]
     half_ignored = truth((0, 0, 10, 10), (3, 0, 13, 10), ignored=[0])
     fate = match(detections((1, 0, 11, 10, 0.8)), half_ignored)
