@@ -15,7 +15,7 @@ p { max-width: 75ch; } code { background: #f3f3f3; padding: 0 .25em; }
 table { border-collapse: collapse; margin: 1em 0; }
 th, td { padding: .25em .8em; border-bottom: 1px solid #e4e4e4; text-align: right; }
 th:first-child, td:first-child { text-align: left; }
-img { max-width: 100%; }
+img { max-width: 100%; vertical-align: top; }
 .tiles { display: flex; flex-wrap: wrap; gap: 10px; }
 figure { margin: 0; width: 176px; font-size: 12px; line-height: 1.35; overflow-wrap: anywhere; }
 figure small { color: #777; font-size: 11px; }
@@ -59,12 +59,6 @@ def image(content: bytes, kind: str, told: str) -> str:
     """A picture in the page itself; `kind` is png or jpeg."""
     coded = base64.b64encode(content).decode("ascii")
     return f'<img src="data:image/{kind};base64,{coded}" alt="{escape(told)}">'
-
-
-def picture_file(path: Path, told: str) -> str:
-    """A PNG or JPEG file's picture in the page itself."""
-    kind = "png" if path.suffix == ".png" else "jpeg"
-    return f"<div>{image(path.read_bytes(), kind, told)}</div>"
 
 
 class Tile(NamedTuple):

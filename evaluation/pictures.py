@@ -17,8 +17,11 @@ TILE_HEIGHT, ACROSS, SHOWN = 360, 4, 12
 MISTAKE_TILE, CONTEXT, LEAST = 176, 2.4, 72  # px; sides of the box; px of the picture
 
 
-def draw_sheet(result: Score, target: Path) -> None:
-    """Some pictures with what was found (green) and missed (red), as one picture."""
+def draw_sheet(result: Score, target: Path) -> bool:
+    """Some pictures with what was found (green) and missed (red), as one picture.
+
+    False, and no picture, where no boxes are judged.
+    """
     tiles = []
     for boxes in result.boxes.values():
         step = max(len(boxes.pictures) // SHOWN, 1)
@@ -30,6 +33,7 @@ def draw_sheet(result: Score, target: Path) -> None:
         pad = [((0, 0), (0, width - row.shape[1]), (0, 0)) for row in rows]
         padded = [np.pad(row, edges) for row, edges in zip(rows, pad, strict=True)]
         pixels.write_image(target, np.vstack(padded))
+    return bool(rows)
 
 
 def _tile(picture: Annotation, found: Faces) -> pixels.Image:

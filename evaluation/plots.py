@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -44,7 +44,7 @@ def pyplot() -> Any:
     return plt
 
 
-def precision_recall(columns: Mapping[str, Score], source: str, target: Path) -> None:
+def precision_recall(columns: Mapping[str, Score], source: str, target: IO[bytes]) -> None:
     """One curve a weights file in one panel a protocol, as far as the detector's threshold."""
     scores = {label: score.boxes[source] for label, score in columns.items()}
     names = list(dict.fromkeys(name for score in scores.values() for name in score.curves))
@@ -63,7 +63,7 @@ def precision_recall(columns: Mapping[str, Score], source: str, target: Path) ->
     _save(figure, target)
 
 
-def recall_by_size(columns: Mapping[str, Score], source: str, target: Path) -> None:
+def recall_by_size(columns: Mapping[str, Score], source: str, target: IO[bytes]) -> None:
     """Bars: share of the faces found, in spans of size."""
     figure, (axis,) = _panels(1, width=7.5)
     width = 0.8 / len(columns)
@@ -79,7 +79,7 @@ def recall_by_size(columns: Mapping[str, Score], source: str, target: Path) -> N
     _save(figure, target)
 
 
-def landmark_errors(columns: Mapping[str, Score], source: str, target: Path) -> None:
+def landmark_errors(columns: Mapping[str, Score], source: str, target: IO[bytes]) -> None:
     """The cumulative curve: share of the faces found whose error is at most so much."""
     limits = np.linspace(0, MAX_ERROR, 201)
     figure, (axis,) = _panels(1, width=5.2)
@@ -91,7 +91,7 @@ def landmark_errors(columns: Mapping[str, Score], source: str, target: Path) -> 
     axis.annotate("failure", (100 * FAILURE, 3), (3, 0), textcoords="offset points", color="0.4")
     axis.set(xlabel="mean error of the five points, % of the eye distance", ylabel="% of faces")
     axis.set(title="landmarks: faces within an error", xlim=(0, 100 * MAX_ERROR), ylim=(0, 102))
-    axis.legend(loc="center right", frameon=False)
+    axis.legend(loc="best", framealpha=0.9)
     axis.grid(alpha=0.25)
     _save(figure, target)
 
@@ -124,7 +124,7 @@ def _panels(count: int, width: float | None = None) -> tuple[Any, Sequence[Any]]
     return figure, axes[0]
 
 
-def _save(figure: Any, target: Path) -> None:
+def _save(figure: Any, target: Path | IO[bytes]) -> None:
     figure.tight_layout()
-    figure.savefig(target, dpi=110)
+    figure.savefig(target, dpi=110, format="png")
     pyplot().close(figure)

@@ -1,10 +1,14 @@
 """The report of weights beside others: one page of figures, curves and pictures of mistakes."""
 
+import io
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import IO
 
-from configs.settings import Detector, Settings
+from configs import stages
+from configs.settings import Settings
 from evaluation import detect, mistakes, page, pictures, plots, score, sweep
 from evaluation.mistakes import Mistake
 from evaluation.score import BoxScore, PointScore, Score
@@ -19,7 +23,7 @@ class Judged:
 
     weights: Mapping[str, Path]
     scores: Mapping[str, Score]
-    detector: Detector
+    settings: Settings
     runtime: str
 
 
@@ -34,10 +38,10 @@ def make(settings: Settings, files: Mapping[str, Path], folder: Path, package: P
     for label, weights in files.items():
         print(f"{label}: {weights}")
         detector = detect.when_needed(runtime, weights, settings.detector)
-        log = detect.log_folder(folder, weights, settings.detector, runtime)
+        log = detect.log_folder(folder / "logs", weights, settings.detector, runtime)
         scores[label] = score.score(settings, detector, log)
     told = f"mtcnn 0.1.1 from {package}" if package else "Our detector"
-    target = write(Judged(files, scores, settings.detector, told), folder)
+    target = write(Judged(files, scores, settings, told), folder)
     print(f"{(folder / 'figures.md').read_text(encoding='utf-8')}{folder / 'figures.md'}\n{target}")
 
 
@@ -69,70 +73,126 @@ def make_sweep(
 
 
 def write(judged: Judged, folder: Path) -> Path:
-    """Write `figures.md`, `detections.jpg`, the curves and `report.html`; the page's path."""
+    """Write `report.html`, and what is in it as `figures.md`, `report.json`, `detections.jpg`.
+
+    The report before is replaced, which is said when it was about something else.
+
+    Returns:
+        The page's path.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     columns = {label: score.figures(one) for label, one in judged.scores.items()}
+    _write_json(judged, columns, folder / "report.json")
     (folder / "figures.md").write_text(score.table(columns) + "\n", encoding="utf-8")
     first, *others = judged.scores.values()
-    pictures.draw_sheet(first, folder / "detections.jpg")
-    parts = [*_opening(judged, columns), *_curves(judged.scores, folder)]
+    parts = [*_opening(judged), _figures(columns), *_curves(judged.scores)]
     for name, boxes in first.boxes.items():
-        parts += _mistakes(name, boxes, others[0].boxes.get(name) if others else None)
+        parts += _missed(name, boxes, others[0].boxes[name] if others else None)
+        parts += _false_alarms(name, boxes, others[0].boxes[name] if others else None)
     for name, points in first.points.items():
         parts += _worst_points(name, points)
-    if (folder / "detections.jpg").exists() and first.boxes:
+    if pictures.draw_sheet(first, folder / "detections.jpg"):
         parts += [
             page.heading("Some pictures"),
             page.paragraph("Found: green, with the score and the five points. Missed: red."),
-            page.picture_file(folder / "detections.jpg", "detections"),
+            page.image((folder / "detections.jpg").read_bytes(), "jpeg", "detections"),
         ]
     target = folder / "report.html"
     target.write_text(page.page(f"Evaluation of {next(iter(columns))}", parts), encoding="utf-8")
     return target
 
 
-def _opening(judged: Judged, columns: Mapping[str, score.Figures]) -> Iterator[str]:
-    detector = judged.detector
+def _write_json(judged: Judged, columns: Mapping[str, score.Figures], target: Path) -> None:
+    inputs = stages.flat(
+        {
+            "weights": {label: str(path) for label, path in judged.weights.items()},
+            "runtime": judged.runtime,
+            "detector": asdict(judged.settings.detector),
+            "data": {name: _labels(judged, name) for name in judged.settings.data.validation},
+        }
+    )
+    if target.exists():
+        before = json.loads(target.read_text(encoding="utf-8"))["inputs"]
+        if changed := stages.changes(before, inputs):
+            print(f"note: the report that was in {target.parent} is replaced ({changed}).")
+    temporary = target.with_suffix(".tmp")
+    temporary.write_text(json.dumps({"inputs": inputs, "figures": columns}, indent=1) + "\n")
+    temporary.replace(target)
+
+
+def _labels(judged: Judged, name: str) -> str:
+    data = judged.settings.data
+    return str(Path(data.folder) / data.validation[name].labels)
+
+
+def _opening(judged: Judged) -> Iterator[str]:
+    detector = judged.settings.detector
     thresholds = ", ".join(f"{threshold:g}" for threshold in detector.thresholds)
     yield page.paragraph(
         f"{judged.runtime}; faces from {detector.min_face_size} px, scale factor "
         f"{detector.scale_factor:g}, thresholds {thresholds}. A face is found when a box overlaps "
         "it at IoU 0.5; every other box is a false alarm, also a second one on the same face."
     )
+    first = next(iter(judged.scores.values()))
+    counts = {name: len(one.pictures) for name, one in first.boxes.items()}
+    counts |= {name: len(one.pictures) for name, one in first.points.items()}
     for label, path in judged.weights.items():
         yield page.paragraph(f"{label}: `{path}`")
+    for name, count in counts.items():
+        yield page.paragraph(f"{name}: {count} pictures, `{_labels(judged, name)}`")
+
+
+def _figures(columns: Mapping[str, score.Figures]) -> str:
     rows = list(dict.fromkeys(row for figures in columns.values() for row in figures))
     cells = [[row, *(figures.get(row, "") for figures in columns.values())] for row in rows]
-    yield page.table(["", *columns], cells)
+    return page.table(["", *columns], cells)
 
 
-def _curves(scores: Mapping[str, Score], folder: Path) -> Iterator[str]:
+def _curves(scores: Mapping[str, Score]) -> Iterator[str]:
     first = next(iter(scores.values()))
     if not plots.at_hand():
         yield page.paragraph(plots.MISSING)
         return
     for name in first.boxes:
         yield page.heading(f"{name}: precision and recall")
-        for draw, what in ((plots.precision_recall, "pr"), (plots.recall_by_size, "sizes")):
-            target = folder / f"{name}-{what}.png"
-            draw(scores, name, target)
-            yield page.picture_file(target, f"{name} {what}")
+        yield _plot(plots.precision_recall, scores, name)
+        yield _plot(plots.recall_by_size, scores, name)
     for name in first.points:
         yield page.heading(f"{name}: landmarks")
-        plots.landmark_errors(scores, name, folder / f"{name}-landmarks.png")
-        yield page.picture_file(folder / f"{name}-landmarks.png", f"{name} landmark errors")
+        yield _plot(plots.landmark_errors, scores, name)
 
 
-def _mistakes(name: str, boxes: BoxScore, other: BoxScore | None) -> Iterator[str]:
-    lost, alarms = mistakes.missed(boxes, other), mistakes.false_alarms(boxes, other)
-    rescued = f"The other weights find {sum(m.other > 0 for m in lost)} of them; these come first. "
+def _plot(
+    draw: Callable[[Mapping[str, Score], str, IO[bytes]], None],
+    scores: Mapping[str, Score],
+    name: str,
+) -> str:
+    content = io.BytesIO()
+    draw(scores, name, content)
+    return page.image(content.getvalue(), "png", f"{name}: {draw.__name__}")
+
+
+def _missed(name: str, boxes: BoxScore, other: BoxScore | None) -> Iterator[str]:
+    lost = mistakes.missed(boxes, other)
     yield page.heading(f"{name}: what was missed")
     yield page.table(*mistakes.count_kinds(lost))
+    beside = ""
+    if other:
+        rescued = sum(miss.other > 0 for miss in lost)
+        won = sum(miss.other > 0 for miss in mistakes.missed(other, boxes))
+        beside = (
+            f"The other weights find {rescued} of them, which come first here; they miss {won} "
+            "that these find. "
+        )
     yield page.paragraph(
-        f"`Lost by` names the net after which no box was left on the face. "
-        f"{rescued if other else ''}{COLOURS.format('the missed face')}"
+        f"“Lost by” names the net after which no box was left on the face. "
+        f"{beside}{COLOURS.format('the missed face')}"
     )
     yield from _by_size(lost, _told_miss)
+
+
+def _false_alarms(name: str, boxes: BoxScore, other: BoxScore | None) -> Iterator[str]:
+    alarms = mistakes.false_alarms(boxes, other)
     yield page.heading(f"{name}: the worst false alarms")
     yield page.table(*mistakes.count_kinds(alarms))
     yield page.paragraph(

@@ -1,8 +1,10 @@
 """The report's page: it holds everything in itself, and says what the figures say."""
 
 import base64
+import json
 import re
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from configs.settings import Detector
+from configs import recipe
 from data_prep.annotations import Annotation
 from evaluation import page, pictures, plots, report
 from evaluation.detect import Seen
@@ -19,6 +21,7 @@ from evaluation.report import Judged
 from evaluation.score import Score, judge_boxes, judge_points
 from models.cascade import Faces
 
+ROOT = Path(__file__).parents[1]
 POINTS = np.array([(30, 40), (70, 40), (50, 60), (35, 80), (65, 80)], float)
 FACE, TOLD = (20, 20, 80, 100), "<b>&amp; co"
 
@@ -64,6 +67,14 @@ def seen(*faces):
     return Seen("", 0.1, Faces(boxes, scores, np.tile(POINTS + 2, (len(faces), 1, 1))), before)
 
 
+def recipe_of(labels):
+    """A recipe whose sources are those of `judged`."""
+    source = {"format": "wider", "labels": labels, "images": "images"}
+    people = source | {"format": "mtfl", "labels": "people.txt", "kinds": ["landmark"]}
+    sources = json.dumps({"scenes": source, "people": people})
+    return recipe.load(ROOT / "configs" / "mtcnn.yaml", [f"data.validation={sources}"])
+
+
 @pytest.fixture
 def judged(tmp_path):
     """Two weights files on two pictures: the first one misses a face that the other finds."""
@@ -79,7 +90,7 @@ def judged(tmp_path):
         boxes = {"scenes": judge_boxes(every, found, 0.7, {})}
         scores[label] = Score(boxes, {"people": judge_points(every, found)})
     files = {"mine.npy": Path("a/mine.npy"), "theirs": Path("b/w.npy")}
-    return Judged(files, scores, Detector(), "Our detector")
+    return Judged(files, scores, recipe_of("own.txt"), "Our detector")
 
 
 def read(judged, folder):
@@ -93,11 +104,13 @@ def test_the_page_says_what_there_is_to_know(judged, tmp_path):
         "Evaluation of mine.npy",
         "faces from 20 px, scale factor 0.709, thresholds 0.6, 0.7, 0.7",
         "mine.npy: a/mine.npy",
+        "scenes: 2 pictures, data/own.txt",
+        "people: 2 pictures, data/people.txt",
         "scenes: faces found 1 of 2 2 of 2",
         "scenes: false alarms 1 on 2 pictures 0 on 2 pictures",
         # The missed face: 80 px high, no proposal of the first net, found by the other weights.
         "longer side, px lost by pnet all 64 to 128 1 1 all 1 1",
-        "The other weights find 1 of them",
+        "The other weights find 1 of them, which come first here; they miss 0 that these find",
         "64 to 128 px: 1 of 1 80 px: lost by pnet the other weights: 0.713 second<>.png",
         "0.875, 50 px no labelled face there second<>.png",
         "people: the worst landmarks",
@@ -115,8 +128,17 @@ def test_the_page_holds_its_pictures(judged, tmp_path):
     shapes = [picture.shape for picture in content.pictures]
     # One missed face, one false alarm, the points of one face; three curves and the sheet.
     assert shapes.count(tile) == 3 and len(shapes) == 7
-    curves = {path.name for path in (tmp_path / "report").glob("*.png")}
-    assert curves == {"scenes-pr.png", "scenes-sizes.png", "people-landmarks.png"}
+
+
+def test_another_report_in_its_place_is_told(judged, tmp_path, capsys):
+    for labels in ("own.txt", "own.txt", "other.txt"):
+        report.write(replace(judged, settings=recipe_of(labels)), tmp_path / "report")
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note:")]
+    assert len(told) == 1
+    assert 'is replaced (data.scenes: "data/own.txt" -> "data/other.txt").' in told[0]
+    content = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert content["figures"]["theirs"]["scenes: faces found"] == "2 of 2"
+    assert content["inputs"]["detector.min_face_size"] == 20
 
 
 def test_without_matplotlib_the_rest_is_there(judged, tmp_path, monkeypatch, capsys):
@@ -129,7 +151,8 @@ def test_without_matplotlib_the_rest_is_there(judged, tmp_path, monkeypatch, cap
 
 def test_alone_and_without_mistakes(judged, tmp_path):
     first = judged.scores["theirs"]
-    alone = Judged({"w.npy": Path("w.npy")}, {"w.npy": first}, Detector(), "Our detector")
+    files = {"w.npy": Path("w.npy")}
+    alone = Judged(files, {"w.npy": first}, recipe_of("own.txt"), "Our detector")
     content = read(alone, tmp_path / "report")
     assert "scenes: faces found 2 of 2" in content.text
     assert "The other weights" not in content.text
