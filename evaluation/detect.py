@@ -175,7 +175,10 @@ def _row(seen: Seen) -> dict[str, Any]:
 
 
 def _unreadable(picture: Annotation) -> UserError:
-    return UserError(f"{picture.image} ({picture.where}) is missing or unreadable.")
+    return UserError(
+        f"{picture.image} ({picture.where}) is missing or unreadable: "
+        "mend it, take it out of the labels, or name the right folder of pictures."
+    )
 
 
 def read_log(log: Path) -> dict[str, Seen]:

@@ -222,7 +222,7 @@ def _worst_points(name: str, points: PointScore) -> Iterator[str]:
 def _by_size(every: Sequence[Mistake], told: Callable[[Mistake], list[str]]) -> Iterator[str]:
     for label, within in mistakes.in_spans(every).items():
         shown = mistakes.some(within, TILES, OF_ONE_PICTURE)
-        yield page.heading(f"{label} px: {len(shown)} of {len(within)}", 3)
+        yield page.heading(f"{label} (px): {len(shown)} of {len(within)}", 3)
         yield page.tiles(_tile(mistake, told(mistake)) for mistake in shown)
 
 

@@ -130,7 +130,7 @@ def test_what_the_log_holds_is_not_looked_at_again(tmp_path):
 def test_unreadable_picture_is_named(tmp_path):
     broken = picture(tmp_path, 1)
     broken.image.write_bytes(b"no picture")
-    with pytest.raises(UserError, match=r"1\.png \(labels:1\) is missing or unreadable"):
+    with pytest.raises(UserError, match=r"1\.png \(labels:1\) is missing or unreadable: mend it"):
         detect_all(Fake(ANSWERS), [broken], tmp_path / "log.jsonl")
 
 

@@ -111,7 +111,7 @@ def test_the_page_says_what_there_is_to_know(judged, tmp_path):
         # The missed face: 80 px high, no proposal of the first net, found by the other weights.
         "longer side, px lost by pnet all 64 to 128 1 1 all 1 1",
         "The other weights find 1 of them, which come first here; they miss 0 that these find",
-        "64 to 128 px: 1 of 1 80 px: lost by pnet the other weights: 0.713 second<>.png",
+        "64 to 128 (px): 1 of 1 80 px: lost by pnet the other weights: 0.713 second<>.png",
         "0.875, 50 px no labelled face there second<>.png",
         "people: the worst landmarks",
     ):
