@@ -58,7 +58,9 @@ def precision_recall(columns: Mapping[str, Score], source: str, target: IO[bytes
         axis.set(title=title, xlabel="recall", xlim=(0, 1))
         axis.legend(loc="lower left", frameon=False)
         axis.grid(alpha=0.25)
-    least = min(curve.precision.min() for s in scores.values() for curve in s.curves.values())
+    least = min(
+        curve.precision.min(initial=1) for s in scores.values() for curve in s.curves.values()
+    )
     axes[0].set(ylabel="precision", ylim=(max(0, np.floor(10 * least) / 10 - 0.3), 1.02))
     _save(figure, target)
 
@@ -100,9 +102,8 @@ def sweep(points: Sequence[Point], target: Path) -> None:
     """What was measured, a row each, over every setting, a column each; the recipe's is a ring."""
     names = list(dict.fromkeys(point.parameter for point in points))
     plt = pyplot()
-    figure, axes = plt.subplots(
-        len(MEASURES), len(names), figsize=(2.7 * len(names), 8), sharex="col", sharey="row"
-    )
+    grid, size = (len(MEASURES), len(names)), (2.7 * len(names), 8)
+    figure, axes = plt.subplots(*grid, figsize=size, sharex="col", sharey="row", squeeze=False)
     for row, (label, read) in zip(axes, MEASURES.items(), strict=True):
         row[0].set_ylabel(label)
         for axis, name in zip(row, names, strict=True):

@@ -63,7 +63,10 @@ def make_sweep(
     runtime = detect.package_runtime(package) if package else detect.our_runtime()
     pictures = sweep.choose(settings, count)
     points = sweep.measure(settings.detector, runtime, weights, pictures, folder / "logs")
-    opening = f"{weights} on {len(pictures)} pictures; **bold**: the recipe's values."
+    opening = (
+        f"{weights} on {len(pictures)} pictures; **bold**: the recipe's values. Times are of the "
+        "machine as it was, one setting after another."
+    )
     text = f"{opening}\n\n{sweep.table(points)}"
     (folder / "sweep.md").write_text(text + "\n", encoding="utf-8")
     print(f"{text}\n{folder / 'sweep.md'}")

@@ -36,6 +36,7 @@ def _threshold(place: int, values: tuple[float, ...]) -> Parameter:
     return Parameter(lambda detector: detector.thresholds[place], changed, values)
 
 
+# In the order of NETS.
 THRESHOLDS = ((0.4, 0.5, 0.6, 0.7, 0.8), (0.5, 0.6, 0.7, 0.8, 0.9), (0.5, 0.7, 0.8, 0.9, 0.95))
 PARAMETERS = {
     "min_face_size": Parameter(
@@ -64,7 +65,7 @@ class Point(NamedTuple):
     recall: float  # share of the labelled faces
     false_alarms: float  # a picture
     confidence: float  # mean score of the boxes that found a face; NaN without any
-    seconds: float  # a picture, median
+    seconds: float  # a picture, median: the first of a setting pays for the start
 
 
 def choose(settings: Settings, count: int) -> list[Annotation]:
@@ -130,7 +131,7 @@ def table(points: Sequence[Point]) -> str:
     lines = [f"| {' | '.join((*heads, 'ms a picture, median'))} |", "| --- | --- |" + " ---: |" * 4]
     for point in points:
         value = f"**{point.value:g}**" if point.usual else f"{point.value:g}"
-        found = f"{100 * point.recall:.1f} % | {point.false_alarms:.2f} | {point.confidence:.3f}"
-        time = f"{1000 * point.seconds:.0f}"
-        lines.append(f"| {point.parameter} | {value} | {found} | {time} |")
+        confidence = "-" if np.isnan(point.confidence) else f"{point.confidence:.3f}"
+        found = f"{100 * point.recall:.1f} % | {point.false_alarms:.2f} | {confidence}"
+        lines.append(f"| {point.parameter} | {value} | {found} | {1000 * point.seconds:.0f} |")
     return "\n".join(lines)

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 from configs import recipe
+from configs.errors import UserError
 from data_prep.annotations import Annotation
-from evaluation import page, pictures, plots, report
+from evaluation import __main__ as command_line
+from evaluation import detect, page, pictures, plots, report, sweep
 from evaluation.detect import Seen
 from evaluation.mistakes import missed
 from evaluation.report import Judged
@@ -22,6 +24,7 @@ from evaluation.score import Score, judge_boxes, judge_points
 from models.cascade import Faces
 
 ROOT = Path(__file__).parents[1]
+WEIGHTS = ROOT / ".consumers" / "mtcnn-0.1.1" / "mtcnn" / "data" / "mtcnn_weights.npy"
 POINTS = np.array([(30, 40), (70, 40), (50, 60), (35, 80), (65, 80)], float)
 FACE, TOLD = (20, 20, 80, 100), "<b>&amp; co"
 
@@ -130,7 +133,20 @@ def test_the_page_holds_its_pictures(judged, tmp_path):
     assert shapes.count(tile) == 3 and len(shapes) == 7
 
 
-def test_another_report_in_its_place_is_told(judged, tmp_path, capsys):
+@pytest.mark.filterwarnings("error")
+def test_nothing_found_at_all(judged, tmp_path):
+    every = judged.scores["theirs"].boxes["scenes"].pictures
+    nothing = {picture.key: seen() for picture in every}
+    boxes = {"scenes": judge_boxes(every, nothing, 0.7, {})}
+    scores = {"w.npy": Score(boxes, {"people": judge_points(every, nothing)})}
+    blind = Judged({"w.npy": Path("w.npy")}, scores, recipe_of("own.txt"), "Our detector")
+    content = read(blind, tmp_path / "report")
+    assert "scenes: faces found 0 of 2" in content.text
+    assert "people: landmark NME, of the eye distance nan %" in content.text
+
+
+def test_another_report_in_its_place_is_told(judged, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(plots, "at_hand", lambda: False)  # they take their time
     for labels in ("own.txt", "own.txt", "other.txt"):
         report.write(replace(judged, settings=recipe_of(labels)), tmp_path / "report")
     told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note:")]
@@ -183,3 +199,55 @@ def test_words_are_never_taken_for_tags():
     assert TOLD not in text
     words = re.sub("<[^>]*>", " ", text.split("</style>")[1])
     assert words.count("&lt;b&gt;&amp;amp; co") == 9
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch):
+    """`python -m evaluation ...` with real weights on two pictures of noise."""
+    if not WEIGHTS.is_file():
+        pytest.skip("mtcnn 0.1.1 is not in .consumers: `make consumers` puts it there")
+    noise = np.random.default_rng(0).integers(0, 255, (2, 60, 80, 3), np.uint8)
+    for name, image in zip("ab", noise, strict=True):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), image)
+    labels = tmp_path / "own.txt"
+    labels.write_text("a.png\n1\n5 5 30 30 0 0 0 0 0 0\nb.png\n0\n")
+
+    def run(name, *words):
+        given = ["--weights", str(WEIGHTS), "--data", str(labels), "--run", str(tmp_path / "run")]
+        monkeypatch.setattr(sys, "argv", ["evaluation", name, *given, *words])
+        monkeypatch.chdir(ROOT)
+        command_line.main()
+        return tmp_path / "run" / "evaluation"
+
+    return run
+
+
+def unable(*_):
+    raise AssertionError("all pictures had been looked at")
+
+
+def test_the_command_makes_the_report_and_makes_it_again_at_once(command, monkeypatch, capsys):
+    folder = command("score")
+    made = {path.name for path in folder.iterdir()} - {".lock"}
+    assert made == {"report.html", "report.json", "figures.md", "detections.jpg", "logs"}
+    printed = capsys.readouterr().out
+    assert "| own: faces found | 0 of 1 |" in printed and str(folder / "report.html") in printed
+    page_before = (folder / "report.html").read_text(encoding="utf-8")
+    monkeypatch.setattr(detect, "ours", unable)
+    command("score")
+    assert (folder / "report.html").read_text(encoding="utf-8") == page_before
+    with pytest.raises(AssertionError, match="had been looked at"):
+        command("score", "--set", "detector.min_face_size=30")
+
+
+def test_the_command_sweeps(command, monkeypatch, capsys):
+    pytest.importorskip("matplotlib")
+    first = sweep.PARAMETERS["min_face_size"]._replace(values=(20, 40))
+    monkeypatch.setattr(sweep, "PARAMETERS", {"min_face_size": first})
+    folder = command("sweep", "--pictures", "1") / "sweep"
+    text = (folder / "sweep.md").read_text()
+    assert text in capsys.readouterr().out and "mtcnn_weights.npy on 1 pictures" in text
+    assert [line.split("|")[2].strip() for line in text.splitlines()[4:]] == ["**20**", "40"]
+    assert cv2.imread(str(folder / "sweep.png")) is not None
+    with pytest.raises(UserError, match="PICTURES must be at least 1"):
+        command("sweep", "--pictures", "0")
