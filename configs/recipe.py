@@ -12,8 +12,9 @@ from typing import Any
 
 import yaml
 
+from configs.checks import BadValueError
 from configs.errors import UserError
-from configs.settings import BadValueError, Net, Settings
+from configs.settings import Net, Settings
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Settings:

@@ -1,29 +1,17 @@
 """Every setting of a run as typed, frozen dataclasses; a class checks its own values."""
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from configs.errors import UserError
+from configs.checks import require
+from configs.layers import NETS, Layer, Net, NetName
 
-NetName = Literal["pnet", "rnet", "onet"]
-NETS: tuple[NetName, ...] = ("pnet", "rnet", "onet")  # the order of the cascade
+__all__ = ["NETS", "Layer", "Net", "NetName"]  # what is found here besides what stands here
 
 Kind = Literal["positive", "negative", "part", "landmark"]
 KINDS: tuple[Kind, ...] = ("positive", "negative", "part", "landmark")
-
-
-class BadValueError(UserError):
-    """A setting that cannot be; the reader puts the section's full name before the key."""
-
-    def __init__(self, key: str, problem: str) -> None:
-        super().__init__(f"{key} {problem}")
-        self.key, self.problem = key, problem
-
-
-def _require(holds: bool, key: str, problem: str) -> None:
-    if not holds:
-        raise BadValueError(key, problem)
 
 
 @dataclass(frozen=True)
@@ -40,7 +28,7 @@ class Source:
     official: str | None = None  # folder of WIDER FACE's .mat files, for its own protocol
 
     def __post_init__(self) -> None:
-        _require(bool(self.kinds), "kinds", "names no kind of crop")
+        require(bool(self.kinds), "kinds", "names no kind of crop")
 
     @property
     def points_only(self) -> bool:
@@ -60,10 +48,10 @@ class Data:
     min_face: int = 12
 
     def __post_init__(self) -> None:
-        _require(bool(self.train), "train", "names no source of pictures")
-        _require(0 < self.validation_share < 1, "validation_share", "must lie between 0 and 1")
-        _require(0 <= self.broken_share < 1, "broken_share", "must lie between 0 and 1")
-        _require(self.min_face >= 1, "min_face", "must be at least 1 pixel")
+        require(bool(self.train), "train", "names no source of pictures")
+        require(0 < self.validation_share < 1, "validation_share", "must lie between 0 and 1")
+        require(0 <= self.broken_share < 1, "broken_share", "must lie between 0 and 1")
+        require(self.min_face >= 1, "min_face", "must be at least 1 pixel")
 
 
 @dataclass(frozen=True)
@@ -78,8 +66,8 @@ class Labels:
 
     def __post_init__(self) -> None:
         ordered = 0 < self.negative <= self.part < self.positive < 1
-        _require(ordered, "positive", "must keep 0 < negative <= part < positive < 1")
-        _require(0 < self.ignored <= 1, "ignored", "must be a share, above 0 up to 1")
+        require(ordered, "positive", "must keep 0 < negative <= part < positive < 1")
+        require(0 < self.ignored <= 1, "ignored", "must be a share, above 0 up to 1")
 
 
 @dataclass(frozen=True)
@@ -103,46 +91,15 @@ class Records:
     def __post_init__(self) -> None:
         for key, value in vars(self).items():
             if key.endswith(("_per_image", "_per_face")):
-                _require(value >= 0, key, "cannot be negative")
-        _require(self.images_per_shard >= 1, "images_per_shard", "must be at least 1")
-        _require(0 <= self.scale_balance <= 1, "scale_balance", "must lie between 0 and 1")
-        _require(0 <= self.max_shift < 1, "max_shift", "must lie between 0 and 1")
-        _require(1 < self.max_scale <= 4, "max_scale", "must be above 1, up to 4")
+                require(value >= 0, key, "cannot be negative")
+        require(self.images_per_shard >= 1, "images_per_shard", "must be at least 1")
+        require(0 <= self.scale_balance <= 1, "scale_balance", "must lie between 0 and 1")
+        require(0 <= self.max_shift < 1, "max_shift", "must lie between 0 and 1")
+        require(1 < self.max_scale <= 4, "max_scale", "must be above 1, up to 4")
         turned = 0 <= self.max_rotation <= 180
-        _require(turned, "max_rotation", "must lie between 0 and 180 degrees")
+        require(turned, "max_rotation", "must lie between 0 and 180 degrees")
         inside = all(0 < t < 1 for t in self.proposal_thresholds)
-        _require(inside, "proposal_thresholds", "must lie between 0 and 1")
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One layer of a net: exactly one of `conv`, `pool`, `dense` is given."""
-
-    conv: int | None = None
-    pool: int | None = None
-    dense: int | None = None
-    kernel: int = 3
-    stride: int = 1
-    padding: Literal["valid", "same"] = "valid"
-
-    def __post_init__(self) -> None:
-        given = [key for key in ("conv", "pool", "dense") if getattr(self, key) is not None]
-        _require(len(given) == 1, "conv", "pool or dense: a layer is exactly one of the three")
-        _require(getattr(self, given[0]) >= 1, given[0], "must be at least 1")
-        _require(self.kernel >= 1 and self.stride >= 1, "kernel", "and stride must be at least 1")
-
-
-@dataclass(frozen=True)
-class Net:
-    """A net of the cascade: its input size in pixels and its layers before the heads."""
-
-    size: int
-    layers: tuple[Layer, ...]
-    points: bool = True  # a landmark head; P-Net's and R-Net's serve training only
-
-    def __post_init__(self) -> None:
-        _require(self.size >= 12, "size", "must be at least 12 pixels")
-        _require(bool(self.layers), "layers", "cannot be empty")
+        require(inside, "proposal_thresholds", "must lie between 0 and 1")
 
 
 @dataclass(frozen=True)
@@ -164,7 +121,7 @@ class Augment:
 
     def __post_init__(self) -> None:
         for key, value in vars(self).items():
-            _require(0 <= value <= 1, key, "must lie between 0 and 1")
+            require(0 <= value <= 1, key, "must lie between 0 and 1")
 
 
 @dataclass(frozen=True)
@@ -185,28 +142,32 @@ class Train:
     steps_per_epoch: int = 1000
     false_positive_rate: float = 0.01
     init: str | None = None  # a weights file of any known layout to start from
+    frozen: tuple[str, ...] = ()  # layers and heads that stay as they are in init
     augment: Augment = field(default_factory=Augment)
 
     def __post_init__(self) -> None:
         least = 1 if self.init is None else 0  # 0: the net is taken over as it is
-        _require(self.steps >= least, "steps", "must be at least 1, or 0 where init is set")
-        _require(self.steps_per_epoch >= 1, "steps_per_epoch", "must be at least 1")
-        _require(self.batch >= 8, "batch", "must be at least 8")
-        _require(min(self.batch_shares) >= 0, "batch_shares", "cannot be negative")
-        _require(abs(sum(self.batch_shares) - 1) < 1e-6, "batch_shares", "must add up to 1")
-        _require(min(self.batch_shares[:2]) > 0, "batch_shares", "need positives and negatives")
-        _require(min(self.loss_weights) >= 0, "loss_weights", "cannot be negative")
-        _require(0 < self.learning_rate <= 1, "learning_rate", "must lie between 0 and 1")
+        require(self.steps >= least, "steps", "must be at least 1, or 0 where init is set")
+        require(
+            not self.frozen or self.init is not None, "frozen", "needs init: random layers learn"
+        )
+        require(self.steps_per_epoch >= 1, "steps_per_epoch", "must be at least 1")
+        require(self.batch >= 8, "batch", "must be at least 8")
+        require(min(self.batch_shares) >= 0, "batch_shares", "cannot be negative")
+        require(abs(sum(self.batch_shares) - 1) < 1e-6, "batch_shares", "must add up to 1")
+        require(min(self.batch_shares[:2]) > 0, "batch_shares", "need positives and negatives")
+        require(min(self.loss_weights) >= 0, "loss_weights", "cannot be negative")
+        require(0 < self.learning_rate <= 1, "learning_rate", "must lie between 0 and 1")
         below = 0 < self.final_learning_rate <= self.learning_rate
-        _require(below, "final_learning_rate", "must lie between 0 and learning_rate")
-        _require(0 < self.hard_share <= 1, "hard_share", "must lie between 0 and 1")
-        _require(0 <= self.weight_average < 1, "weight_average", "must lie between 0 and 1")
-        _require(self.warmup_steps >= 0, "warmup_steps", "cannot be negative")
+        require(below, "final_learning_rate", "must lie between 0 and learning_rate")
+        require(0 < self.hard_share <= 1, "hard_share", "must lie between 0 and 1")
+        require(0 <= self.weight_average < 1, "weight_average", "must lie between 0 and 1")
+        require(self.warmup_steps >= 0, "warmup_steps", "cannot be negative")
         for key in ("box_beta", "points_beta"):
             beta = getattr(self, key)
-            _require(beta is None or beta > 0, key, "must be above 0, or null")
+            require(beta is None or beta > 0, key, "must be above 0, or null")
         rate = self.false_positive_rate
-        _require(0 < rate < 1, "false_positive_rate", "must lie between 0 and 1")
+        require(0 < rate < 1, "false_positive_rate", "must lie between 0 and 1")
 
 
 @dataclass(frozen=True)
@@ -216,6 +177,22 @@ class Stage:
     net: Net
     records: Records
     train: Train
+
+    def __post_init__(self) -> None:
+        known = [*self.net.named, *self.net.heads]
+        for name in self.train.frozen:
+            near = difflib.get_close_matches(name, known, 2, 0.5) or known
+            require(name in known, "train.frozen", f"knows no {name}; near: {', '.join(near)}")
+        learning = set(known) - set(self.train.frozen)
+        problem = "leaves nothing to train: take the net over with steps: 0"
+        require(bool(learning), "train.frozen", problem)
+
+
+@dataclass(frozen=True)
+class Export:
+    """Which files the trained nets must fit; a recipe that cannot is refused at its first stage."""
+
+    layout: Literal["ipazc", "own"] = "ipazc"  # own: our detector alone, with any layers
 
 
 @dataclass(frozen=True)
@@ -227,10 +204,10 @@ class Detector:
     thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7)
 
     def __post_init__(self) -> None:
-        _require(self.min_face_size >= 1, "min_face_size", "must be at least 1 pixel")
-        _require(0 < self.scale_factor < 1, "scale_factor", "must lie between 0 and 1")
+        require(self.min_face_size >= 1, "min_face_size", "must be at least 1 pixel")
+        require(0 < self.scale_factor < 1, "scale_factor", "must lie between 0 and 1")
         inside = all(0 <= t < 1 for t in self.thresholds)
-        _require(inside, "thresholds", "must lie between 0 and 1")
+        require(inside, "thresholds", "must lie between 0 and 1")
 
     def at(self, thresholds: Sequence[float]) -> "Detector":
         """The same with other thresholds, for as many nets as there are."""
@@ -248,14 +225,20 @@ class Settings:
     onet: Stage
     labels: Labels = field(default_factory=Labels)
     detector: Detector = field(default_factory=Detector)
+    export: Export = field(default_factory=Export)
     seed: int = 1
 
     def __post_init__(self) -> None:
-        _require(0 <= self.seed < 2**31, "seed", "must lie between 0 and 2147483647")
+        require(0 <= self.seed < 2**31, "seed", "must lie between 0 and 2147483647")
         for place, name in enumerate(NETS):
             wanted, given = place, len(self.stage(name).records.proposal_thresholds)
             problem = f"needs {wanted} values, one for each net before it; there are {given}"
-            _require(given == wanted, f"{name}.records.proposal_thresholds", problem)
+            require(given == wanted, f"{name}.records.proposal_thresholds", problem)
+            over_pictures = self.stage(name).net.convolutional
+            problem = "hold a dense one, but the first net runs over whole pictures"
+            require(place > 0 or over_pictures, f"{name}.net.layers", problem)
+            problem = "hold no dense one: only the first net runs over whole pictures"
+            require(place == 0 or not over_pictures, f"{name}.net.layers", problem)
 
     def stage(self, name: NetName) -> Stage:
         """The part of the recipe that describes one net."""

@@ -130,10 +130,20 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """What differs between two flat recipes, in words; a setting of null is one not given."""
-    differing = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    keys = {**old, **new}
+    differing = [key for key in keys if _given(old.get(key)) != _given(new.get(key))]
     told = [f"{key}: {_short(old.get(key))} -> {_short(new.get(key))}" for key in differing[:4]]
     more = f", and {len(differing) - 4} more" if len(differing) > 4 else ""
     return "; ".join(told) + more
+
+
+def _given(value: Any) -> Any:
+    """A value without the settings of null inside it."""
+    if isinstance(value, list):
+        return [_given(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: _given(item) for key, item in value.items() if item is not None}
+    return value
 
 
 def _short(value: Any) -> str:

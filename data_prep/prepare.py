@@ -48,6 +48,7 @@ def prepare(settings: Settings, name: NetName, run: Path, workers: int, force: b
     Raises:
         UserError: see `configs.stages` and the annotation readers; too many broken pictures.
     """
+    layouts.refuse_unless_exportable(settings)
     nets = tuple(run / earlier / "weights.npz" for earlier in NETS[: NETS.index(name)])
     trained: dict[NetName, Trained] = {}
     for earlier, path in zip(NETS, nets, strict=False):

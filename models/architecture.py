@@ -4,11 +4,12 @@ Also the three nets of the paper, which every layout of other packages holds.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from configs.settings import Layer, Net, NetName
 
-HEADS = {"face": 2, "box": 4, "points": 10}  # outputs; in the order in which files hold them
+NORM_EPSILON = 1e-3  # added to the variance by batch normalisation
 
 
 def _conv(filters: int, kernel: int = 3) -> Layer:
@@ -44,31 +45,29 @@ def shapes(net: Net) -> Iterator[tuple[str, tuple[int, ...]]]:
         if layer.dense:
             flat = flat or side * side * width
             yield f"layer{number}/kernel", (flat, layer.dense)
-            flat = width = layer.dense
-            yield from _bias_and_alpha(number, width, (width,))
-            continue
-        kernel = layer.pool or layer.kernel
-        side = (
-            -(-side // layer.stride)
-            if layer.padding == "same"
-            else ((side - kernel) // layer.stride + 1)
-        )
-        if layer.conv:
-            yield f"layer{number}/kernel", (kernel, kernel, width, layer.conv)
-            width = layer.conv
-            yield from _bias_and_alpha(number, width, (1, 1, width))
-    for name, outputs in HEADS.items():
-        if name == "points" and not net.points:
-            continue
+            flat = layer.dense
+        elif layer.separable:
+            yield f"layer{number}/depthwise_kernel", (layer.kernel, layer.kernel, width, 1)
+            yield f"layer{number}/pointwise_kernel", (1, 1, width, layer.separable)
+        elif layer.conv:
+            yield f"layer{number}/kernel", (layer.kernel, layer.kernel, width, layer.conv)
+        width = layer.dense or layer.separable or layer.conv or width
+        side = layer.outputs(side)
+        if not layer.pool:
+            yield from _after(layer, number, width)
+    for name, outputs in net.heads.items():
         yield f"{name}/kernel", (width, outputs) if flat else (1, 1, width, outputs)
         yield f"{name}/bias", (outputs,)
 
 
-def _bias_and_alpha(
-    number: int, width: int, alpha: tuple[int, ...]
-) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _after(layer: Layer, number: int, width: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """The arrays behind a layer's kernel."""
     yield f"layer{number}/bias", (width,)
-    yield f"prelu{number}/alpha", alpha
+    if layer.norm:
+        for array in ("gamma", "beta", "moving_mean", "moving_variance"):
+            yield f"norm{number}/{array}", (width,)
+    if layer.relu != "instead":
+        yield f"prelu{number}/alpha", (width,) if layer.dense else (1, 1, width)
 
 
 class CellMap(NamedTuple):
@@ -79,18 +78,62 @@ class CellMap(NamedTuple):
     size: int
 
 
-def cell_map(net: Net) -> CellMap:
-    """What a fully convolutional net's output cells see, derived from its layers."""
-    stride, offset, size = 1, 0, 1
+def cell_map(net: Net, side: int) -> CellMap:
+    """What a convolutional net's output cells see along a side of so many pixels.
+
+    Where a kernel is longer than its stride, padding begins one pixel earlier or later by
+    whether the stride divides the side: therefore each side of a picture has a map of its own.
+    """
+    stride, offset = 1, 0
     for layer in net.layers:
-        kernel = layer.pool or layer.kernel
-        before = max(kernel - layer.stride, 0) // 2 if layer.padding == "same" else 0
-        offset -= before * stride
-        size += (kernel - 1) * stride
+        if layer.padding == "same":
+            padding = (layer.outputs(side) - 1) * layer.stride + layer.reach - side
+            offset -= max(padding, 0) // 2 * stride
+        side = layer.outputs(side)
         stride *= layer.stride
-    return CellMap(stride, offset, size)
+    return CellMap(stride, offset, net.sees)
 
 
-def is_convolutional(net: Net) -> bool:
-    """Whether the net runs over whole pictures, as P-Net does."""
-    return all(layer.dense is None for layer in net.layers)
+class Band(NamedTuple):
+    """Rows `start` to `end` of a picture, run alone, give `cells` rows of cells after `skip`."""
+
+    start: int
+    end: int
+    skip: int
+    cells: int
+
+
+def bands(net: Net, height: int, rows: int) -> Iterator[Band]:
+    """A picture in bands of about so many rows, whose cells together are those of the whole.
+
+    A cell is taken from a band in which it sees all that it sees in the whole picture; bands
+    start at a multiple of the stride, and have the picture's height modulo the stride, so that
+    padding inside the net begins where it does in the whole picture.
+    """
+    stride, offset, size = cell_map(net, height)
+    cells = height
+    for layer in net.layers:
+        cells = layer.outputs(cells)
+    at_once = max((rows - size) // stride, 1)
+    for first in range(0, cells, at_once):
+        count = min(at_once, cells - first)
+        top = max(offset + stride * first, 0)
+        bottom = offset + stride * (first + count - 1) + size
+        unseen = max(height - bottom, 0) // stride * stride
+        yield Band(top // stride * stride, height - unseen, first - top // stride, count)
+
+
+def folded(net: Net) -> Net:
+    """The settings of a net after `folding.fold`."""
+    return replace(net, layers=tuple(replace(x, norm=None, relu=None) for x in net.layers))
+
+
+def for_crops(net: Net) -> Net:
+    """The net as it judges a crop: one that runs over pictures goes without its padding.
+
+    Its crop is exactly what one output cell sees. Padded, the cells would see the crop's edge,
+    which no cell inside a picture does; without, the crop has one cell, that of the picture.
+    """
+    if not net.convolutional:
+        return net
+    return replace(net, layers=tuple(replace(layer, padding="valid") for layer in net.layers))

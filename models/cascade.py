@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from configs.settings import NETS, Detector, NetName
 from models import boxes, pixels
-from models.architecture import CellMap, cell_map
+from models.architecture import CellMap, bands, cell_map
 from models.boxes import FloatArray, IntArray
 from models.engine import Engine, Outputs
 from models.layouts import Trained
@@ -47,7 +47,6 @@ class Cascade:
             raise ValueError(f"a cascade starts with {NETS[0]} and skips no net; got {names}")
         self.detector = detector
         self._first, *self._crop_nets = (Engine(name, trained[name]) for name in names)
-        self._cells = cell_map(self._first.net)
 
     def stages(self, image: pixels.Image) -> list[Faces]:
         """(H, W, 3) uint8 RGB -> what each net in turn lets through.
@@ -88,7 +87,8 @@ class Cascade:
         outputs = self._maps(pixels.resize(image, width, height))
         scores = outputs.face[0]
         rows, columns = np.nonzero(scores >= self.detector.thresholds[0])
-        corners = reported_cells(self._cells, rows, columns, scale)
+        across, down = (cell_map(self._first.net, side) for side in (width, height))
+        corners = reported_cells(across, down, rows, columns, scale)
         scores = scores[rows, columns]
         best = boxes.nms(boxes.windows_of(corners), scores, NMS_IN_LEVEL)
         offsets = outputs.box[0, rows[best], columns[best]]
@@ -96,22 +96,28 @@ class Cascade:
 
     def _maps(self, level: pixels.Image) -> Outputs:
         """P-Net's maps of a level; one of many megapixels is looked at in bands of rows."""
-        stride, offset, size = self._cells
-        rows = max(BAND // level.shape[1], 4 * size) // stride * stride
-        if len(level) <= rows or offset:  # padding inside the net would show at a band's edge
+        rows = BAND // level.shape[1]
+        if len(level) <= rows:
             return self._first(level[None])
-        step = rows - size + stride
-        # The pool's padding lets the last cell see one row less.
-        starts = range(0, len(level) - size + 2, step)
-        bands = [self._first(level[None, start : start + rows]) for start in starts]
-        face, box, _ = zip(*bands, strict=True)
-        return Outputs(np.concatenate(face, axis=1), np.concatenate(box, axis=1), None)
+        parts = []
+        for start, end, skip, cells in bands(self._first.net, len(level), rows):
+            face, box, _ = self._first(level[None, start:end])
+            parts.append((face[:, skip : skip + cells], box[:, skip : skip + cells]))
+        face, box = (np.concatenate(maps, axis=1) for maps in zip(*parts, strict=True))
+        return Outputs(face, box, None)
 
 
-def reported_cells(cells: CellMap, rows: IntArray, columns: IntArray, scale: float) -> FloatArray:
-    """Map cells at a pyramid scale -> (N, 4) boxes in the picture, as the package counts them."""
-    first = np.stack([columns, rows], axis=1) * cells.stride + cells.offset
-    corners = np.concatenate([first + 1, first + cells.size], axis=1) / scale
+def reported_cells(
+    across: CellMap, down: CellMap, rows: IntArray, columns: IntArray, scale: float
+) -> FloatArray:
+    """Map cells at a pyramid scale -> (N, 4) boxes in the picture, as the package counts them.
+
+    A cell that looks at another number of pixels than the package's 12 is reported by the same
+    part of them (see `boxes.cell_frame`).
+    """
+    places = ((columns, across), (rows, down))
+    first = np.stack([at * cells.stride + cells.offset for at, cells in places], axis=1)
+    corners = np.concatenate([first + across.size / 12, first + across.size], axis=1) / scale
     whole: FloatArray = np.trunc(corners)
     return whole
 

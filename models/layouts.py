@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from configs.errors import UserError
 from configs.recipe import net_from_dict
-from configs.settings import NETS, Layer, Net, NetName
-from models.architecture import PAPER_NETS, shapes
+from configs.settings import NETS, Layer, Net, NetName, Settings
+from models.architecture import PAPER_NETS, folded, shapes
 from models.unpickle import load_npy
 
 Weights = dict[str, NDArray[np.float32]]
@@ -66,6 +66,20 @@ def refuse_unless_ipazc(name: NetName, net: Net) -> None:
         raise UserError(
             f"ipazc's layout holds {len(wanted.layers)} layers in {name}, not {len(net.layers)}."
         )
+
+
+def refuse_unless_exportable(settings: Settings) -> None:
+    """Say before anything is made which layer the layout of the recipe's export cannot hold."""
+    if settings.export.layout == "own":
+        return
+    for name in NETS:
+        try:
+            refuse_unless_ipazc(name, folded(settings.stage(name).net))
+        except UserError as error:
+            told = str(error).rstrip(".")
+            raise UserError(
+                f'{told}; SET="export.layout=own" trains it for our own detector alone.'
+            ) from None
 
 
 def _told(layer: Layer) -> str:

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.errors import UserError
-from configs.settings import Layer, Net
-from models.architecture import HEADS, is_convolutional
+from configs.layers import HEADS, Layer, Net
+from models.architecture import NORM_EPSILON
 
 Weights = dict[str, NDArray[np.float32]]
 
@@ -23,41 +23,49 @@ Weights = dict[str, NDArray[np.float32]]
 def build(net: Net, seed: int = 0) -> keras.Model:
     """A freshly initialised Keras model of the net, its outputs a dictionary of heads."""
     seeds = keras.random.SeedGenerator(seed)
-    side = None if is_convolutional(net) else net.size
+    side = None if net.convolutional else net.size
     x = inputs = keras.Input((side, side, 3), name="pixels")
     for number, layer in enumerate(net.layers, 1):
         x = _apply(layer, x, number, seeds)
-    heads = {
-        name: _head(x, name, width, seeds)
-        for name, width in HEADS.items()
-        if name != "points" or net.points
-    }
+    heads = {name: _head(x, name, width, seeds) for name, width in net.heads.items()}
     return keras.Model(inputs, heads)
 
 
 def _apply(layer: Layer, x: keras.KerasTensor, number: int, seeds: object) -> keras.KerasTensor:
-    init = keras.initializers.HeNormal(seed=seeds)
     if layer.pool:
-        pool = keras.layers.MaxPooling2D(layer.pool, layer.stride, layer.padding)
-        return pool(x)
+        return keras.layers.MaxPooling2D(layer.pool, layer.stride, layer.padding)(x)
+    if layer.dense and len(x.shape) == 4:
+        x = keras.layers.Flatten()(x)
+    x = _kernel(layer, number, seeds)(x)
+    if layer.norm:
+        x = _norm(number)(x)
+    if layer.relu:
+        x = keras.layers.ReLU()(x)
+    if layer.relu == "instead":
+        return x
+    start, shared = keras.initializers.Constant(0.25), None if layer.dense else [1, 2]
+    return keras.layers.PReLU(start, shared_axes=shared, name=f"prelu{number}")(x)
+
+
+def _kernel(layer: Layer, number: int, seeds: object) -> keras.layers.Layer:
+    name, init = f"layer{number}", keras.initializers.HeNormal(seed=seeds)
+    if layer.dense:
+        return keras.layers.Dense(layer.dense, kernel_initializer=init, name=name)
+    shape = (layer.kernel, layer.stride, layer.padding)
     if layer.conv:
-        make = keras.layers.Conv2D(
-            layer.conv,
-            layer.kernel,
-            layer.stride,
-            layer.padding,
-            kernel_initializer=init,
-            name=f"layer{number}",
-        )
-        return _prelu([1, 2], number)(make(x))
-    flat = keras.layers.Flatten()(x) if len(x.shape) == 4 else x
-    dense = keras.layers.Dense(layer.dense, kernel_initializer=init, name=f"layer{number}")
-    return _prelu(None, number)(dense(flat))
+        return keras.layers.Conv2D(layer.conv, *shape, kernel_initializer=init, name=name)
+    # Keras would count all channels as inputs of each depthwise kernel, which has but one.
+    even = keras.initializers.RandomNormal(stddev=1 / layer.kernel, seed=seeds)
+    starts = {"depthwise_initializer": even, "pointwise_initializer": init}
+    return keras.layers.SeparableConv2D(layer.separable, *shape, **starts, name=name)
 
 
-def _prelu(shared_axes: list[int] | None, number: int) -> keras.layers.Layer:
-    start = keras.initializers.Constant(0.25)
-    return keras.layers.PReLU(start, shared_axes=shared_axes, name=f"prelu{number}")
+def _norm(number: int) -> keras.layers.Layer:
+    # At first it changes nothing, so that a net which starts from weights without it is that net.
+    variance = keras.initializers.Constant(1 - NORM_EPSILON)
+    return keras.layers.BatchNormalization(
+        epsilon=NORM_EPSILON, moving_variance_initializer=variance, name=f"norm{number}"
+    )
 
 
 def _head(x: keras.KerasTensor, name: str, width: int, seeds: object) -> keras.KerasTensor:

@@ -188,12 +188,12 @@ def test_a_picture_without_faces_has_none(perfect_nets: Callable[..., Cascade]) 
 def test_cells_are_reported_as_the_package_counts_them() -> None:
     cells = CellMap(2, 0, 12)
     rows, columns = np.array([0, 3]), np.array([0, 10])
-    assert cascade.reported_cells(cells, rows, columns, 1.0).tolist() == [
+    assert cascade.reported_cells(cells, cells, rows, columns, 1.0).tolist() == [
         [1, 1, 12, 12],
         [21, 7, 32, 18],
     ]
     # fix((2x + 1) / 0.6) and fix((2x + 12) / 0.6): 35, 11.67 and 53.3, 30.
-    assert cascade.reported_cells(cells, rows, columns, 0.6)[1].tolist() == [35, 11, 53, 30]
+    assert cascade.reported_cells(cells, cells, rows, columns, 0.6)[1].tolist() == [35, 11, 53, 30]
 
 
 def test_a_box_without_a_pixel_is_dropped() -> None:

@@ -3,13 +3,14 @@
 from dataclasses import replace
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
 from configs import recipe
 from configs.errors import UserError
 from configs.settings import NETS, Layer, Net, NetName
-from models import architecture, layouts, nets
+from models import architecture, folding, layouts, nets
 from models.architecture import PAPER_NETS, CellMap
 
 RECIPE = Path(__file__).parents[1] / "configs" / "mtcnn.yaml"
@@ -39,16 +40,17 @@ def test_shapes_are_those_of_the_built_net_in_its_order(name: NetName, points: b
 
 def test_shapes_of_a_net_that_is_not_the_papers() -> None:
     layers = (
-        Layer(conv=6, kernel=5, padding="same"),
+        Layer(conv=6, kernel=5, padding="same", norm="batch"),
         Layer(pool=3, stride=2, padding="valid"),
-        Layer(conv=7, kernel=2, stride=2, padding="same"),
-        Layer(dense=9),
-        Layer(dense=5),
+        Layer(separable=8, norm="batch", relu="instead", padding="same"),
+        Layer(conv=7, kernel=2, stride=2, padding="same", relu="before"),
+        Layer(dense=9, norm="batch"),
+        Layer(dense=5, relu="instead"),
     )
     net = Net(26, layers)
     held = nets.get_weights(nets.build(net))
     assert [(key, array.shape) for key, array in held.items()] == list(architecture.shapes(net))
-    assert held["layer4/kernel"].shape == (6 * 6 * 7, 9)  # 26, 26, 12, 6 pixels
+    assert held["layer5/kernel"].shape == (6 * 6 * 7, 9)  # 26, 26, 12, 12, 6 pixels
 
 
 def test_outputs_of_crops_and_of_pictures() -> None:
@@ -68,59 +70,174 @@ def test_outputs_of_crops_and_of_pictures() -> None:
 
 
 def test_only_the_first_net_runs_over_pictures() -> None:
-    assert [architecture.is_convolutional(PAPER_NETS[name]) for name in NETS] == [
-        True,
-        False,
-        False,
-    ]
+    assert [PAPER_NETS[name].convolutional for name in NETS] == [True, False, False]
 
 
-def test_the_first_nets_cells() -> None:
-    assert architecture.cell_map(PAPER_NETS["pnet"]) == CellMap(stride=2, offset=0, size=12)
+@pytest.mark.parametrize("side", [12, 57, 230])
+def test_the_first_nets_cells(side: int) -> None:
+    cells = architecture.cell_map(PAPER_NETS["pnet"], side)
+    assert cells == CellMap(stride=2, offset=0, size=12)
 
 
-def test_cells_of_a_net_that_leaves_pixels_out() -> None:
-    net = Net(12, (Layer(conv=4, kernel=1, stride=2, padding="same"),), points=False)
-    assert architecture.cell_map(net) == CellMap(stride=2, offset=0, size=1)
+def convolutional(*layers: Layer) -> Net:
+    """A net of these layers, of the size that its cells see."""
+    size = 1
+    for layer in reversed(layers):
+        size = (size - 1) * layer.stride + layer.reach
+    return Net(size, layers, points=False)
 
 
 MAPPED = {
-    "pnet": PAPER_NETS["pnet"].layers,
-    "padded conv": (
-        Layer(conv=6, padding="same"),
-        Layer(pool=2, stride=2, padding="same"),
-        Layer(conv=8, kernel=3),
+    "pnet": PAPER_NETS["pnet"],
+    "all padded": convolutional(
+        *(replace(layer, padding="same") for layer in PAPER_NETS["pnet"].layers)
     ),
-    "padded after a stride": (
+    "padded conv": convolutional(
+        Layer(conv=6, padding="same"), Layer(pool=2, stride=2, padding="same"), Layer(conv=8)
+    ),
+    "padded after a stride": convolutional(
+        Layer(conv=6), Layer(pool=2, stride=2, padding="same"), Layer(conv=8, padding="same")
+    ),
+    "padded on one side": convolutional(
+        Layer(conv=6, kernel=4, padding="same"), Layer(conv=8, kernel=5)
+    ),
+    "wide pool": convolutional(Layer(conv=6), Layer(pool=3, stride=2), Layer(conv=8, stride=2)),
+    "wide pool, padded": convolutional(
+        Layer(conv=6, padding="same"),
+        Layer(pool=3, stride=2, padding="same"),
+        Layer(conv=8, stride=2, padding="same"),
+    ),
+    "as long as its stride": convolutional(
+        Layer(conv=6, stride=3, padding="same"), Layer(conv=6, padding="same")
+    ),
+    "separable, two pools": convolutional(
         Layer(conv=6),
         Layer(pool=2, stride=2, padding="same"),
-        Layer(conv=8, padding="same"),
+        Layer(separable=8, norm="batch"),
+        Layer(pool=3, stride=2, padding="same"),
+        Layer(separable=8, relu="instead"),
+        Layer(conv=8, kernel=1),
     ),
-    "padded on one side": (Layer(conv=6, kernel=2, padding="same"), Layer(conv=8, kernel=5)),
-    "wide pool": (Layer(conv=6), Layer(pool=3, stride=2, padding="valid"), Layer(conv=8, stride=2)),
 }
+mapped = pytest.mark.parametrize("net", MAPPED.values(), ids=MAPPED.keys())
 
 
-@pytest.mark.parametrize("layers", MAPPED.values(), ids=MAPPED.keys())
-def test_cells_change_with_the_pixels_that_they_see(layers: tuple[Layer, ...]) -> None:
-    net = Net(12, layers, points=False)
-    model, cells = nets.build(net, seed=1), architecture.cell_map(net)
-    height, width = 34, 46
+def trained_at_random(net: Net, seed: int = 1) -> tuple[keras.Model, nets.Weights]:
+    """A model of the net whose norms and slopes are not as they start."""
+    model, rng = nets.build(net, seed), np.random.default_rng(seed)
+    weights = nets.get_weights(model)
+    for key, array in weights.items():
+        if not key.endswith("kernel"):
+            weights[key] = rng.uniform(0.2, 0.6, array.shape).astype(np.float32)
+    nets.set_weights(model, weights, "x")
+    return model, weights
+
+
+@mapped
+@pytest.mark.parametrize(("height", "width"), [(34, 46), (35, 47), (45, 36)])
+def test_cells_change_with_the_pixels_that_they_see(net: Net, height: int, width: int) -> None:
+    model, _ = trained_at_random(net)
+    down, across = (architecture.cell_map(net, side) for side in (height, width))
     blank = np.random.default_rng(0).normal(0, 0.1, (1, height, width, 3)).astype(np.float32)
     before = model(blank)["box"].numpy()[0]
     places = [(17, 20), (18, 21), (13, 30), (0, 0), (height - 1, width - 1)]
     for row, column in places:
         changed = np.zeros(before.shape[:2], bool)
-        for push in (-40, 40):  # one of them gets through the pools
+        for push in (-400, 400):  # one of them gets through the pools
             image = blank.copy()
             image[0, row, column] += push
             changed |= np.any(np.abs(model(image)["box"].numpy()[0] - before) > 1e-6, axis=-1)
-        starts = [cells.offset + cells.stride * np.arange(n) for n in changed.shape]
-        sees = [
-            (first <= at) & (at < first + cells.size)
-            for first, at in zip(starts, (row, column), strict=True)
-        ]
+        sees = []
+        for cells, count, at in zip((down, across), changed.shape, (row, column), strict=True):
+            first = cells.offset + cells.stride * np.arange(count)
+            sees.append((first <= at) & (at < first + cells.size))
         np.testing.assert_array_equal(changed, np.outer(*sees), err_msg=f"{row}, {column}")
+
+
+@mapped
+@pytest.mark.parametrize(("height", "width"), [(34, 46), (35, 47)])
+def test_a_crop_is_judged_as_the_cell_that_sees_it(net: Net, height: int, width: int) -> None:
+    model, weights = trained_at_random(net)
+    on_crops = nets.build(architecture.for_crops(net))
+    nets.set_weights(on_crops, weights, "x")
+    image = np.random.default_rng(0).normal(0, 1, (height, width, 3)).astype(np.float32)
+    maps = {head: value.numpy()[0] for head, value in model(image[None]).items()}
+    down, across = (architecture.cell_map(net, side) for side in (height, width))
+    crops, cells = [], []
+    for row, column in np.ndindex(*maps["face"].shape[:2]):
+        y, x = down.offset + down.stride * row, across.offset + across.stride * column
+        if min(x, y) >= 0 and y + net.size <= height and x + net.size <= width:
+            crops.append(image[y : y + net.size, x : x + net.size])
+            cells.append((row, column))
+    assert len(cells) > 20
+    said = on_crops(np.stack(crops))
+    for head, value in maps.items():
+        wanted = np.stack([value[cell] for cell in cells])
+        np.testing.assert_allclose(said[head][:, 0, 0], wanted, atol=1e-4)
+
+
+@mapped
+def test_bands_have_the_pictures_cells(net: Net) -> None:
+    model, _ = trained_at_random(net)
+    for height in (60, 61, 62, 63):
+        image = np.random.default_rng(height).normal(0, 1, (1, height, 40, 3)).astype(np.float32)
+        whole = model(image)["box"].numpy()
+        parts = []
+        for start, end, skip, cells in architecture.bands(net, height, 35):
+            assert end - start <= 35 + 2 * 12
+            parts.append(model(image[:, start:end])["box"].numpy()[:, skip : skip + cells])
+        assert len(parts) > 1
+        np.testing.assert_allclose(np.concatenate(parts, axis=1), whole, atol=1e-4)
+
+
+FOLDED = (
+    Layer(conv=6, kernel=5, padding="same", norm="batch", relu="before"),
+    Layer(pool=3, stride=2),
+    Layer(separable=8, norm="batch"),
+    Layer(conv=7, kernel=2, stride=2, relu="instead"),
+    Layer(dense=9, norm="batch", relu="instead"),
+    Layer(dense=5, relu="before"),
+)
+
+
+@pytest.mark.parametrize(
+    "net", [Net(26, FOLDED), MAPPED["separable, two pools"]], ids=["dense", "convolutional"]
+)
+def test_a_folded_net_says_the_same(net: Net) -> None:
+    model, weights = trained_at_random(net)
+    plain = architecture.folded(net)
+    assert not any(layer.norm or layer.relu for layer in plain.layers)
+    arrays = folding.fold(net, weights)
+    assert [(key, array.shape) for key, array in arrays.items()] == list(architecture.shapes(plain))
+    without = nets.build(plain)
+    nets.set_weights(without, arrays, "x")
+    crops = np.random.default_rng(2).normal(0, 1, (4, net.size, net.size, 3)).astype(np.float32)
+    for head, value in model(crops).items():
+        spread = np.ptp(value)
+        np.testing.assert_allclose(without(crops)[head], value, atol=1e-4 * spread)
+        assert spread > 0.01
+
+
+def test_folding_leaves_a_plain_net_as_it_is() -> None:
+    net = PAPER_NETS["onet"]
+    weights = nets.get_weights(nets.build(net))
+    assert architecture.folded(net) == net
+    again = folding.fold(net, weights)
+    assert all(again[key] is array for key, array in weights.items())
+
+
+def test_a_norm_changes_nothing_at_first() -> None:
+    plain = PAPER_NETS["rnet"]
+    net = replace(
+        plain, layers=tuple(x if x.pool else replace(x, norm="batch") for x in plain.layers)
+    )
+    given = nets.get_weights(nets.build(plain, seed=3))
+    model = nets.build(net)
+    fresh = nets.adopt_weights(model, given)
+    assert {key.partition("/")[0] for key in fresh} == {"norm1", "norm3", "norm5", "norm6"}
+    arrays = folding.fold(net, nets.get_weights(model))
+    for key, array in given.items():
+        np.testing.assert_allclose(arrays[key], array, rtol=1e-6)
 
 
 def test_the_same_seed_gives_the_same_weights() -> None:
@@ -134,7 +251,7 @@ def test_the_same_seed_gives_the_same_weights() -> None:
 
 
 def test_layers_alike_do_not_start_alike() -> None:
-    net = Net(12, (Layer(conv=3), Layer(conv=3), Layer(conv=3)), points=False)
+    net = convolutional(*[Layer(conv=3)] * 4)
     held = nets.get_weights(nets.build(net))
     assert np.abs(held["layer1/kernel"] - held["layer2/kernel"]).max() > 0.01
     assert np.abs(held["layer2/kernel"] - held["layer3/kernel"]).max() > 0.01

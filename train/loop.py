@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import math
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ import tensorflow as tf
 from configs import stages
 from configs.errors import UserError
 from configs.recipe import to_dict
-from configs.settings import NetName, Settings, Train
+from configs.settings import Net, NetName, Settings, Train
 from models import layouts, nets
+from models.architecture import folded, for_crops
+from models.folding import fold
 from models.layouts import Trained
 from train import dataset, metrics, picture
 from train.losses import losses
@@ -50,6 +53,7 @@ def train(settings: Settings, name: NetName, run: Path, force: bool) -> None:
     Raises:
         UserError: records are missing or damaged; the loss is not finite; see `configs.stages`.
     """
+    layouts.refuse_unless_exportable(settings)
     records_folder = run / "records" / name
     made = stages.require(records_folder, f"{name}-data")
     stage = stages.Stage(run / name, _recipe(settings, name, made), f"train-{name}")
@@ -78,6 +82,8 @@ def _recipe(settings: Settings, name: NetName, made: dict[str, Any]) -> dict[str
     """What decides the trained weights."""
     stage = to_dict(settings)[name]
     part = {"net": stage["net"], "train": stage["train"]}
+    if not stage["train"]["frozen"]:
+        del stage["train"]["frozen"]  # as trainings from before there was this setting have it
     init = stage["train"].pop("init")
     if init is not None:
         part["init"] = stages.digest([_existing(Path(init), name)])[:16]
@@ -135,16 +141,24 @@ def _take_over(
     del loaded
     stage = settings.stage(name)
     model = compiled(settings, name)
-    layouts.write_own(folder / "weights.npz", Trained(stage.net, nets.get_weights(model.net)))
+    keep(model, stage.net, folder)
     return evaluate(model, held_out, name, stage.train)
+
+
+def keep(model: Trainee, net: Net, folder: Path) -> None:
+    """Write what a training has reached, as a folded net."""
+    weights = fold(net, nets.get_weights(model.net))
+    layouts.write_own(folder / "weights.npz", Trained(folded(net), weights))
 
 
 def compiled(settings: Settings, name: NetName) -> Trainee:
     """A net that is new or starts from `init`, ready for `fit`."""
     stage = settings.stage(name)
-    net = nets.build(stage.net, settings.seed)
+    net = nets.build(for_crops(stage.net), settings.seed)
     if stage.train.init is not None:
         _start_from(Path(stage.train.init), net, name)
+    for layer in net.layers:
+        layer.trainable = _group(layer.name) not in stage.train.frozen
     model = Trainee(net, stage.train)
     average = stage.train.weight_average
     optimizer = keras.optimizers.Adam(
@@ -154,6 +168,11 @@ def compiled(settings: Settings, name: NetName) -> Trainee:
     model.build((None, stage.net.size, stage.net.size, 3))
     optimizer.build(model.trainable_variables)
     return model
+
+
+def _group(layer: str) -> str:
+    """The name of the setting that a Keras layer belongs to: a norm and a PReLU to their layer."""
+    return re.sub("^(norm|prelu)", "layer", layer)
 
 
 def _start_from(path: Path, net: keras.Model, name: NetName) -> None:
@@ -276,8 +295,7 @@ class Validation(keras.callbacks.Callback):
             )
         best = min((row["val_loss"] for row in self.rows), default=math.inf)
         if figures["loss"] < best:
-            trained = Trained(self.stage.net, nets.get_weights(self.model.net))
-            layouts.write_own(self.folder / "weights.npz", trained)
+            keep(self.model, self.stage.net, self.folder)
         self.model.set_weights(raw)
         logs.update({f"val_{key}": value for key, value in figures.items()})
         self.rows.append({"epoch": epoch, **{key: float(value) for key, value in logs.items()}})
