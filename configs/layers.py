@@ -68,9 +68,6 @@ class Net:
             side = 1 if flat else layer.outputs(side)
             problem = f"leave nothing of {self.size} pixels after layer{number}"
             require(side > 0, "layers", f"{problem}: raise size or take smaller kernels or strides")
-        sees = self.sees
-        problem = f"must be what an output of these layers sees, which is {sees} pixels"
-        require(not self.convolutional or self.size == sees, "size", problem)
 
     @property
     def convolutional(self) -> bool:

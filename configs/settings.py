@@ -179,6 +179,9 @@ class Stage:
     train: Train
 
     def __post_init__(self) -> None:
+        exact = not self.net.convolutional or self.net.size == self.net.sees
+        problem = f"must be what an output of these layers sees: {self.net.sees} pixels"
+        require(exact, "net.size", problem)
         known = [*self.net.named, *self.net.heads]
         for name in self.train.frozen:
             near = difflib.get_close_matches(name, known, 2, 0.5) or known

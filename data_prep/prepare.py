@@ -49,6 +49,9 @@ def prepare(settings: Settings, name: NetName, run: Path, workers: int, force: b
         UserError: see `configs.stages` and the annotation readers; too many broken pictures.
     """
     layouts.refuse_unless_exportable(settings)
+    if not settings.stage(name).train.steps:
+        print(f"{name}-data: {name} is taken over as it is (train.steps: 0); it needs no records.")
+        return
     nets = tuple(run / earlier / "weights.npz" for earlier in NETS[: NETS.index(name)])
     trained: dict[NetName, Trained] = {}
     for earlier, path in zip(NETS, nets, strict=False):

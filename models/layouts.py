@@ -32,10 +32,14 @@ class Trained(NamedTuple):
     weights: Weights
 
 
-def write_own(path: Path, trained: Trained) -> None:
-    """Write one net in our own layout, which holds any net."""
+def write_own(path: Path, trained: Trained, name: NetName | None = None) -> None:
+    """Write one net in our own layout, which holds any net.
+
+    `name` says which net of the cascade it is; without, its size must be that of the paper's.
+    """
     content = io.BytesIO()
-    np.savez(content, __net__=json.dumps(asdict(trained.net)), **trained.weights)  # type: ignore[arg-type]
+    told = {"__net__": json.dumps(asdict(trained.net)), "__name__": name or _name_of(trained.net)}
+    np.savez(content, **told, **trained.weights)  # type: ignore[arg-type]
     _replace(path, content.getvalue())
 
 
@@ -156,17 +160,23 @@ def read(path: Path) -> dict[NetName, Trained]:
 def _read_own(file: BinaryIO, path: Path) -> dict[NetName, Trained]:
     try:
         with np.load(file, allow_pickle=False) as content:
-            weights = {key: content[key] for key in content.files if key != "__net__"}
+            weights = {key: content[key] for key in content.files if not key.startswith("__")}
             net = net_from_dict(json.loads(str(content["__net__"])), str(path))
+            told = str(content["__name__"]) if "__name__" in content.files else _name_of(net)
     except UserError:
         raise
     except Exception as error:  # a damaged archive can fail in any way
         raise UserError(f"{path} is damaged or none of our weights files ({error}).") from None
-    name = next((name for name in NETS if PAPER_NETS[name].size == net.size), None)
+    name = next((name for name in NETS if name == told), None)
     if name is None:
         raise UserError(f"{path}: no net of the cascade looks at {net.size} pixels.")
     held = {k: _checked(weights.get(k), s, f"{path}: the array {k}") for k, s in shapes(net)}
     return {name: Trained(net, held)}
+
+
+def _name_of(net: Net) -> str:
+    """Which net of the cascade has this size, for files that do not say it."""
+    return next((name for name in NETS if PAPER_NETS[name].size == net.size), "")
 
 
 def _read_ipazc(file: BinaryIO, path: Path) -> dict[NetName, Trained]:

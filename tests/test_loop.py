@@ -19,8 +19,8 @@ from configs.errors import UserError, run_cli
 from configs.settings import KINDS
 from data_prep import records
 from data_prep.crops import Crops
-from models import layouts
-from train import dataset, loop
+from models import layouts, nets
+from train import dataset, loop, trainee
 
 ROOT = Path(__file__).parent.parent
 SMALL = ("pnet.train.batch=32", "pnet.train.warmup_steps=5", "pnet.train.weight_average=0.9")
@@ -150,7 +150,7 @@ def test_log_has_a_row_for_each_epoch_and_the_kept_weights_are_the_best(short):
     # The kept weights give the logged figures again.
     settings = recipe.load(ROOT / "configs/mtcnn.yaml", SHORT)
     model = loop.compiled(settings, "pnet")
-    loop.nets.set_weights(model.net, arrays(short), "the test")
+    nets.set_weights(model.net, arrays(short), "the test")
     held_out = dataset.load(short / "records" / "pnet", "validation", 12, dict.fromkeys(KINDS, 40))
     figures = loop.evaluate(model, held_out, "pnet", settings.pnet.train)
     assert figures["loss"] == pytest.approx(best, abs=1e-6)
@@ -174,7 +174,7 @@ def test_the_best_epochs_weights_are_kept_across_a_kill(run, monkeypatch):
     real = loop.evaluate
 
     def evaluate(model, *arguments):
-        judged.append(loop.nets.get_weights(model.net))
+        judged.append(nets.get_weights(model.net))
         return real(model, *arguments) | {"loss": next(told)}
 
     monkeypatch.setattr(loop, "evaluate", evaluate)
@@ -317,7 +317,7 @@ def test_a_loss_that_is_not_finite_stops_with_a_sentence(run, short, monkeypatch
 
 
 def test_weights_spoilt_by_an_epochs_last_step_are_not_kept(run, monkeypatch):
-    real = loop.losses
+    real = trainee.losses
 
     def without_a_gradient(*arguments):
         parts = real(*arguments)
@@ -325,7 +325,7 @@ def test_weights_spoilt_by_an_epochs_last_step_are_not_kept(run, monkeypatch):
         return parts | {"face": parts["face"] + tf.reduce_sum(tf.sqrt(0 * arguments[1]["face"]))}
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "losses", without_a_gradient)
+        patch.setattr(trainee, "losses", without_a_gradient)
         with pytest.raises(UserError, match="validation loss is not finite after epoch 1: lower"):
             train(run, *SHORT, "pnet.train.steps_per_epoch=1")
     left = {path.name for path in (run / "pnet").iterdir()}

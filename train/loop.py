@@ -3,7 +3,6 @@
 import csv
 import importlib.util
 import math
-import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -15,67 +14,54 @@ import tensorflow as tf
 from configs import stages
 from configs.errors import UserError
 from configs.recipe import to_dict
-from configs.settings import Net, NetName, Settings, Train
-from models import layouts, nets
-from models.architecture import folded, for_crops
-from models.folding import fold
-from models.layouts import Trained
+from configs.settings import NetName, Settings, Train
+from models import layouts
 from train import dataset, metrics, picture
-from train.losses import losses
-
-
-class Trainee(keras.Model):
-    """A net with its loss; Keras reports each part of it beside the sum."""
-
-    def __init__(self, net: keras.Model, train: Train) -> None:
-        super().__init__()
-        self.net, self.settings = net, train
-        heads = [head for head in ("face", "box", "points") if head in net.output]
-        self._parts = {head: keras.metrics.Mean(name=head) for head in heads}
-
-    def call(self, images: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
-        """The net's heads, one row a crop."""
-        outputs = self.net(images, training=training)
-        # A fully convolutional net gives a map of one cell.
-        return {head: tf.reshape(value, [-1, value.shape[-1]]) for head, value in outputs.items()}
-
-    def compute_loss(self, x: Any, y: Any, y_pred: Any, *_: Any, **__: Any) -> tf.Tensor:
-        """The sum of the weighted parts."""
-        parts = losses(y, y_pred, self.settings)
-        for head, value in parts.items():
-            self._parts[head].update_state(value)
-        return tf.add_n(list(parts.values()))
+from train.trainee import compiled, keep
 
 
 def train(settings: Settings, name: NetName, run: Path, force: bool) -> None:
     """Train a net on `run/records/<name>` into `run/<name>`; goes on where it was killed.
 
+    With no steps to train it is taken over from its init, and needs no records.
+
     Raises:
-        UserError: records are missing or damaged; the loss is not finite; see `configs.stages`.
+        UserError: records are missing or damaged; the loss is not finite; the export's layout
+            cannot hold a net of the recipe; see `configs.stages`.
     """
     layouts.refuse_unless_exportable(settings)
-    records_folder = run / "records" / name
-    made = stages.require(records_folder, f"{name}-data")
+    steps, records_folder = settings.stage(name).train.steps, run / "records" / name
+    made = stages.require(records_folder, f"{name}-data") if steps else {}
     stage = stages.Stage(run / name, _recipe(settings, name, made), f"train-{name}")
     if not stage.begin(force):
         return
     keras.utils.set_random_seed(settings.seed)
     tf.config.experimental.enable_op_determinism()  # a resumed training must end the same
-    size = settings.stage(name).net.size
+    if steps:
+        loaded, held_out = _load(records_folder, name, settings.stage(name).net.size, made)
+        figures = _fit(settings, name, stage.folder, loaded, held_out)
+        told = ", ".join(f"{key} {value:.4f}" for key, value in figures.items())
+    else:
+        keep(compiled(settings, name), settings.stage(name).net, name, stage.folder)
+        figures, told = {}, "taken over"
+    stage.finish({"validation": figures})
+    print(f"train-{name}: {told}; {stage.folder / 'weights.npz'}")
+
+
+def _load(
+    folder: Path, name: NetName, size: int, made: dict[str, Any]
+) -> tuple[dataset.Records, dataset.Records]:
+    """The crops to train on and those to validate on."""
     loaded, held_out = (
-        dataset.load(records_folder, split, size, made["counts"].get(split, {}))
+        dataset.load(folder, split, size, made["counts"].get(split, {}))
         for split in ("train", "validation")
     )
     if not any(len(crops.images) for crops in held_out.values()):
         raise UserError(
-            f"{records_folder} holds no crop to validate on: raise data.validation_share and "
+            f"{folder} holds no crop to validate on: raise data.validation_share and "
             f"repeat `make {name}-data`."
         )
-    fit = _fit if settings.stage(name).train.steps else _take_over
-    figures = fit(settings, name, stage.folder, loaded, held_out)
-    stage.finish({"validation": figures})
-    told = ", ".join(f"{key} {value:.4f}" for key, value in figures.items())
-    print(f"train-{name}: {told}; {stage.folder / 'weights.npz'}")
+    return loaded, held_out
 
 
 def _recipe(settings: Settings, name: NetName, made: dict[str, Any]) -> dict[str, Any]:
@@ -87,7 +73,8 @@ def _recipe(settings: Settings, name: NetName, made: dict[str, Any]) -> dict[str
     init = stage["train"].pop("init")
     if init is not None:
         part["init"] = stages.digest([_existing(Path(init), name)])[:16]
-    return {"seed": settings.seed, name: part, "records": made["sha256"][:16]}
+    recipe = {"seed": settings.seed, name: part}
+    return recipe | ({"records": made["sha256"][:16]} if made else {})
 
 
 def _existing(path: Path, name: NetName) -> Path:
@@ -128,72 +115,6 @@ def _fit(
     )
     picture.draw_curves(folder / "log.csv", folder / "curves.png", name)
     return best_row(folder / "log.csv")
-
-
-def _take_over(
-    settings: Settings,
-    name: NetName,
-    folder: Path,
-    loaded: dataset.Records,
-    held_out: dataset.Records,
-) -> dict[str, float]:
-    """No steps: the net that training would start from is the trained one."""
-    del loaded
-    stage = settings.stage(name)
-    model = compiled(settings, name)
-    keep(model, stage.net, folder)
-    return evaluate(model, held_out, name, stage.train)
-
-
-def keep(model: Trainee, net: Net, folder: Path) -> None:
-    """Write what a training has reached, as a folded net."""
-    weights = fold(net, nets.get_weights(model.net))
-    layouts.write_own(folder / "weights.npz", Trained(folded(net), weights))
-
-
-def compiled(settings: Settings, name: NetName) -> Trainee:
-    """A net that is new or starts from `init`, ready for `fit`."""
-    stage = settings.stage(name)
-    net = nets.build(for_crops(stage.net), settings.seed)
-    if stage.train.init is not None:
-        _start_from(Path(stage.train.init), net, name)
-    for layer in net.layers:
-        layer.trainable = _group(layer.name) not in stage.train.frozen
-    model = Trainee(net, stage.train)
-    average = stage.train.weight_average
-    optimizer = keras.optimizers.Adam(
-        schedule(stage.train), use_ema=average > 0, ema_momentum=average or 0.99
-    )
-    model.compile(optimizer=optimizer, steps_per_execution=1)
-    model.build((None, stage.net.size, stage.net.size, 3))
-    optimizer.build(model.trainable_variables)
-    return model
-
-
-def _group(layer: str) -> str:
-    """The name of the setting that a Keras layer belongs to: a norm and a PReLU to their layer."""
-    return re.sub("^(norm|prelu)", "layer", layer)
-
-
-def _start_from(path: Path, net: keras.Model, name: NetName) -> None:
-    """Take over what a weights file has of a net, and say what it has not."""
-    found = layouts.read(path)
-    if name not in found:
-        raise UserError(f"{path} holds {', '.join(found)}, but no {name} to start from.")
-    fresh = nets.adopt_weights(net, found[name].weights)
-    told = f"; new: {', '.join(fresh)}" if fresh else ""
-    print(f"train-{name}: starts from {path}{told}.")
-
-
-def schedule(train: Train) -> keras.optimizers.schedules.LearningRateSchedule:
-    """Linear warm-up, then a cosine down to the final learning rate."""
-    return keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=train.learning_rate / 100,
-        decay_steps=max(train.steps - train.warmup_steps, 1),
-        alpha=train.final_learning_rate / train.learning_rate,
-        warmup_target=train.learning_rate,
-        warmup_steps=train.warmup_steps,
-    )
 
 
 def _tensorboard(folder: Path) -> list[keras.callbacks.Callback]:
@@ -295,7 +216,7 @@ class Validation(keras.callbacks.Callback):
             )
         best = min((row["val_loss"] for row in self.rows), default=math.inf)
         if figures["loss"] < best:
-            keep(self.model, self.stage.net, self.folder)
+            keep(self.model, self.stage.net, self.name, self.folder)
         self.model.set_weights(raw)
         logs.update({f"val_{key}": value for key, value in figures.items()})
         self.rows.append({"epoch": epoch, **{key: float(value) for key, value in logs.items()}})

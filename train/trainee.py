@@ -1,0 +1,90 @@
+"""The net that is trained: a Keras model with its loss, where it starts, what of it is kept."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from configs.errors import UserError
+from configs.settings import Net, NetName, Settings, Train
+from models import layouts, nets
+from models.architecture import folded, for_crops
+from models.folding import fold
+from models.layouts import Trained
+from train.losses import losses
+
+
+class Trainee(keras.Model):
+    """A net with its loss; Keras reports each part of it beside the sum."""
+
+    def __init__(self, net: keras.Model, train: Train) -> None:
+        super().__init__()
+        self.net, self.settings = net, train
+        heads = [head for head in ("face", "box", "points") if head in net.output]
+        self._parts = {head: keras.metrics.Mean(name=head) for head in heads}
+
+    def call(self, images: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
+        """The net's heads, one row a crop."""
+        outputs = self.net(images, training=training)
+        # A fully convolutional net gives a map of one cell.
+        return {head: tf.reshape(value, [-1, value.shape[-1]]) for head, value in outputs.items()}
+
+    def compute_loss(self, x: Any, y: Any, y_pred: Any, *_: Any, **__: Any) -> tf.Tensor:
+        """The sum of the weighted parts."""
+        parts = losses(y, y_pred, self.settings)
+        for head, value in parts.items():
+            self._parts[head].update_state(value)
+        return tf.add_n(list(parts.values()))
+
+
+def keep(model: Trainee, net: Net, name: NetName, folder: Path) -> None:
+    """Write what a training has reached, as a folded net."""
+    weights = fold(net, nets.get_weights(model.net))
+    layouts.write_own(folder / "weights.npz", Trained(folded(net), weights), name)
+
+
+def compiled(settings: Settings, name: NetName) -> Trainee:
+    """A net that is new or starts from `init`, ready for `fit`."""
+    stage = settings.stage(name)
+    net = nets.build(for_crops(stage.net), settings.seed)
+    if stage.train.init is not None:
+        _start_from(Path(stage.train.init), net, name)
+    for layer in net.layers:
+        layer.trainable = _group(layer.name) not in stage.train.frozen
+    model = Trainee(net, stage.train)
+    average = stage.train.weight_average
+    optimizer = keras.optimizers.Adam(
+        schedule(stage.train), use_ema=average > 0, ema_momentum=average or 0.99
+    )
+    model.compile(optimizer=optimizer, steps_per_execution=1)
+    model.build((None, stage.net.size, stage.net.size, 3))
+    optimizer.build(model.trainable_variables)
+    return model
+
+
+def _group(layer: str) -> str:
+    """The name of the setting that a Keras layer belongs to: a norm and a PReLU to their layer."""
+    return re.sub("^(norm|prelu)", "layer", layer)
+
+
+def _start_from(path: Path, net: keras.Model, name: NetName) -> None:
+    """Take over what a weights file has of a net, and say what it has not."""
+    found = layouts.read(path)
+    if name not in found:
+        raise UserError(f"{path} holds {', '.join(found)}, but no {name} to start from.")
+    fresh = nets.adopt_weights(net, found[name].weights)
+    told = f"; new: {', '.join(fresh)}" if fresh else ""
+    print(f"train-{name}: starts from {path}{told}.")
+
+
+def schedule(train: Train) -> keras.optimizers.schedules.LearningRateSchedule:
+    """Linear warm-up, then a cosine down to the final learning rate."""
+    return keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=train.learning_rate / 100,
+        decay_steps=max(train.steps - train.warmup_steps, 1),
+        alpha=train.final_learning_rate / train.learning_rate,
+        warmup_target=train.learning_rate,
+        warmup_steps=train.warmup_steps,
+    )
