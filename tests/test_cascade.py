@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from configs.settings import NETS, Detector, NetName
+from configs.settings import NETS, Detector, Layer, Net, NetName
 from models import architecture, boxes, cascade, nets, pixels
 from models.architecture import PAPER_NETS, CellMap
 from models.cascade import Cascade, Faces
@@ -50,6 +50,13 @@ def judged(name: NetName, windows: np.ndarray) -> Outputs:
     return Outputs(1 - score / 2, said, boxes.encode_points(POINTS[nearest], windows))
 
 
+def cells_along(net: Net, side: int) -> int:
+    """Output cells of a convolutional net."""
+    for layer in net.layers:
+        side = layer.outputs(side)
+    return side
+
+
 class Perfect:
     """Stands in for `Engine`; its crops are their windows (see `perfect_nets`)."""
 
@@ -60,11 +67,15 @@ class Perfect:
         if self.name != NETS[0]:
             return judged(self.name, given.astype(float))
         height, width = given.shape[1:3]
-        rows, columns = np.indices(((height - 10) // 2, (width - 10) // 2)).reshape(2, -1)
+        shape = (1, cells_along(self.net, height), cells_along(self.net, width))
+        rows, columns = np.indices(shape[1:]).reshape(2, -1)
         shrunk = HEIGHT / height
-        first = np.stack([columns, rows], axis=1) * 2 * shrunk
-        said = judged(self.name, np.concatenate([first, first + 12 * shrunk], axis=1))
-        shape = (1, (height - 10) // 2, (width - 10) // 2)
+        maps = (architecture.cell_map(self.net, side) for side in (width, height))
+        at = [
+            n * cells.stride + cells.offset for n, cells in zip((columns, rows), maps, strict=True)
+        ]
+        first = np.stack(at, axis=1) * shrunk
+        said = judged(self.name, np.concatenate([first, first + self.net.size * shrunk], axis=1))
         return Outputs(said.face.reshape(shape), said.box.reshape(*shape, 4), None)
 
 
@@ -108,6 +119,29 @@ def test_every_stage_passes_squares_about_the_faces_on(
     assert np.isnan(second.points).all()
     assert np.all(np.diff(first.scores) <= 0)
     assert np.all(np.diff(second.scores) <= 0)
+
+
+PADDED = tuple(replace(layer, padding="same") for layer in PAPER_NETS["pnet"].layers)
+CHANGED = {
+    "same padding": Net(12, PADDED),
+    "a layer more": Net(16, (*PAPER_NETS["pnet"].layers, Layer(conv=32))),
+    "a layer more, same padding": Net(16, (*PADDED, Layer(conv=32, padding="same"))),
+    "stride 4": Net(20, (*PADDED[:3], Layer(pool=3, stride=2, padding="same"), PADDED[3])),
+}
+
+
+@pytest.mark.parametrize("net", CHANGED.values(), ids=CHANGED.keys())
+def test_another_first_net_finds_the_faces_where_they_are(
+    net: Net, perfect_nets: Callable[..., Cascade], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TRAINED, "pnet", Trained(net, {}))
+    exact = replace(EXACT, min_face_size=2 * net.size)  # levels of exactly half a picture's size
+    first = perfect_nets(exact).stages(PICTURE)[0]
+    squares = boxes.squared(FACES)
+    nearest = boxes.iou(first.boxes, squares).argmax(axis=1)
+    assert set(nearest) == {0, 1, 2}
+    # Both the cell and the square become whole pixels, as in the package.
+    assert np.abs(first.boxes - squares[nearest]).max() < 2
 
 
 def test_the_number_of_crops_at_once_changes_nothing(

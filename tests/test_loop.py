@@ -363,7 +363,7 @@ def test_checkpoint_of_another_net_is_told_in_a_sentence(run, recwarn, other):
 
 def test_learning_rate_warms_up_and_falls():
     settings = recipe.load(ROOT / "configs/mtcnn.yaml", ["pnet.train.steps=1000"]).pnet.train
-    rate = loop.schedule(settings)
+    rate = trainee.schedule(settings)
     assert float(rate(0)) == pytest.approx(0.003 / 100, rel=1e-5)
     assert float(rate(500)) == pytest.approx(0.003, rel=1e-5)
     assert float(rate(750)) == pytest.approx((0.003 + 0.00001) / 2, rel=1e-4)

@@ -1,0 +1,175 @@
+"""What of a net learns, where it starts, and what is kept of it: folded, and as good as before."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from configs import recipe, stages
+from configs.errors import UserError
+from configs.settings import KINDS
+from data_prep.prepare import prepare
+from models import layouts, nets
+from models.architecture import PAPER_NETS, for_crops
+from tests.test_loop import SHORT, train, write_records
+from train import dataset, loop, trainee
+
+RECIPE = Path(__file__).parents[1] / "configs/mtcnn.yaml"
+OTHER = "pnet.net.layers=[{conv: 8, norm: batch, padding: same}, {pool: 2, stride: 2}, "
+OTHER += "{separable: 12, norm: batch, relu: before}, {conv: 16, relu: instead, padding: same}]"
+OWN = "export.layout=own"
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    return write_records(tmp_path_factory.mktemp("prepared"))
+
+
+@pytest.fixture
+def run(prepared, tmp_path):
+    shutil.copytree(prepared, tmp_path / "run")
+    return tmp_path / "run"
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """A weights file to start from."""
+    path = tmp_path_factory.mktemp("start") / "weights.npz"
+    net = PAPER_NETS["pnet"]
+    layouts.write_own(path, layouts.Trained(net, nets.get_weights(nets.build(net, seed=9))))
+    return path
+
+
+def kept(run):
+    return layouts.read(run / "pnet" / "weights.npz")["pnet"]
+
+
+@pytest.fixture(scope="module")
+def other(prepared, tmp_path_factory):
+    """A training of a net with every sort of layer."""
+    run = tmp_path_factory.mktemp("other") / "run"
+    shutil.copytree(prepared, run)
+    train(run, *SHORT, OTHER, OWN)
+    return run
+
+
+def test_a_net_with_norms_is_kept_folded_and_gives_the_logged_figures(other):
+    trained = kept(other)
+    assert not any(layer.norm or layer.relu for layer in trained.net.layers)
+    assert [layer.padding for layer in trained.net.layers] == ["same", "valid", "valid", "same"]
+    assert not trained.weights["prelu3/alpha"].any() and not trained.weights["prelu4/alpha"].any()
+    settings = recipe.load(RECIPE, [*SHORT, OWN]).pnet
+    model = trainee.Trainee(nets.build(for_crops(trained.net)), settings.train)
+    nets.set_weights(model.net, trained.weights, "the test")
+    model.compile()
+    folder = other / "records" / "pnet"
+    held_out = dataset.load(folder, "validation", 12, dict.fromkeys(KINDS, 40))
+    figures = loop.evaluate(model, held_out, "pnet", settings.train)
+    wanted = stages.read_manifest(other / "pnet")["validation"]
+    assert figures == pytest.approx(wanted, abs=1e-4)
+
+
+def test_a_net_with_norms_goes_on_after_a_kill_and_ends_the_same(other, run, monkeypatch):
+    class Died(BaseException):
+        pass
+
+    def dies(*_):
+        raise Died
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.StopAtLastStep, "on_train_batch_end", at_step(33, dies))
+        with pytest.raises(Died):
+            train(run, *SHORT, OTHER, OWN)
+    train(run, *SHORT, OTHER, OWN)
+    for key, array in kept(other).weights.items():
+        np.testing.assert_array_equal(kept(run).weights[key], array, err_msg=key)
+
+
+def at_step(step, action):
+    real = loop.StopAtLastStep.on_train_batch_end
+
+    def on_train_batch_end(self, batch, logs=None):
+        if int(self.model.optimizer.iterations.numpy()) == step:
+            action()
+        real(self, batch, logs)
+
+    return on_train_batch_end
+
+
+@pytest.mark.parametrize("average", [0, 0.9])
+def test_frozen_layers_stay_and_the_others_learn(run, start, average):
+    frozen = "pnet.train.frozen=[layer1, layer3, face]"
+    init = f"pnet.train.init={start}"
+    train(run, *SHORT, init, frozen, f"pnet.train.weight_average={average}")
+    given, found = layouts.read(start)["pnet"].weights, kept(run).weights
+    for key, array in given.items():
+        same = np.array_equal(found[key], array)
+        assert same == key.startswith(("layer1/", "prelu1/", "layer3/", "prelu3/", "face/")), key
+    assert "points/kernel" in found, "new, and learned"
+
+
+@pytest.mark.parametrize(
+    ("frozen", "told"),
+    [
+        ("[layer5]", r"pnet\.train\.frozen knows no layer5; near: layer"),
+        ("[layer2]", "knows no layer2; near: "),  # a pool
+        ("[boxes]", "knows no boxes; near: box"),
+        ("[layer1, layer3, layer4, face, box, points]", r"leaves nothing to train: .*steps: 0"),
+    ],
+)
+def test_what_cannot_be_frozen_is_told(frozen, told):
+    with pytest.raises(UserError, match=told):
+        recipe.load(RECIPE, ["pnet.train.init=x", f"pnet.train.frozen={frozen}"])
+    with pytest.raises(UserError, match=r"pnet\.train\.frozen needs init"):
+        recipe.load(RECIPE, ["pnet.train.frozen=[layer1]"])
+
+
+def test_a_net_is_taken_over_without_records(tmp_path, start, capsys):
+    settings = [f"pnet.train.init={start}", "pnet.train.steps=0", "pnet.net.points=false"]
+    train(tmp_path, *settings)
+    for key, array in layouts.read(start)["pnet"].weights.items():
+        np.testing.assert_array_equal(kept(tmp_path).weights[key], array)
+    prepare(recipe.load(RECIPE, settings), "pnet", tmp_path, 1, False)
+    assert "taken over as it is (train.steps: 0); it needs no records" in capsys.readouterr().out
+    assert not (tmp_path / "records").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        (OTHER, r"cannot hold pnet\.layer1: conv 8"),
+        ("rnet.net.layers=[{conv: 28, padding: same}, {dense: 128}]", r"rnet\.layer1: .*same"),
+    ],
+)
+def test_what_the_export_cannot_hold_is_refused_before_anything_is_made(tmp_path, setting, told):
+    settings = recipe.load(RECIPE, [setting])
+    for begin in (
+        lambda: prepare(settings, "pnet", tmp_path, 1, False),
+        lambda: train(tmp_path, setting),
+    ):
+        with pytest.raises(UserError, match=f"{told}.*export.layout=own"):
+            begin()
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_extra_relu_and_a_norm_fit_the_package():
+    layers = "[{conv: 10, relu: before}, {pool: 2, stride: 2, padding: same}, "
+    layers += "{conv: 16, norm: batch}, {conv: 32, relu: instead}]"
+    layouts.refuse_unless_exportable(recipe.load(RECIPE, [f"pnet.net.layers={layers}"]))
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("pnet.net.size=16", r"pnet\.net\.size must be what an output .* sees: 12 pixels"),
+        ("pnet.net.layers=[{dense: 8}, {conv: 8}]", "only go on with dense ones, but layer2"),
+        ("pnet.net.layers=[{conv: 8, kernel: 13}]", "leave nothing of 12 pixels after layer1"),
+        ("pnet.net.layers=[{pool: 2, norm: batch}]", "has neither norm nor relu"),
+        ("pnet.net.layers=[{conv: 8}, {dense: 8}]", r"pnet\.net\.layers hold a dense one"),
+        ("rnet.net.layers=[{conv: 8, kernel: 24}]", r"rnet\.net\.layers hold no dense one"),
+    ],
+)
+def test_nets_that_cannot_be_are_refused(setting, told):
+    with pytest.raises(UserError, match=told):
+        recipe.load(RECIPE, [setting])
