@@ -58,7 +58,7 @@ train-onet: $(READY)  ## train O-Net, then measure the recall of the whole casca
 	$(PY) -m evaluation recall onet $(STAGE)
 
 export-weights: $(READY)  ## merge into RUN/mtcnn_weights.npy; PNET= RNET= ONET= take other files
-	$(PY) -m export --run $(RUN) $(if $(PNET),--pnet $(PNET)) $(if $(RNET),--rnet $(RNET)) $(if $(ONET),--onet $(ONET)) $(if $(FORCE),--force)
+	$(PY) -m export $(STAGE) $(if $(PNET),--pnet $(PNET)) $(if $(RNET),--rnet $(RNET)) $(if $(ONET),--onet $(ONET))
 
 train: $(READY)  ## all stages in their order
 	@for stage in $(STAGES); do $(MAKE) --no-print-directory $$stage || exit 1; done

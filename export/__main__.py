@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from configs import quiet, stages
+from configs import quiet, recipe, stages
 from configs.errors import run_cli
 from configs.settings import NETS
 
@@ -11,13 +11,7 @@ from configs.settings import NETS
 def main() -> None:
     """Parse the command line and export."""
     parser = argparse.ArgumentParser(prog="python -m export", description=__doc__)
-    parser.add_argument(
-        "--run",
-        type=Path,
-        default=Path("runs/mtcnn"),
-        metavar="FOLDER",
-        help="the run whose nets are merged (%(default)s)",
-    )
+    recipe.add_arguments(parser)
     for name in NETS:
         parser.add_argument(
             f"--{name}",
@@ -25,14 +19,14 @@ def main() -> None:
             metavar="FILE",
             help=f"take {name} from this weights file (.npz or ipazc's .npy)",
         )
-    parser.add_argument("--force", action="store_true", help="replace an earlier export")
     arguments = parser.parse_args()
+    settings = recipe.load(arguments.config, arguments.set)
     given = {name: vars(arguments)[name] for name in NETS if vars(arguments)[name]}
     quiet.import_tensorflow()  # it takes seconds: first the command line's faults
     from export.merge import merge
 
     with stages.locked(arguments.run):
-        merge(arguments.run, given, arguments.force)
+        merge(arguments.run, given, arguments.force, settings.export.layout)
 
 
 if __name__ == "__main__":

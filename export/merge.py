@@ -1,8 +1,9 @@
-"""Three nets, from wherever they come, into the one file that ipazc's mtcnn 0.1.x loads."""
+"""Three nets, from wherever they come, into what ipazc's mtcnn 0.1.x or our detector loads."""
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,8 +17,28 @@ from models.layouts import Trained
 TOLERANCE = 1e-5
 
 
-def merge(run: Path, given: Mapping[NetName, Path], force: bool) -> None:
-    """Write `run/mtcnn_weights.npy` from the run's nets, or from the files given instead.
+class Target(NamedTuple):
+    """What an export makes."""
+
+    name: str  # in the run's folder
+    write: Callable[[Path, Mapping[NetName, Trained]], None]
+    use: str
+
+
+TARGETS = {
+    "ipazc": Target(
+        "mtcnn_weights.npy", layouts.write_ipazc, "MTCNN(weights_file={path!r}) loads it"
+    ),
+    "own": Target(
+        "mtcnn_weights",
+        layouts.write_own_folder,
+        "`python -m models --weights {path}` detects with it, no other package can",
+    ),
+}
+
+
+def merge(run: Path, given: Mapping[NetName, Path], force: bool, layout: str = "ipazc") -> None:
+    """Write one of `TARGETS` from the run's nets, or from the files given instead.
 
     Raises:
         UserError: a net is missing, the layout cannot hold it, or the written file differs.
@@ -31,18 +52,21 @@ def merge(run: Path, given: Mapping[NetName, Path], force: bool) -> None:
         name: {"file": str(path), "sha256": stages.digest([path])[:16]}
         for name, path in sources.items()
     }
+    made = TARGETS[layout]
     stage = stages.Stage(run / "export", recipe, "export-weights")
-    target = run / "mtcnn_weights.npy"
+    target = run / made.name
     if not stage.begin(force or not target.exists()):
         return
     draft = stage.folder / target.name
-    layouts.write_ipazc(draft, trained)
+    made.write(draft, trained)
     difference = _check(draft, trained)
+    if target.is_dir():
+        shutil.rmtree(target)  # what nets of the same recipe made
     draft.replace(target)
     stage.finish({"file": str(target), "difference": difference})
     print(
         f"export-weights: {target}; read back, its outputs differ by {difference:.1e} at most. "
-        f"MTCNN(weights_file={str(target)!r}) loads it."
+        f"{made.use.format(path=str(target))}."
     )
 
 

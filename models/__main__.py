@@ -18,7 +18,9 @@ def main() -> None:
     """Parse the command line and detect."""
     parser = argparse.ArgumentParser(prog="python -m models", description=__doc__)
     parser.add_argument("pictures", nargs="+", type=Path, help="picture files or folders")
-    parser.add_argument("--weights", type=Path, required=True, help="a file with all three nets")
+    parser.add_argument(
+        "--weights", type=Path, required=True, help="a file with all three nets, or a run"
+    )
     parser.add_argument("--min-face-size", type=int, default=20, help="pixels (%(default)s)")
     parser.add_argument(
         "--thresholds",

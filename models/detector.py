@@ -20,7 +20,8 @@ class MTCNN:
     """Finds faces and their five points.
 
     Args:
-        weights_file: a file that holds all three nets, for example `mtcnn_weights.npy`.
+        weights_file: a file that holds all three nets, for example `mtcnn_weights.npy`, or a
+            run's folder.
         min_face_size: smallest face to look for, pixels.
         steps_threshold: probability that P-Net, R-Net and O-Net must give a face.
         scale_factor: between two levels of the pyramid, below 1.

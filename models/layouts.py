@@ -23,6 +23,7 @@ from models.architecture import PAPER_NETS, folded, shapes
 from models.unpickle import load_npy
 
 Weights = dict[str, NDArray[np.float32]]
+OWN_FILES: Mapping[NetName, str] = {name: f"{name}/weights.npz" for name in NETS}  # of a run
 
 
 class Trained(NamedTuple):
@@ -41,6 +42,12 @@ def write_own(path: Path, trained: Trained, name: NetName | None = None) -> None
     told = {"__net__": json.dumps(asdict(trained.net)), "__name__": name or _name_of(trained.net)}
     np.savez(content, **told, **trained.weights)  # type: ignore[arg-type]
     _replace(path, content.getvalue())
+
+
+def write_own_folder(path: Path, nets: Mapping[NetName, Trained]) -> None:
+    """Write nets in our own layout into a folder, which `read` takes as one weights file."""
+    for name, trained in nets.items():
+        write_own(path / OWN_FILES[name], trained, name)
 
 
 def write_ipazc(path: Path, nets: Mapping[NetName, Trained]) -> None:
@@ -143,9 +150,28 @@ def _transposed(name: NetName, key: str, array: NDArray[Any]) -> NDArray[Any]:
 def read(path: Path) -> dict[NetName, Trained]:
     """The nets in a weights file of any known layout, recognised by looking; runs no code.
 
+    A folder stands for our own files of the nets in it, as a run has them.
+
     Raises:
         UserError: the file is missing, damaged, hostile, or of an unknown layout.
     """
+    found: dict[NetName, Trained] = {}
+    for file in files(path):
+        found |= _read_file(file)
+    return found
+
+
+def files(path: Path) -> list[Path]:
+    """The files that `read` looks into: the file itself, or those of a folder's nets."""
+    if not path.is_dir():
+        return [path]
+    held = [path / file for file in OWN_FILES.values() if (path / file).exists()]
+    if not held:
+        raise UserError(f"{path} is a folder without any of {', '.join(OWN_FILES.values())}.")
+    return held
+
+
+def _read_file(path: Path) -> dict[NetName, Trained]:
     try:
         with path.open("rb") as file:
             ours = zipfile.is_zipfile(file)
