@@ -19,8 +19,16 @@ CONSUMER := .consumers/mtcnn-0.1.1
 # MTCNN= a folder with the real package, to run that in place of our detector.
 JUDGED = $(if $(WEIGHTS),--weights $(WEIGHTS)) $(if $(DATA),--data $(DATA)) $(if $(IMAGES),--images $(IMAGES)) $(if $(FORMAT),--format $(FORMAT)) $(if $(MTCNN),--mtcnn $(MTCNN))
 
+NETS := pnet rnet onet
+ROUNDS ?= 2
+# Settings that start every net from weights, with P-Net's own mistakes among its records, and
+# take over those that NETS leaves out.
+FROM = $(foreach net,pnet rnet onet,$(net).train.init=$(1)) pnet.records.mined_by=$(1) \
+	pnet.records.proposal_thresholds=[0.5] \
+	$(foreach net,$(filter-out $(NETS),pnet rnet onet),$(net).train.steps=0)
+
 STAGES := pnet-data train-pnet rnet-data train-rnet onet-data train-onet export-weights
-.PHONY: help setup wider sample demo train evaluate sweep consumers test lint bench clean $(STAGES)
+.PHONY: help setup wider sample demo train finetune rounds evaluate sweep consumers test lint bench clean $(STAGES)
 
 help:  ## list what can be made
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([^:]+):.*## /\1\t/' | expand -t 18
@@ -62,6 +70,19 @@ export-weights: $(READY)  ## merge into RUN/mtcnn_weights.npy; PNET= RNET= ONET=
 
 train: $(READY)  ## all stages in their order
 	@for stage in $(STAGES); do $(MAKE) --no-print-directory $$stage || exit 1; done
+
+finetune: $(READY)  ## train the nets in NETS="pnet ..." (all) from WEIGHTS=, take over the others
+	@test -n "$(WEIGHTS)" || { echo 'error: WEIGHTS= names the weights to start from.' >&2; exit 1; }
+	$(MAKE) --no-print-directory train CONFIG=$(if $(filter command line,$(origin CONFIG)),$(CONFIG),configs/finetune.yaml) \
+		RUN=$(if $(filter command line,$(origin RUN)),$(RUN),runs/finetune) SET="$(call FROM,$(WEIGHTS)) $(SET)"
+
+rounds: $(READY)  ## `train` ROUNDS=2 times, each from the nets before (the first from WEIGHTS=); keep the best
+	@before="$(WEIGHTS)"; for round in $$(seq $(ROUNDS)); do \
+		$(MAKE) --no-print-directory train RUN=$(RUN)/round-$$round \
+			SET="$${before:+$(call FROM,$$before)} seed=$$round $(SET)" || exit 1; \
+		before=$(RUN)/round-$$round; \
+	done
+	$(PY) -m evaluation rounds $(STAGE)
 
 evaluate: $(READY)  ## report on WEIGHTS= (the run's) beside AGAINST= (mtcnn's, or none); DATA= own labels
 	$(PY) -m evaluation score $(STAGE) $(JUDGED) $(if $(AGAINST),--against $(AGAINST))

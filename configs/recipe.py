@@ -113,12 +113,26 @@ def _override(tree: dict[str, Any], override: str) -> None:
     except yaml.YAMLError:
         raise UserError(f"SET {key}: cannot read the value {text!r}.") from None
     *parents, last = key.split(".")
+    at: Any = tree
     for parent in parents:
-        child = tree.setdefault(parent, {})
-        if not isinstance(child, dict):
+        at = _entry(at, parent, key)
+        if not isinstance(at, dict | list):
             raise UserError(f"SET {key}: {parent} is a value, not a section.")
-        tree = child
-    tree[last] = value
+    if not isinstance(at, dict):
+        raise UserError(f"SET {key}: {parents[-1]} is a list; name a setting of one of its items.")
+    at[last] = value
+
+
+def _entry(tree: Any, name: str, key: str) -> Any:
+    """What a section or a list has under a name; a list's items are counted from 1."""
+    if isinstance(tree, dict):
+        return tree.setdefault(name, {})
+    place = int(name) if name.isdecimal() else 0
+    if not 1 <= place <= len(tree) + 1:
+        raise UserError(f"SET {key}: {name} is none of the places 1 to {len(tree) + 1}.")
+    if place > len(tree):
+        tree.append({})
+    return tree[place - 1]
 
 
 def _build(kind: Any, value: Any, key: str, path: str) -> Any:

@@ -82,6 +82,7 @@ class Records:
     proposal_thresholds: tuple[float, ...] = ()
     mined_negatives_per_image: int = 0
     mined_per_face: int = 0
+    mined_by: str | None = None  # weights whose first net mines for this one, if it is the first
     scale_balance: float = 0.5
     max_shift: float = 0.2
     max_scale: float = 1.25
@@ -234,8 +235,12 @@ class Settings:
     def __post_init__(self) -> None:
         require(0 <= self.seed < 2**31, "seed", "must lie between 0 and 2147483647")
         for place, name in enumerate(NETS):
-            wanted, given = place, len(self.stage(name).records.proposal_thresholds)
-            problem = f"needs {wanted} values, one for each net before it; there are {given}"
+            records = self.stage(name).records
+            own = records.mined_by is not None
+            problem = "is for the first net; this one is mined by the run's nets before it"
+            require(place == 0 or not own, f"{name}.records.mined_by", problem)
+            wanted, given = place or int(own), len(records.proposal_thresholds)
+            problem = f"needs {wanted} values, one for each net that mines; there are {given}"
             require(given == wanted, f"{name}.records.proposal_thresholds", problem)
             over_pictures = self.stage(name).net.convolutional
             problem = "hold a dense one, but the first net runs over whole pictures"

@@ -52,11 +52,8 @@ def prepare(settings: Settings, name: NetName, run: Path, workers: int, force: b
     if not settings.stage(name).train.steps:
         print(f"{name}-data: {name} is taken over as it is (train.steps: 0); it needs no records.")
         return
-    nets = tuple(run / earlier / "weights.npz" for earlier in NETS[: NETS.index(name)])
-    trained: dict[NetName, Trained] = {}
-    for earlier, path in zip(NETS, nets, strict=False):
-        stages.require(run / earlier, f"train-{earlier}")
-        trained |= layouts.read(path)
+    nets = _miners(settings, name, run)
+    trained = {miner: _net_of(miner, path) for miner, path in nets.items()}
     split = pictures(settings, settings.stage(name).records.scale_balance)
     recipe = _recipe(settings, name, nets) | {"annotations": fingerprint(split)}
     stage = stages.Stage(run / "records" / name, recipe, f"{name}-data")
@@ -72,17 +69,37 @@ def prepare(settings: Settings, name: NetName, run: Path, workers: int, force: b
     _finish(stage, chunks, settings.data.broken_share)
 
 
-def _recipe(settings: Settings, name: NetName, nets: tuple[Path, ...]) -> dict[str, Any]:
+def _miners(settings: Settings, name: NetName, run: Path) -> dict[NetName, Path]:
+    """The nets that propose windows for this one, and their files."""
+    mined_by = settings.stage(name).records.mined_by
+    if mined_by is not None:
+        return {name: Path(mined_by)}
+    earlier = NETS[: NETS.index(name)]
+    for net in earlier:
+        stages.require(run / net, f"train-{net}")
+    return {net: run / net / "weights.npz" for net in earlier}
+
+
+def _net_of(name: NetName, path: Path) -> Trained:
+    found = layouts.read(path)
+    if name not in found:
+        raise UserError(f"{path} holds {', '.join(found)}, but no {name} to mine with.")
+    return found[name]
+
+
+def _recipe(settings: Settings, name: NetName, nets: Mapping[NetName, Path]) -> dict[str, Any]:
     """What decides the content of the records."""
     whole = to_dict(settings)
     recipe = {key: whole[key] for key in ("seed", "data", "labels")}
     for key in ("validation", "broken_share", "folder"):  # the annotations' fingerprint stands
         recipe["data"].pop(key)  # for the folder, which may be moved or named in another way
-    recipe[name] = {"records": whole[name]["records"], "size": whole[name]["net"]["size"]}
+    records = {key: value for key, value in whole[name]["records"].items() if key != "mined_by"}
+    recipe[name] = {"records": records, "size": whole[name]["net"]["size"]}
     recipe["schema"] = SCHEMA_VERSION
     if nets:
         recipe["detector"] = {k: v for k, v in whole["detector"].items() if k != "thresholds"}
-        recipe["nets"] = {path.parent.name: stages.digest([path])[:16] for path in nets}
+        digests = {net: stages.digest(layouts.files(path)) for net, path in nets.items()}
+        recipe["nets"] = {net: digest[:16] for net, digest in digests.items()}
     return recipe
 
 

@@ -64,6 +64,12 @@ def _code_in(folder: Path) -> str:
     return stages.digest([Path(__file__), *sorted(folder.rglob("*.py"))])
 
 
+def exported(run: Path) -> Path:
+    """What `make export-weights` made: the package's file, or the folder of our own layout."""
+    file, folder = run / "mtcnn_weights.npy", run / "mtcnn_weights"
+    return folder if folder.exists() and not file.exists() else file
+
+
 def ours(weights: Path, settings: Detector) -> Detect:
     """Our cascade with a weights file that holds all three nets."""
     trained = layouts.read(weights)

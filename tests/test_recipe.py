@@ -53,11 +53,7 @@ def test_our_recipe_holds_every_setting() -> None:
             at = at.get(part, missing) if isinstance(at, dict) else missing
         if at is missing:
             missing.append(key)
-    # P-Net mines nothing, so these two would say nothing there.
-    assert missing == [
-        "pnet.records.mined_negatives_per_image",
-        "pnet.records.mined_per_face",
-    ]
+    assert not missing
 
 
 def test_our_recipe_means_what_it_says() -> None:

@@ -72,13 +72,13 @@ def _recipe(settings: Settings, name: NetName, made: dict[str, Any]) -> dict[str
         del stage["train"]["frozen"]  # as trainings from before there was this setting have it
     init = stage["train"].pop("init")
     if init is not None:
-        part["init"] = stages.digest([_existing(Path(init), name)])[:16]
+        part["init"] = stages.digest(layouts.files(_existing(Path(init), name)))[:16]
     recipe = {"seed": settings.seed, name: part}
     return recipe | ({"records": made["sha256"][:16]} if made else {})
 
 
 def _existing(path: Path, name: NetName) -> Path:
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"{path}, which {name}.train.init names, is not there.")
     return path
 

@@ -1,0 +1,72 @@
+"""The best of the rounds about the cascade that a run has gone.
+
+Rounds are compared by AP on the held-out training pictures, which are the same in every round and
+which none has trained on. A net's validation loss would not do: its crops are mined by the nets
+before it, and these are others in every round. AP counts the faces that the whole cascade finds
+at the recipe's thresholds and its false alarms alike.
+"""
+
+import shutil
+from pathlib import Path
+
+from configs import stages
+from configs.errors import UserError
+from configs.settings import Settings
+from data_prep.annotations import Annotation
+from data_prep.sources import pictures
+from evaluation import protocol
+from evaluation.detect import detect_all, exported, ours
+from evaluation.protocol import Detections, GroundTruth
+from evaluation.score import log_folder
+
+
+def keep_best(settings: Settings, run: Path) -> None:
+    """Copy the weights of the best of `run/round-*` to `run`; write `run/rounds.md`.
+
+    Raises:
+        UserError: there is no round, or one is not complete.
+    """
+    split = pictures(settings, settings.pnet.records.scale_balance)["validation"]
+    held_out = [picture.annotation for picture in split if "positive" in picture.kinds]
+    truths = {annotation.key: _truth(annotation, settings.data.min_face) for annotation in held_out}
+    figures: dict[Path, float] = {}
+    for folder in _rounds(run):
+        weights = exported(folder)
+        log = log_folder(folder, weights, settings.detector, "held-out") / "held-out.jsonl"
+        found = detect_all(ours(weights, settings.detector), held_out, log)
+        detections = {key: Detections(faces.boxes, faces.scores) for key, faces in found.items()}
+        figures[folder] = protocol.average_precision(detections, truths).ap
+    best = max(figures, key=lambda folder: figures[folder])  # the first of equals
+    target = run / exported(best).name
+    _copy(exported(best), target)
+    rows = [f"| {folder.name} | {ap:.4f} |" for folder, ap in figures.items()]
+    head = f"AP on {len(held_out)} held-out pictures:\n\n| round | AP |\n| --- | --- |\n"
+    text = head + "\n".join(rows)
+    (run / "rounds.md").write_text(text + "\n", encoding="utf-8")
+    print(f"{text}\n{best.name} is kept: {target}")
+
+
+def _rounds(run: Path) -> list[Path]:
+    """The rounds' folders, in their order."""
+    numbered = {path.name.removeprefix("round-"): path for path in run.glob("round-*")}
+    found = [numbered[n] for n in sorted((n for n in numbered if n.isdecimal()), key=int)]
+    if not found:
+        raise UserError(f"{run} holds no round-1: `make rounds` trains the rounds.")
+    for folder in found:
+        stages.require(folder / "export", "rounds")
+    return found
+
+
+def _truth(annotation: Annotation, min_face: int) -> GroundTruth:
+    """Faces that no net is trained on are neither missed nor false alarms."""
+    sides = (annotation.boxes[:, 2:] - annotation.boxes[:, :2]).max(axis=1, initial=0)
+    ignored = annotation.ignored | (sides < min_face)
+    return GroundTruth(annotation.key, annotation.boxes, ignored)
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(source, target)
+    else:
+        shutil.copy2(source, target)
