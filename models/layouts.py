@@ -73,7 +73,13 @@ def refuse_unless_ipazc(name: NetName, net: Net) -> None:
                 f"ipazc's layout cannot hold {name}.layer{number}: {_told(given)}, "
                 f"it needs {_told(held)}."
             )
-    if len(net.layers) != len(wanted.layers):
+    if len(net.layers) > len(wanted.layers):
+        number = len(wanted.layers) + 1
+        raise UserError(
+            f"ipazc's layout cannot hold {name}.layer{number}: "
+            f"{_told(net.layers[number - 1])}; it has {number - 1} layers there."
+        )
+    if len(net.layers) < len(wanted.layers):
         raise UserError(
             f"ipazc's layout holds {len(wanted.layers)} layers in {name}, not {len(net.layers)}."
         )

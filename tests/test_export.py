@@ -17,6 +17,7 @@ from export.__main__ import main
 from export.merge import merge
 from models import architecture, layouts
 from models.architecture import PAPER_NETS
+from models.detector import MTCNN
 from models.layouts import Trained
 
 
@@ -207,3 +208,29 @@ def test_the_command_takes_nets_from_other_files(
     monkeypatch.setattr(sys, "argv", ["export", "--run", str(tmp_path), *given])
     main()
     assert taken == [(tmp_path, {"pnet": Path("a.npy"), "onet": Path("b.npz")}, True)]
+
+
+@pytest.mark.usefixtures("quick")
+def test_nets_that_no_package_holds_are_exported_for_our_detector(run: Path) -> None:
+    layers = (*PAPER_NETS["pnet"].layers, Layer(conv=8))
+    changed = drawn(Net(16, layers, points=False), 7)
+    trains(run, "pnet", changed)
+    layouts.write_own(run / "pnet" / "weights.npz", changed, "pnet")
+    with pytest.raises(UserError, match="ipazc's layout holds a pnet of 12 pixels, not 16"):
+        merge(run, {}, force=False)
+    for _ in range(2):  # the second one replaces the first
+        merge(run, {}, force=True, layout="own")
+        found = layouts.read(run / "mtcnn_weights")
+        assert list(found) == list(NETS)
+        assert found["pnet"].net == changed.net
+        np.testing.assert_array_equal(
+            found["pnet"].weights["layer5/kernel"], changed.weights["layer5/kernel"]
+        )
+    assert MTCNN(run / "mtcnn_weights").detect_faces(np.zeros((40, 40, 3), np.uint8)) == []
+
+
+def test_a_runs_folder_is_a_weights_file(merged: Path, tmp_path: Path) -> None:
+    held, apart = layouts.read(merged / "mtcnn_weights.npy"), layouts.read(merged)
+    assert list(held) == list(apart) == list(NETS)
+    with pytest.raises(UserError, match=r"is a folder without any of pnet/weights\.npz, rnet"):
+        layouts.read(tmp_path)

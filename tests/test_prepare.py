@@ -440,6 +440,26 @@ def test_mining_end_to_end(small: Path, tmp_path: Path) -> None:
         prepare(settings, "rnet", tmp_path / "1", 1, force=False)
 
 
+def test_the_first_net_is_mined_by_other_weights(small: Path, tmp_path: Path) -> None:
+    def counts(run: str, *overrides: str) -> dict[str, Any]:
+        settings = recipe.load(small, overrides)
+        prepare(settings, "pnet", tmp_path / run, 1, force=False)
+        return manifest(tmp_path / run)["counts"]["train"]  # type: ignore[no-any-return]
+
+    with_pnet(recipe.load(small), tmp_path / "other", 1)
+    by = f"pnet.records.mined_by={tmp_path / 'other'}"
+    with pytest.raises(UserError, match=r"pnet\.records\.proposal_thresholds needs 1 values"):
+        recipe.load(small, [by])
+    mining = (by, "pnet.records.proposal_thresholds=[0.3]", "data.broken_share=0.9")
+    drawn, mined = counts("drawn"), counts("mined", *mining)
+    assert drawn["negative"] < mined["negative"] <= drawn["negative"] + 14 * 40
+    assert {k: mined[k] for k in ("positive", "part")} == {
+        k: drawn[k] for k in ("positive", "part")
+    }
+    with pytest.raises(UserError, match=r"rnet\.records\.mined_by is for the first net"):
+        recipe.load(small, [by.replace("pnet", "rnet", 1)])
+
+
 class Pool:
     """Stands in for the workers; counts the chunks that are cut and not yet taken."""
 

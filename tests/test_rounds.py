@@ -1,0 +1,64 @@
+"""Of several rounds the one whose cascade does best on held-out pictures is kept."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from configs import recipe
+from configs.errors import UserError
+from configs.settings import KINDS
+from configs.stages import Stage
+from data_prep.sources import Picture
+from evaluation import rounds
+from tests.test_evaluation import Fake, found, picture
+
+RECIPE = Path(__file__).parents[1] / "configs/mtcnn.yaml"
+FACE, OTHER, TINY = (10, 10, 50, 50), (80, 60, 120, 100), (0, 0, 9, 9)
+# By how much of the truth each round finds; the second one also reports a face too small to count.
+ROUNDS = {
+    1: {1: found((FACE, 0.9)), 2: found(((0, 90, 20, 110), 0.95))},
+    2: {1: found((FACE, 0.9), (TINY, 0.99)), 2: found((OTHER, 0.8))},
+    10: {1: found(), 2: found((OTHER, 0.8))},
+}
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Three rounds whose weights files hold the round's number."""
+    for number in ROUNDS:
+        folder = tmp_path / "run" / f"round-{number}"
+        stage = Stage(folder / "export", {}, "export-weights")
+        stage.begin(False)
+        stage.finish({})
+        (folder / "mtcnn_weights.npy").write_text(str(number))
+    held_out = [
+        Picture(picture(tmp_path, 1, [FACE, TINY]), KINDS, np.ones(2)),
+        Picture(picture(tmp_path, 2, [OTHER]), KINDS, np.ones(1)),
+        Picture(picture(tmp_path, 3, [OTHER]), ("landmark",), np.ones(1)),  # others unlabelled
+    ]
+    monkeypatch.setattr(rounds, "pictures", lambda *_: {"validation": held_out, "train": []})
+    monkeypatch.setattr(rounds, "ours", lambda file, _: Fake(ROUNDS[int(file.read_text())]))
+    return tmp_path / "run"
+
+
+def test_the_best_round_is_kept_and_told(run, capsys):
+    for _ in range(2):  # again: from the detections that are there
+        rounds.keep_best(recipe.load(RECIPE), run)
+        assert (run / "mtcnn_weights.npy").read_text() == "2"
+        told = (run / "rounds.md").read_text()
+        rows = [line for line in told.splitlines() if line.startswith("| round-")]
+        assert rows == ["| round-1 | 0.2500 |", "| round-2 | 1.0000 |", "| round-10 | 0.5000 |"]
+        assert told.startswith("AP on 2 held-out pictures")
+        assert "round-2 is kept" in capsys.readouterr().out
+
+
+def test_an_unfinished_round_is_told(run):
+    shutil.rmtree(run / "round-10" / "export")
+    with pytest.raises(UserError, match=r"round-10/export is not there: `make rounds` makes it"):
+        rounds.keep_best(recipe.load(RECIPE), run)
+    for folder in run.glob("round-*"):
+        shutil.rmtree(folder)
+    with pytest.raises(UserError, match="holds no round-1: `make rounds` trains"):
+        rounds.keep_best(recipe.load(RECIPE), run)
