@@ -126,13 +126,22 @@ def test_what_cannot_be_frozen_is_told(frozen, told):
 
 
 def test_a_net_is_taken_over_without_records(tmp_path, start, capsys):
-    settings = [f"pnet.train.init={start}", "pnet.train.steps=0", "pnet.net.points=false"]
+    settings = [f"pnet.train.init={start}", "pnet.train.steps=0"]
     train(tmp_path, *settings)
+    assert kept(tmp_path).net == PAPER_NETS["pnet"], "without the head that only training needs"
     for key, array in layouts.read(start)["pnet"].weights.items():
         np.testing.assert_array_equal(kept(tmp_path).weights[key], array)
     prepare(recipe.load(RECIPE, settings), "pnet", tmp_path, 1, False)
     assert "taken over as it is (train.steps: 0); it needs no records" in capsys.readouterr().out
     assert not (tmp_path / "records").exists()
+
+
+def test_a_net_that_lacks_something_is_not_taken_over(tmp_path, start):
+    settings = [f"pnet.train.init={start}", "pnet.train.steps=0", "pnet.net.layers.1.conv=12"]
+    with pytest.raises(
+        UserError, match=r"no layer1/kernel that fits pnet.*raise pnet\.train\.steps"
+    ):
+        train(tmp_path, *settings, OWN)
 
 
 @pytest.mark.parametrize(

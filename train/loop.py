@@ -17,7 +17,7 @@ from configs.recipe import to_dict
 from configs.settings import NetName, Settings, Train
 from models import layouts
 from train import dataset, metrics, picture
-from train.trainee import compiled, keep
+from train.trainee import compiled, keep, take_over
 
 
 def train(settings: Settings, name: NetName, run: Path, force: bool) -> None:
@@ -42,7 +42,7 @@ def train(settings: Settings, name: NetName, run: Path, force: bool) -> None:
         figures = _fit(settings, name, stage.folder, loaded, held_out)
         told = ", ".join(f"{key} {value:.4f}" for key, value in figures.items())
     else:
-        keep(compiled(settings, name), settings.stage(name).net, name, stage.folder)
+        take_over(settings, name, stage.folder)
         figures, told = {}, "taken over"
     stage.finish({"validation": figures})
     print(f"train-{name}: {told}; {stage.folder / 'weights.npz'}")
@@ -216,7 +216,7 @@ class Validation(keras.callbacks.Callback):
             )
         best = min((row["val_loss"] for row in self.rows), default=math.inf)
         if figures["loss"] < best:
-            keep(self.model, self.stage.net, self.name, self.folder)
+            keep(self.model.net, self.stage.net, self.name, self.folder)
         self.model.set_weights(raw)
         logs.update({f"val_{key}": value for key, value in figures.items()})
         self.rows.append({"epoch": epoch, **{key: float(value) for key, value in logs.items()}})

@@ -1,6 +1,7 @@
 """The net that is trained: a Keras model with its loss, where it starts, what of it is kept."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from configs.errors import UserError
-from configs.settings import Net, NetName, Settings, Train
+from configs.settings import NETS, Net, NetName, Settings, Train
 from models import layouts, nets
 from models.architecture import folded, for_crops
 from models.folding import fold
@@ -39,10 +40,31 @@ class Trainee(keras.Model):
         return tf.add_n(list(parts.values()))
 
 
-def keep(model: Trainee, net: Net, name: NetName, folder: Path) -> None:
+def keep(model: keras.Model, net: Net, name: NetName, folder: Path) -> None:
     """Write what a training has reached, as a folded net."""
-    weights = fold(net, nets.get_weights(model.net))
+    weights = fold(net, nets.get_weights(model))
     layouts.write_own(folder / "weights.npz", Trained(folded(net), weights), name)
+
+
+def take_over(settings: Settings, name: NetName, folder: Path) -> None:
+    """Write the net that training would start from.
+
+    Raises:
+        UserError: its init lacks something of it that only a training could give it.
+    """
+    stage = settings.stage(name)
+    path, net = Path(stage.train.init or ""), nets.build(for_crops(stage.net), settings.seed)
+    fresh = _start_from(path, net, name)
+    # A norm starts as one that changes nothing; only the last net's points are ever read.
+    spare = ("norm", "points/") if name != NETS[-1] else ("norm",)
+    lacking = [key for key in fresh if not key.startswith(spare)]
+    if lacking:
+        raise UserError(
+            f"{path} has no {lacking[0]} that fits {name}, and without steps nothing is learned: "
+            f"raise {name}.train.steps."
+        )
+    kept = replace(stage.net, points=stage.net.points and not any("points/" in k for k in fresh))
+    keep(net, kept, name, folder)
 
 
 def compiled(settings: Settings, name: NetName) -> Trainee:
@@ -69,14 +91,15 @@ def _group(layer: str) -> str:
     return re.sub("^(norm|prelu)", "layer", layer)
 
 
-def _start_from(path: Path, net: keras.Model, name: NetName) -> None:
-    """Take over what a weights file has of a net, and say what it has not."""
+def _start_from(path: Path, net: keras.Model, name: NetName) -> list[str]:
+    """Take over what a weights file has of a net; say, and return, what it has not."""
     found = layouts.read(path)
     if name not in found:
         raise UserError(f"{path} holds {', '.join(found)}, but no {name} to start from.")
     fresh = nets.adopt_weights(net, found[name].weights)
     told = f"; new: {', '.join(fresh)}" if fresh else ""
     print(f"train-{name}: starts from {path}{told}.")
+    return fresh
 
 
 def schedule(train: Train) -> keras.optimizers.schedules.LearningRateSchedule:
