@@ -66,8 +66,8 @@ class Net:
             ordered = not flat or layer.dense is not None
             require(ordered, "layers", f"may only go on with dense ones, but layer{number} is none")
             side = 1 if flat else layer.outputs(side)
-            problem = f"leave nothing of {self.size} pixels after layer{number}"
-            require(side > 0, "layers", f"{problem}: raise size or take smaller kernels or strides")
+            problem = f"leave nothing of {self.size} pixels after layer{number}: raise size"
+            require(side > 0 or self.convolutional, "layers", problem)
 
     @property
     def convolutional(self) -> bool:

@@ -181,7 +181,8 @@ def _build_section(kind: Any, value: Any, key: str, path: str) -> Any:
     try:
         return kind(**values)
     except BadValueError as error:
-        got = f" (got {values[error.key]})" if error.key in values else ""
+        value = values.get(error.key)
+        got = f" (got {value})" if isinstance(value, int | float | str) else ""
         raise UserError(f"{path}: {prefix}{error.key} {error.problem}{got}.") from None
 
 

@@ -173,7 +173,8 @@ def test_an_extra_relu_and_a_norm_fit_the_package():
     [
         ("pnet.net.size=16", r"pnet\.net\.size must be what an output .* sees: 12 pixels"),
         ("pnet.net.layers=[{dense: 8}, {conv: 8}]", "only go on with dense ones, but layer2"),
-        ("pnet.net.layers=[{conv: 8, kernel: 13}]", "leave nothing of 12 pixels after layer1"),
+        ("pnet.net.layers.5.conv=8", r"pnet\.net\.size must be what .* sees: 16 pixels"),
+        ("rnet.net.layers.5.kernel=9", "leave nothing of 24 pixels after layer5: raise size"),
         ("pnet.net.layers=[{pool: 2, norm: batch}]", "has neither norm nor relu"),
         ("pnet.net.layers=[{conv: 8}, {dense: 8}]", r"pnet\.net\.layers hold a dense one"),
         ("rnet.net.layers=[{conv: 8, kernel: 24}]", r"rnet\.net\.layers hold no dense one"),
