@@ -12,7 +12,8 @@ from evaluation import inputs
 def main() -> None:
     """Parse the command line and evaluate."""
     arguments = _parser().parse_args()
-    {"recall": _recall, "score": _score, "sweep": _sweep}[arguments.command](arguments)
+    run = {"recall": _recall, "rounds": _rounds, "score": _score, "sweep": _sweep}
+    run[arguments.command](arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -22,7 +23,8 @@ def _parser() -> argparse.ArgumentParser:
     recall.add_argument("net", choices=NETS, help="the last net to look at")
     score = commands.add_parser("score", help="a report of a weights file: figures, curves, faults")
     sweep = commands.add_parser("sweep", help="what each setting of the detector does")
-    for command in (recall, score, sweep):
+    rounds = commands.add_parser("rounds", help="keep the best of a run's rounds")
+    for command in (recall, rounds, score, sweep):
         recipe.add_arguments(command)
     for command in (score, sweep):
         _add_inputs(command)
@@ -39,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_inputs(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--weights", type=Path, metavar="FILE", help="default: the run's mtcnn_weights.npy"
+        "--weights", type=Path, metavar="FILE", help="default: the run's mtcnn_weights"
     )
     command.add_argument(
         "--data",
@@ -68,6 +70,14 @@ def _recall(arguments: argparse.Namespace) -> None:
 
     stages.require(arguments.run / arguments.net, f"train-{arguments.net}")
     report(settings, arguments.net, arguments.run)
+
+
+def _rounds(arguments: argparse.Namespace) -> None:
+    settings = recipe.load(arguments.config, arguments.set)
+    quiet.import_tensorflow()
+    from evaluation.rounds import keep_best
+
+    keep_best(settings, arguments.run)
 
 
 def _score(arguments: argparse.Namespace) -> None:
@@ -100,7 +110,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
 
 
 def _weights(arguments: argparse.Namespace) -> Path:
-    weights: Path = arguments.weights or arguments.run / "mtcnn_weights.npy"
+    weights: Path = arguments.weights or inputs.exported(arguments.run)
     return weights
 
 

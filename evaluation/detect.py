@@ -64,12 +64,6 @@ def _code_in(folder: Path) -> str:
     return stages.digest([Path(__file__), *sorted(folder.rglob("*.py"))])
 
 
-def exported(run: Path) -> Path:
-    """What `make export-weights` made: the package's file, or the folder of our own layout."""
-    file, folder = run / "mtcnn_weights.npy", run / "mtcnn_weights"
-    return folder if folder.exists() and not file.exists() else file
-
-
 def ours(weights: Path, settings: Detector) -> Detect:
     """Our cascade with a weights file that holds all three nets."""
     trained = layouts.read(weights)
@@ -128,7 +122,11 @@ def log_folder(root: Path, weights: Path, settings: Detector, runtime: Runtime) 
     Whatever decides the detections is in the folder's name, so that no log of another detector
     is ever gone on with; `detector.json` in it says in words whose they are.
     """
-    told = {"weights": stages.digest([weights]), "code": runtime.code, **asdict(settings)}
+    told = {
+        "weights": stages.digest(layouts.files(weights)),
+        "code": runtime.code,
+        **asdict(settings),
+    }
     content = json.dumps(told, indent=1)
     folder = root / f"{weights.stem}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
     folder.mkdir(parents=True, exist_ok=True)

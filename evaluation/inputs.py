@@ -9,6 +9,7 @@ from configs import stages
 from configs.errors import UserError
 from data_prep.annotations import likely_format
 from data_prep.formats import READERS
+from models import layouts
 
 SHIPPED = Path("mtcnn/data/mtcnn_weights.npy")  # within the folder that mtcnn 0.1.1 lies in
 CONSUMER = Path(__file__).parents[1] / ".consumers" / "mtcnn-0.1.1"
@@ -33,19 +34,29 @@ def weights_files(weights: Path, against: str | None) -> dict[str, Path]:
     if other is None:
         return {weights.name: weights}
     _require_file(other, "AGAINST")
-    if stages.digest([weights]) == stages.digest([other]):
+    if _digest(weights) == _digest(other):
         return {weights.name: weights}
     label = "mtcnn 0.1.1" if against is None else other.name
     same = label == weights.name
     return {str(weights) if same else weights.name: weights, str(other) if same else label: other}
 
 
+def exported(run: Path) -> Path:
+    """What `make export-weights` made: the package's file, or the folder of our own layout."""
+    file, folder = run / "mtcnn_weights.npy", run / "mtcnn_weights"
+    return folder if folder.exists() and not file.exists() else file
+
+
 def _require_file(path: Path, variable: str) -> None:
-    if not path.is_file():
+    if not path.exists():
         raise UserError(
             f"{path} is not there: `make export-weights` writes a run's weights, "
             f"{variable}= names other ones."
         )
+
+
+def _digest(weights: Path) -> str:
+    return stages.digest(layouts.files(weights))
 
 
 def shipped() -> Path | None:

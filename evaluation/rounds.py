@@ -11,13 +11,14 @@ from pathlib import Path
 
 from configs import stages
 from configs.errors import UserError
-from configs.settings import Settings
+from configs.settings import Detector, Settings
 from data_prep.annotations import Annotation
 from data_prep.sources import pictures
 from evaluation import protocol
-from evaluation.detect import detect_all, exported, ours
+from evaluation.detect import detect_all, log_folder, our_runtime, when_needed
+from evaluation.inputs import exported
 from evaluation.protocol import Detections, GroundTruth
-from evaluation.score import log_folder
+from models.cascade import Faces
 
 
 def keep_best(settings: Settings, run: Path) -> None:
@@ -32,8 +33,7 @@ def keep_best(settings: Settings, run: Path) -> None:
     figures: dict[Path, float] = {}
     for folder in _rounds(run):
         weights = exported(folder)
-        log = log_folder(folder, weights, settings.detector, "held-out") / "held-out.jsonl"
-        found = detect_all(ours(weights, settings.detector), held_out, log)
+        found = _found(folder, weights, settings.detector, held_out)
         detections = {key: Detections(faces.boxes, faces.scores) for key, faces in found.items()}
         figures[folder] = protocol.average_precision(detections, truths).ap
     best = max(figures, key=lambda folder: figures[folder])  # the first of equals
@@ -44,6 +44,16 @@ def keep_best(settings: Settings, run: Path) -> None:
     text = head + "\n".join(rows)
     (run / "rounds.md").write_text(text + "\n", encoding="utf-8")
     print(f"{text}\n{best.name} is kept: {target}")
+
+
+def _found(
+    folder: Path, weights: Path, settings: Detector, held_out: list[Annotation]
+) -> dict[str, Faces]:
+    """What a round's cascade finds, by picture; kept in the round's folder."""
+    runtime = our_runtime()
+    log = log_folder(folder / "evaluation", weights, settings, runtime) / "held-out.jsonl"
+    seen = detect_all(when_needed(runtime, weights, settings), held_out, log)
+    return {key: picture.faces for key, picture in seen.items()}
 
 
 def _rounds(run: Path) -> list[Path]:

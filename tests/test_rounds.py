@@ -39,7 +39,8 @@ def run(tmp_path, monkeypatch):
         Picture(picture(tmp_path, 3, [OTHER]), ("landmark",), np.ones(1)),  # others unlabelled
     ]
     monkeypatch.setattr(rounds, "pictures", lambda *_: {"validation": held_out, "train": []})
-    monkeypatch.setattr(rounds, "ours", lambda file, _: Fake(ROUNDS[int(file.read_text())]))
+    by_file = lambda _runtime, file, _settings: Fake(ROUNDS[int(file.read_text())])  # noqa: E731
+    monkeypatch.setattr(rounds, "when_needed", by_file)
     return tmp_path / "run"
 
 
