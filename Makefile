@@ -14,13 +14,15 @@ VENV := .venv
 READY := $(VENV)/ready
 PY := $(VENV)/bin/python
 STAGE = --config $(CONFIG) --run $(RUN) $(if $(SET),--set $(SET)) $(if $(FORCE),--force)
-CONSUMER := .consumers/mtcnn-0.1.1
+CONSUMERS := .consumers/mtcnn-0.1.1 .consumers/mtcnn-1.0.0 .consumers/mtcnn-0.0.9
+TORCH_CONSUMER := .consumers/facenet-pytorch-2.6.0
+ASIDE = $(PY) -m pip install --quiet --disable-pip-version-check --target
 # DATA= labels (IMAGES= their folder, FORMAT= where it is not told by the file) or a data folder;
 # MTCNN= a folder with the real package, to run that in place of our detector.
 JUDGED = $(if $(WEIGHTS),--weights $(WEIGHTS)) $(if $(DATA),--data $(DATA)) $(if $(IMAGES),--images $(IMAGES)) $(if $(FORMAT),--format $(FORMAT)) $(if $(MTCNN),--mtcnn $(MTCNN))
 
 STAGES := pnet-data train-pnet rnet-data train-rnet onet-data train-onet export-weights
-.PHONY: help setup wider sample demo train evaluate sweep consumers test lint bench clean $(STAGES)
+.PHONY: help setup wider sample demo train evaluate sweep consumers consumer-torch test lint bench clean $(STAGES)
 
 help:  ## list what can be made
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([^:]+):.*## /\1\t/' | expand -t 18
@@ -73,10 +75,23 @@ demo: $(READY)  ## the whole road in minutes on composed sample scenes
 	$(PY) -m data_prep sample --folder data/sample
 	$(MAKE) --no-print-directory train evaluate CONFIG=configs/demo.yaml RUN=$(if $(filter command line,$(origin RUN)),$(RUN),runs/demo)
 
-consumers: $(CONSUMER)/ready  ## install the packages that our weights are for, aside, for the tests
+consumers: $(CONSUMERS:%=%/ready)  ## install the packages that our weights are for, aside, for the tests
 
-$(CONSUMER)/ready: $(READY)
-	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --target $(CONSUMER) mtcnn==0.1.1
+.consumers/mtcnn-%/ready: $(READY)
+	$(ASIDE) $(@D) --no-deps mtcnn==$*
+	touch $@
+
+.consumers/mtcnn-0.0.9/ready: $(READY)  # its set-up is of the days of an older setuptools
+	mkdir -p $(@D) && echo 'setuptools<60' > $(@D)/constraints.txt
+	PIP_CONSTRAINT=$(@D)/constraints.txt $(ASIDE) $(@D) --no-deps --use-pep517 mtcnn==0.0.9 \
+		|| echo 'mtcnn 0.0.9 cannot be installed here; its tests are skipped.'
+	touch $@
+
+consumer-torch: $(TORCH_CONSUMER)/ready  ## the same for facenet-pytorch, with torch (1 GB)
+
+$(TORCH_CONSUMER)/ready: $(READY)
+	$(ASIDE) $(@D) torch==2.13.0
+	$(ASIDE) $(@D) --no-deps facenet-pytorch==2.6.0
 	touch $@
 
 test: $(READY) consumers  ## run the tests

@@ -42,6 +42,7 @@ def nets_in(content: Any, origin: str) -> dict[NetName, Found]:
     Raises:
         UserError: which layout it resembles, and what is missing or wrong.
     """
+    content = _without_wrapping(content)
     parts = _parts(content)
     if parts:
         return {name: _net_in(part, [name], origin)[1] for name, part in parts.items()}
@@ -49,12 +50,20 @@ def nets_in(content: Any, origin: str) -> dict[NetName, Found]:
     return {name: found}
 
 
+def _without_wrapping(content: Any) -> Any:
+    """The weights out of {"state_dict": {...}, "step": 1000} and the like."""
+    for _ in range(3):
+        if not isinstance(content, dict) or any(_net_of(key) for key in content):
+            break
+        inner = [value for value in content.values() if isinstance(value, dict | list)]
+        if len(inner) != 1 or any(isinstance(value, np.ndarray) for value in content.values()):
+            break
+        (content,) = inner
+    return content
+
+
 def _parts(content: Any) -> dict[NetName, Any]:
     """The part of each net, where the content has them by the nets' names."""
-    for _ in range(3):  # {"state_dict": {...}} and the like
-        if not isinstance(content, dict) or len(content) != 1 or _net_of(*content) is not None:
-            break
-        (content,) = content.values()
     if not isinstance(content, dict):
         return {}
     by_key = {name: content[key] for key in content if (name := _net_of(key)) is not None}
