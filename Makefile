@@ -22,7 +22,7 @@ ASIDE = $(PY) -m pip install --quiet --disable-pip-version-check --target
 JUDGED = $(if $(WEIGHTS),--weights $(WEIGHTS)) $(if $(DATA),--data $(DATA)) $(if $(IMAGES),--images $(IMAGES)) $(if $(FORMAT),--format $(FORMAT)) $(if $(MTCNN),--mtcnn $(MTCNN))
 
 STAGES := pnet-data train-pnet rnet-data train-rnet onet-data train-onet export-weights
-.PHONY: help setup wider sample demo train evaluate sweep consumers consumer-torch test lint bench clean $(STAGES)
+.PHONY: help setup wider sample demo train evaluate sweep consumers consumer-torch inspect test lint bench clean $(STAGES)
 
 help:  ## list what can be made
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([^:]+):.*## /\1\t/' | expand -t 18
@@ -59,8 +59,11 @@ train-onet: $(READY)  ## train O-Net, then measure the recall of the whole casca
 	$(PY) -m train onet $(STAGE)
 	$(PY) -m evaluation recall onet $(STAGE)
 
-export-weights: $(READY)  ## merge into RUN/mtcnn_weights.npy; PNET= RNET= ONET= take other files
-	$(PY) -m export --run $(RUN) $(if $(PNET),--pnet $(PNET)) $(if $(RNET),--rnet $(RNET)) $(if $(ONET),--onet $(ONET)) $(if $(FORCE),--force)
+export-weights: $(READY)  ## merge the nets; FORMAT=ipazc and others; PNET= RNET= ONET= take other files
+	$(PY) -m export --run $(RUN) $(if $(PNET),--pnet $(PNET)) $(if $(RNET),--rnet $(RNET)) $(if $(ONET),--onet $(ONET)) $(if $(FORMAT),--format $(FORMAT)) $(if $(PICTURES),--pictures $(PICTURES)) $(if $(FORCE),--force)
+
+inspect: $(READY)  ## tell what the weights file FILE= is, and whether our checks pass
+	$(PY) -m export inspect $(FILE)
 
 train: $(READY)  ## all stages in their order
 	@for stage in $(STAGES); do $(MAKE) --no-print-directory $$stage || exit 1; done

@@ -62,7 +62,7 @@ def run(merged: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spares the comparison of outputs, which takes seconds."""
-    monkeypatch.setattr(module, "_check", lambda path, trained: 0.0)
+    monkeypatch.setattr(module, "_check", lambda path, form, trained: 0.0)
 
 
 def exported(run: Path) -> bytes:
@@ -171,14 +171,14 @@ def test_a_net_that_the_layout_cannot_hold_is_refused_by_its_layer(run: Path) ->
 def test_a_file_that_says_something_else_never_gets_its_name(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = layouts.write_ipazc
+    write = layouts.write
 
-    def spoils(path: Path, nets: dict[NetName, Trained]) -> None:
+    def spoils(layout: str, path: Path, nets: dict[NetName, Trained]) -> None:
         weights = dict(nets["onet"].weights)
         weights["points/bias"] = weights["points/bias"] + 0.001
-        write(path, {**nets, "onet": Trained(nets["onet"].net, weights)})
+        write(layout, path, {**nets, "onet": Trained(nets["onet"].net, weights)})
 
-    monkeypatch.setattr(layouts, "write_ipazc", spoils)
+    monkeypatch.setattr(layouts, "write", spoils)
     with pytest.raises(UserError, match=r"differs from the nets by 1\.0e-03"):
         merge(run, {}, force=False)
     assert not (run / "mtcnn_weights.npy").exists()
@@ -206,4 +206,6 @@ def test_the_command_takes_nets_from_other_files(
     given = ["--pnet", "a.npy", "--onet", "b.npz", "--force"]
     monkeypatch.setattr(sys, "argv", ["export", "--run", str(tmp_path), *given])
     main()
-    assert taken == [(tmp_path, {"pnet": Path("a.npy"), "onet": Path("b.npz")}, True)]
+    assert taken == [
+        (tmp_path, {"pnet": Path("a.npy"), "onet": Path("b.npz")}, True, "ipazc", None)
+    ]
