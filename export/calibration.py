@@ -16,7 +16,7 @@ from models.engine import Engine, Outputs
 from models.layouts import Trained
 from models.pixels import Image
 
-MOST_PICTURES, LONGEST, CROPS = 100, 640, 24  # pixels of a picture's side; crops of a picture
+MOST_PICTURES, LONGEST, CROPS = 60, 640, 24  # pixels of a picture's side; crops of a picture
 SETTINGS = Detector()
 
 

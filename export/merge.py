@@ -52,6 +52,11 @@ def merge(
     command = "export-weights" + (f" FORMAT={kind}" if suffix else "")
     stage = stages.Stage(run / f"export{suffix}", _recipe(sources, pictures), command)
     target = run / form.target
+    if target.exists() and stages.read_manifest(stage.folder) is None and not force:
+        raise UserError(
+            f"{target} was not made by an export: move it away, or replace it by "
+            f"`make {command} FORCE=1`."
+        )
     if not stage.begin(force or not target.exists()):
         return
     draft = stage.folder / target.name

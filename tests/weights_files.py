@@ -26,17 +26,18 @@ def all_drawn(seed: int = 0) -> dict[NetName, Trained]:
     return {name: drawn(PAPER_NETS[name], seed + i) for i, name in enumerate(NETS)}
 
 
-def lively(name: NetName, seed: int) -> Trained:
-    """A net of the paper with random weights under which no output is nearly constant."""
+def lively(name: NetName, seed: int, net: Net | None = None) -> Trained:
+    """A net (the paper's) with random weights under which no output is nearly constant."""
     rng = np.random.default_rng(seed)
+    net = net or PAPER_NETS[name]
     weights = {}
-    for key, shape in architecture.shapes(PAPER_NETS[name]):
+    for key, shape in architecture.shapes(net):
         gain = {"face": 0.2, "box": 4, "points": 4}.get(key.partition("/")[0], 2)
         spread = np.sqrt(gain / np.prod(shape[:-1]))
         weights[key] = rng.normal(0, spread, shape).astype(np.float32)
         if key.endswith(("bias", "alpha")):
             weights[key] = rng.uniform(-0.3, 0.5, shape).astype(np.float32)
-    return Trained(PAPER_NETS[name], weights)
+    return Trained(net, weights)
 
 
 def saved(path: Path, content: Any) -> Path:
