@@ -95,7 +95,7 @@ def run_tflite(path: Path) -> Runner:
     """The outputs of a LiteRT model."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the interpreter's move to a package of its own
-        interpreter = tf.lite.Interpreter(str(path), num_threads=os.cpu_count())
+        interpreter = tf.lite.Interpreter(str(path), num_threads=1)
     runner = interpreter.get_signature_runner()
     dtype = runner.get_input_details()["pixels"]["dtype"]
 
