@@ -19,6 +19,7 @@ from models.unpickle import MOST, RefusedError, Tensor, load_arrays, load_tensor
 
 NPY, LZ4, PICKLE, ZIP = b"\x93NUMPY", b"\x04\x22\x4d\x18", b"\x80", b"PK\x03\x04"
 TORCH = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."  # before version 1.6: no zip
+LITERT = b"TFL3"  # after four other bytes
 HDF5 = b"\x89HDF\r\n\x1a\n"
 BIG_ENDIAN = "its numbers start with their high bytes"
 PROTOCOL = 3  # of pickles: the last in which a module's name is a line that can be replaced
@@ -36,6 +37,8 @@ def load(file: BinaryIO) -> Any:
     for start, read in READERS.items():
         if head.startswith(start):
             return read(file)
+    if head[4:8] == LITERT:
+        raise RefusedError("it is a LiteRT model, out of which no weights are taken")
     raise ValueError("it starts like none")
 
 

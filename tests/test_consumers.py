@@ -17,6 +17,7 @@ import pytest
 
 from configs.settings import NETS, NetName
 from models import layouts, pixels
+from models.detector import MTCNN
 from models.engine import Engine
 from models.layouts import Trained
 from tests.pictures import crops, photographs, twenty
@@ -92,6 +93,36 @@ def test_all_ship_the_same_weights(consumer: str) -> None:
     assert list(held) == list(NETS)
     for name in NETS:
         assert_same(held[name].trained, known[name])
+
+
+class Called:
+    """A net of version 0.1.1 without the delay of its `predict`."""
+
+    def __init__(self, model: Any) -> None:
+        self.predict = lambda images: [
+            output.numpy() for output in model(images.astype(np.float32), training=False)
+        ]
+
+
+def test_mtcnn_0_1_finds_what_we_find(tmp_path: Path) -> None:
+    """To 2 pixels: its crops keep fractions of grey levels; see `test_mtcnn_package`."""
+    pytest.importorskip("pkg_resources")
+    nets = layouts.read(home("mtcnn-0.1.1") / SHIPPED["mtcnn-0.1.1"])
+    layouts.write_ipazc(tmp_path / "w.npy", nets)
+    ours, total = MTCNN(tmp_path / "w.npy"), 0
+    with imported("mtcnn-0.1.1") as package:
+        detector = package.MTCNN(weights_file=str(tmp_path / "w.npy"))
+        for name in NETS:
+            setattr(detector, f"_{name}", Called(getattr(detector, f"_{name}")))
+        for image in twenty() or list(photographs().values()):
+            theirs = found(detector.detect_faces(image))
+            here = found(ours.detect_faces(image))
+            for some, others in ((theirs, here), (here, theirs)):
+                for box, score, _ in some:
+                    near = [np.abs(np.subtract(box, other)).max() for other, _, _ in others]
+                    assert score < 0.75 or min(near, default=99) <= 3, (box, others)
+            total += len(theirs)
+    assert total > 0
 
 
 STAGES = {"pnet": "StagePNet", "rnet": "StageRNet", "onet": "StageONet"}

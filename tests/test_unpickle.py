@@ -373,6 +373,11 @@ def test_old_storages_of_wild_lengths_are_refused(tmp_path: Path) -> None:
         assert "too large" in told(old_torch(tmp_path / "w.pt", spoil))
 
 
+def test_models_of_litert_are_told(tmp_path: Path) -> None:
+    (tmp_path / "w.tflite").write_bytes(b"\x1c\0\0\0TFL3" + bytes(100))
+    assert "it is a LiteRT model" in told(tmp_path / "w.tflite")
+
+
 def test_models_of_keras_are_told(tmp_path: Path) -> None:
     path = tmp_path / "w"
     path.write_bytes(containers.HDF5 + bytes(100))
