@@ -45,13 +45,14 @@ class Cascade:
         self,
         trained: Mapping[NetName, Trained],
         detector: Detector,
-        engine: Callable[[NetName, Trained], Engine] = Engine,
+        engine: Callable[[NetName, Trained], Engine] | None = None,
     ) -> None:
         names = [name for name in NETS if name in trained]
         if names != list(NETS[: len(names)]) or not names:
             raise ValueError(f"a cascade starts with {NETS[0]} and skips no net; got {names}")
         self.detector = detector
-        self._first, *self._crop_nets = (engine(name, trained[name]) for name in names)
+        make = engine or Engine
+        self._first, *self._crop_nets = (make(name, trained[name]) for name in names)
         self._cells = cell_map(self._first.net)
 
     def stages(self, image: pixels.Image) -> list[Faces]:
