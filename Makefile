@@ -14,7 +14,9 @@ VENV := .venv
 READY := $(VENV)/ready
 PY := $(VENV)/bin/python
 STAGE = --config $(CONFIG) --run $(RUN) $(if $(SET),--set $(SET)) $(if $(FORCE),--force)
-CONSUMER := .consumers/mtcnn-0.1.1
+CONSUMERS := .consumers/mtcnn-0.1.1 .consumers/mtcnn-1.0.0 .consumers/mtcnn-0.0.9
+TORCH_CONSUMER := .consumers/facenet-pytorch-2.6.0
+ASIDE = $(PY) -m pip install --quiet --disable-pip-version-check --target
 # DATA= labels (IMAGES= their folder, FORMAT= where it is not told by the file) or a data folder;
 # MTCNN= a folder with the real package, to run that in place of our detector.
 JUDGED = $(if $(WEIGHTS),--weights $(WEIGHTS)) $(if $(DATA),--data $(DATA)) $(if $(IMAGES),--images $(IMAGES)) $(if $(FORMAT),--format $(FORMAT)) $(if $(MTCNN),--mtcnn $(MTCNN))
@@ -28,7 +30,7 @@ FROM = $(foreach net,pnet rnet onet,$(net).train.init=$(1)) pnet.records.mined_b
 	$(foreach net,$(filter-out $(NETS),pnet rnet onet),$(net).train.steps=0)
 
 STAGES := pnet-data train-pnet rnet-data train-rnet onet-data train-onet export-weights
-.PHONY: help setup wider sample demo train finetune rounds evaluate sweep consumers test lint bench clean $(STAGES)
+.PHONY: help setup wider sample demo train finetune rounds evaluate sweep consumers consumer-torch inspect test lint bench clean $(STAGES)
 
 help:  ## list what can be made
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([^:]+):.*## /\1\t/' | expand -t 18
@@ -65,8 +67,11 @@ train-onet: $(READY)  ## train O-Net, then measure the recall of the whole casca
 	$(PY) -m train onet $(STAGE)
 	$(PY) -m evaluation recall onet $(STAGE)
 
-export-weights: $(READY)  ## merge into RUN/mtcnn_weights.npy; PNET= RNET= ONET= take other files
-	$(PY) -m export $(STAGE) $(if $(PNET),--pnet $(PNET)) $(if $(RNET),--rnet $(RNET)) $(if $(ONET),--onet $(ONET))
+export-weights: $(READY)  ## merge the nets; FORMAT=ipazc and others; PNET= RNET= ONET= take other files
+	$(PY) -m export $(STAGE) $(if $(PNET),--pnet $(PNET)) $(if $(RNET),--rnet $(RNET)) $(if $(ONET),--onet $(ONET)) $(if $(FORMAT),--format $(FORMAT)) $(if $(PICTURES),--pictures $(PICTURES))
+
+inspect: $(READY)  ## tell what the weights file FILE= is, and whether our checks pass
+	$(PY) -m export inspect $(FILE)
 
 train: $(READY)  ## all stages in their order
 	@for stage in $(STAGES); do $(MAKE) --no-print-directory $$stage || exit 1; done
@@ -94,10 +99,23 @@ demo: $(READY)  ## the whole road in minutes on composed sample scenes
 	$(PY) -m data_prep sample --folder data/sample
 	$(MAKE) --no-print-directory train evaluate CONFIG=configs/demo.yaml RUN=$(if $(filter command line,$(origin RUN)),$(RUN),runs/demo)
 
-consumers: $(CONSUMER)/ready  ## install the packages that our weights are for, aside, for the tests
+consumers: $(CONSUMERS:%=%/ready)  ## install the packages that our weights are for, aside, for the tests
 
-$(CONSUMER)/ready: $(READY)
-	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --target $(CONSUMER) mtcnn==0.1.1
+.consumers/mtcnn-%/ready: $(READY)
+	$(ASIDE) $(@D) --no-deps mtcnn==$*
+	touch $@
+
+.consumers/mtcnn-0.0.9/ready: $(READY)  # its set-up is of the days of an older setuptools
+	mkdir -p $(@D) && echo 'setuptools<60' > $(@D)/constraints.txt
+	PIP_CONSTRAINT=$(@D)/constraints.txt $(ASIDE) $(@D) --no-deps --use-pep517 mtcnn==0.0.9 \
+		|| echo 'mtcnn 0.0.9 cannot be installed here; its tests are skipped.'
+	touch $@
+
+consumer-torch: $(TORCH_CONSUMER)/ready  ## the same for facenet-pytorch, with torch (1 GB)
+
+$(TORCH_CONSUMER)/ready: $(READY)
+	$(ASIDE) $(@D) torch==2.13.0
+	$(ASIDE) $(@D) --no-deps facenet-pytorch==2.6.0
 	touch $@
 
 test: $(READY) consumers  ## run the tests

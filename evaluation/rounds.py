@@ -20,6 +20,8 @@ from evaluation.inputs import exported
 from evaluation.protocol import Detections, GroundTruth
 from models.cascade import Faces
 
+EXPORTS = {"ipazc": "export", "own": "export-own"}  # by export.layout: its stage's folder
+
 
 def keep_best(settings: Settings, run: Path) -> None:
     """Copy the weights of the best of `run/round-*` to `run`; write `run/rounds.md`.
@@ -31,7 +33,7 @@ def keep_best(settings: Settings, run: Path) -> None:
     held_out = [picture.annotation for picture in split if "positive" in picture.kinds]
     truths = {annotation.key: _truth(annotation, settings.data.min_face) for annotation in held_out}
     figures: dict[Path, float] = {}
-    for folder in _rounds(run):
+    for folder in _rounds(run, EXPORTS[settings.export.layout]):
         weights = exported(folder)
         found = _found(folder, weights, settings.detector, held_out)
         detections = {key: Detections(faces.boxes, faces.scores) for key, faces in found.items()}
@@ -56,14 +58,14 @@ def _found(
     return {key: picture.faces for key, picture in seen.items()}
 
 
-def _rounds(run: Path) -> list[Path]:
+def _rounds(run: Path, export: str) -> list[Path]:
     """The rounds' folders, in their order."""
     numbered = {path.name.removeprefix("round-"): path for path in run.glob("round-*")}
     found = [numbered[n] for n in sorted((n for n in numbered if n.isdecimal()), key=int)]
     if not found:
         raise UserError(f"{run} holds no round-1: `make rounds` trains the rounds.")
     for folder in found:
-        stages.require(folder / "export", "rounds")
+        stages.require(folder / export, "rounds")
     return found
 
 

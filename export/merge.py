@@ -1,73 +1,76 @@
-"""Three nets, from wherever they come, into what ipazc's mtcnn 0.1.x or our detector loads."""
+"""Three nets, from wherever they come, into the files that other packages load."""
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from configs import stages
 from configs.errors import UserError
 from configs.settings import NETS, NetName
+from export import calibration
+from export.formats import FORMATS, INT8, Format, Nets
 from models import layouts
 from models.engine import Engine
 from models.layouts import Trained
 
-TOLERANCE = 1e-5
+DEFAULT = "ipazc"
 
 
-class Target(NamedTuple):
-    """What an export makes."""
+def merge(
+    run: Path,
+    given: Mapping[NetName, Path],
+    force: bool,
+    kind: str = DEFAULT,
+    pictures: Path | None = None,
+) -> None:
+    """Write the run's nets, or those of the files given instead, in one of `FORMATS`.
 
-    name: str  # in the run's folder
-    write: Callable[[Path, Mapping[NetName, Trained]], None]
-    use: str
-
-
-TARGETS = {
-    "ipazc": Target(
-        "mtcnn_weights.npy", layouts.write_ipazc, "MTCNN(weights_file={path!r}) loads it"
-    ),
-    "own": Target(
-        "mtcnn_weights",
-        layouts.write_own_folder,
-        "`python -m models --weights {path}` detects with it, no other package can",
-    ),
-}
-
-
-def merge(run: Path, given: Mapping[NetName, Path], force: bool, layout: str = "ipazc") -> None:
-    """Write one of `TARGETS` from the run's nets, or from the files given instead.
+    Args:
+        run: the run's folder, in which the result lies too.
+        given: weights files, or folders of them, to take nets from.
+        force: replace an earlier export.
+        kind: which format.
+        pictures: a folder of pictures for int8, which takes the ranges of its values from them.
 
     Raises:
-        UserError: a net is missing, the layout cannot hold it, or the written file differs.
+        UserError: a net is missing, the format cannot hold it, or the written file differs.
     """
+    form, suffix = FORMATS[kind], "" if kind == DEFAULT else f"-{kind}"
     sources = {name: given.get(name, run / name / "weights.npz") for name in NETS}
     for name in NETS:
         if name not in given:
             stages.require(run / name, f"train-{name}")
+    if (kind == INT8) != (pictures is not None):
+        raise UserError(
+            f"{INT8} and no other format needs PICTURES=, a folder of pictures with faces."
+        )
     trained = {name: _net_of(name, sources[name]) for name in NETS}
-    recipe: dict[str, Any] = {
-        name: {"file": str(path), "sha256": stages.digest([path])[:16]}
-        for name, path in sources.items()
-    }
-    made = TARGETS[layout]
-    stage = stages.Stage(run / "export", recipe, "export-weights")
-    target = run / made.name
+    command = "export-weights" + (f" FORMAT={kind}" if suffix else "")
+    stage = stages.Stage(run / f"export{suffix}", _recipe(sources, pictures), command)
+    target = run / form.target
+    if target.exists() and stages.read_manifest(stage.folder) is None and not force:
+        raise UserError(
+            f"{target} was not made by an export: move it away, or replace it by "
+            f"`make {command} FORCE=1`."
+        )
     if not stage.begin(force or not target.exists()):
         return
     draft = stage.folder / target.name
-    made.write(draft, trained)
-    difference = _check(draft, trained)
-    if target.is_dir():
-        shutil.rmtree(target)  # what nets of the same recipe made
-    draft.replace(target)
-    stage.finish({"file": str(target), "difference": difference})
-    print(
-        f"export-weights: {target}; read back, its outputs differ by {difference:.1e} at most. "
-        f"{made.use.format(path=str(target))}."
-    )
+    facts, told = _written(draft, form, trained, pictures)
+    _move(draft, target)
+    stage.finish({"file": str(target), **facts})
+    print(f"{command}: {target}; {told} {form.loads.format(target)}")
+
+
+def _recipe(sources: Mapping[NetName, Path], pictures: Path | None) -> dict[str, Any]:
+    recipe: dict[str, Any] = {
+        name: {"file": str(path), "sha256": stages.digest(layouts.files(path))[:16]}
+        for name, path in sources.items()
+    }
+    return recipe | ({} if pictures is None else {"pictures": str(pictures)})
 
 
 def _net_of(name: NetName, path: Path) -> Trained:
@@ -77,17 +80,53 @@ def _net_of(name: NetName, path: Path) -> Trained:
     return found[name]
 
 
-def _check(path: Path, trained: Mapping[NetName, Trained]) -> float:
-    """The largest difference between the nets before and after the file, on random pixels."""
-    written = layouts.read(path)
+def _written(
+    draft: Path, form: Format, trained: Nets, pictures: Path | None
+) -> tuple[dict[str, Any], str]:
+    """Write the nets and run what was written: what the manifest and the person are told."""
+    if pictures is None:
+        form.write(draft, trained, {})
+        difference = _check(draft, form, trained)
+        told = f"run again from there, its outputs differ by {difference:.1e} at most."
+        return {"difference": difference}, told
+    images = calibration.read_pictures(pictures)
+    form.write(draft, trained, calibration.seen_by(trained, images))
+    same = calibration.compare(trained, lambda name: form.runner(draft, name), images)
+    return same._asdict(), f"{same.both} of {same.before} faces on {len(images)} pictures are " + (
+        f"found as before, and {same.after - same.both} others."
+    )
+
+
+def _check(path: Path, form: Format, trained: Nets) -> float:
+    """The largest difference between the nets before and after, on random pixels."""
     worst = 0.0
     for name in NETS:
-        size = trained[name].net.size
-        crops = np.random.default_rng(0).integers(0, 256, (64, size, size, 3), np.uint8)
-        before, after = (Engine(name, nets[name])(crops) for nets in (trained, written))
-        for a, b in zip(before, after, strict=True):
-            if a is not None and b is not None:
-                worst = max(worst, float(np.abs(a - b).max()))
-    if not worst <= TOLERANCE:
+        before, after = Engine(name, trained[name]), form.runner(path, name)
+        for pixels in _random_pixels(trained[name]):
+            for a, b in zip(before(pixels), after(pixels), strict=True):
+                if a is not None and b is not None:
+                    worst = max(worst, float(np.abs(a - b).max()))
+    if form.tolerance is not None and not worst <= form.tolerance:
         raise UserError(f"{path}: what was written differs from the nets by {worst:.1e}.")
     return worst
+
+
+def _random_pixels(trained: Trained) -> list[np.ndarray[Any, Any]]:
+    """Crops, and a picture that is not square for a net that runs over pictures."""
+    size, rng = trained.net.size, np.random.default_rng(0)
+    shapes = [(64, size, size, 3)]
+    if trained.net.convolutional:
+        shapes.append((1, 3 * size + 1, 5 * size, 3))
+    return [rng.integers(0, 256, shape, np.uint8) for shape in shapes]
+
+
+def _move(draft: Path, target: Path) -> None:
+    """Give a draft, file or folder, its name; what bore the name before goes last."""
+    if not target.is_dir():
+        draft.replace(target)
+        return
+    old = target.with_name(target.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    target.rename(old)
+    draft.rename(target)
+    shutil.rmtree(old)

@@ -10,8 +10,7 @@ from tqdm import tqdm
 
 from configs import quiet
 from configs.errors import UserError, run_cli
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+from models.pixels import SUFFIXES
 
 
 def main() -> None:

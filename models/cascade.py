@@ -4,7 +4,7 @@ Steps and constants are those of ipazc's mtcnn 0.1.1, whose weights files these 
 found here is found there.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -41,12 +41,18 @@ def _no_points(count: int) -> FloatArray:
 class Cascade:
     """The nets in their order, as many as there are: one, two or all three."""
 
-    def __init__(self, trained: Mapping[NetName, Trained], detector: Detector) -> None:
+    def __init__(
+        self,
+        trained: Mapping[NetName, Trained],
+        detector: Detector,
+        engine: Callable[[NetName, Trained], Engine] | None = None,
+    ) -> None:
         names = [name for name in NETS if name in trained]
         if names != list(NETS[: len(names)]) or not names:
             raise ValueError(f"a cascade starts with {NETS[0]} and skips no net; got {names}")
         self.detector = detector
-        self._first, *self._crop_nets = (Engine(name, trained[name]) for name in names)
+        make = engine or Engine
+        self._first, *self._crop_nets = (make(name, trained[name]) for name in names)
 
     def stages(self, image: pixels.Image) -> list[Faces]:
         """(H, W, 3) uint8 RGB -> what each net in turn lets through.

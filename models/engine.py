@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from configs.settings import NETS, NetName
+from configs.settings import NETS, Net, NetName
 from models import nets
 from models.layouts import Trained
 from models.pixels import Image, normalise
@@ -21,12 +21,16 @@ class Outputs(NamedTuple):
     points: NDArray[np.float32] | None  # [..., 10]
 
 
+def to_run(name: NetName, net: Net) -> Net:
+    """A net without what serves training only: the last net's points alone are ever read."""
+    return replace(net, points=net.points and name == NETS[-1])
+
+
 class Engine:
     """One net, ready to run on uint8 RGB batches of any size."""
 
     def __init__(self, name: NetName, trained: Trained) -> None:
-        # Only the last net's points are ever read at run time.
-        net = replace(trained.net, points=trained.net.points and name == NETS[-1])
+        net = to_run(name, trained.net)
         model = nets.build(net)
         nets.set_weights(model, trained.weights, f"the {name} to run")
         self.name, self.net = name, net

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from models.boxes import FloatArray, IntArray
 
 Image = NDArray[np.uint8]
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}  # of picture files
 Pixels = TypeVar("Pixels", bound=Any)
 
 

@@ -1,74 +1,76 @@
-"""Reads an `.npy` of objects, which is a pickle, without running anything that is in it.
+"""Reads pickles of arrays and tensors without running anything that is in them.
 
-A pickle is a program: it names functions and calls them. Only five names are admitted here, and
-they lead to the stand-ins below, because numpy's own classes can be called, or given a state,
-so that they read and write anywhere in memory.
+A pickle is a program: it names functions and calls them. Only the few names below are admitted,
+and they lead to stand-ins, because numpy's own classes can be called, or given a state, so that
+they read and write anywhere in memory. Every stand-in is a class with a `__setstate__` of its
+own: a state that a pickle gives to the class itself finds it, and fails.
 """
 
 import io
 import math
 import pickle
-import pickletools
 import re
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple, Self
 
 import numpy as np
 
-from configs.errors import UserError
+MOST = 1 << 28  # bytes; the largest net of the cascade has a hundredth of it
+MOST_TENSORS = 500  # the cascade has 50; each may be as large as its storage
 
 
-def load_npy(file: BinaryIO, origin: str) -> Any:
-    """The object in a file that `np.save` wrote; arrays, dictionaries, lists, text and numbers.
+class RefusedError(Exception):
+    """The file wants more than to be read."""
+
+
+def load_arrays(file: BinaryIO) -> Any:
+    """The object that a pickle describes, as Python 2 or 3, numpy or joblib wrote it.
 
     Raises:
-        UserError: it is damaged, or holds anything else; `origin` names the file in the sentence.
+        RefusedError: it wants to run something, or its arrays do not fit their content.
+        Exception: of any other kind, where it is damaged.
     """
-    try:
-        _skip_header(file)
-        content = file.read()
-        _refuse_wild_memory(content)
-        loaded = _OnlyArrays(io.BytesIO(content), encoding="latin1").load()
-    except _RefusedError as error:
-        raise UserError(f"{origin} is refused: {error}.") from None
-    except Exception as error:  # a damaged pickle can fail in any way
-        raise UserError(f"{origin} is no weights file or is damaged ({error}).") from None
-    return loaded.item() if isinstance(loaded, np.ndarray) and loaded.ndim == 0 else loaded
+    # What joblib's wrapper announces follows the wrapper, as bytes between two instructions.
+    following = type("_Following", (_Following,), {"file": file})
+    admitted = {**ARRAYS, ("joblib.numpy_pickle", "NumpyArrayWrapper"): following}
+    return _Admits(file, admitted).load()
 
 
-class _RefusedError(Exception):
-    """The pickle wants more than to be read."""
+def load_tensors(file: BinaryIO) -> tuple[Any, "list[Tensor]"]:
+    """The same for what torch wrote, and all its tensors, which are empty arrays still.
+
+    Their values lie outside of the pickle, by the names of their storages: see `Tensor.fill`.
+    """
+    made: list[Tensor] = []
+    tensor = type("_Tensor", (Tensor,), {"made": made})
+    admitted = {**TENSORS, ("torch._utils", "_rebuild_tensor_v2"): tensor}
+    return _Admits(file, admitted).load(), made
 
 
-def _skip_header(file: BinaryIO) -> None:
-    header_of = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
-    major, _ = np.lib.format.read_magic(file)
-    _, _, dtype = header_of[major](file)
-    if not dtype.hasobject:
-        raise ValueError(f"it is one array of {dtype}, not a dictionary of arrays")
+class Storage(NamedTuple):
+    """A row of numbers that lies elsewhere in the file."""
+
+    key: str
+    dtype: str
+    length: int
 
 
-def _refuse_wild_memory(content: bytes) -> None:
-    """A few bytes can make the unpickler reserve gigabytes for notes that it never takes."""
-    for code, argument, position in pickletools.genops(content):
-        if code.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > int(
-            position or 0
-        ):
-            raise _RefusedError("it wants more memory than it could fill")
+# The implementation in C reserves gigabytes for the notes of a few bytes, and reads ahead.
+class _Admits(pickle._Unpickler):
+    def __init__(self, file: BinaryIO, admitted: dict[tuple[str, str], Any]) -> None:
+        super().__init__(file, encoding="latin1")
+        self.admitted = admitted
 
-
-class _OnlyArrays(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        admitted = {
-            ("numpy.core.multiarray", "_reconstruct"): _Array,
-            ("numpy._core.multiarray", "_reconstruct"): _Array,
-            ("numpy", "ndarray"): _Array,
-            ("numpy", "dtype"): _Dtype,
-            ("_codecs", "encode"): _latin1,
-        }
-        if (module, name) not in admitted:
+        if (module, name) not in self.admitted:
             wanted = f"{module}.{name}"[:60]
-            raise _RefusedError(f"it wants to run {wanted!r}; weights need no code")
-        return admitted[module, name]
+            raise RefusedError(f"it wants to run {wanted!r}; weights need no code")
+        return self.admitted[module, name]
+
+    def persistent_load(self, pid: Any) -> Storage:
+        _, dtype, key, _, count, *view = pid
+        if dtype not in STORAGES.values() or not isinstance(key, str) or any(view):
+            raise RefusedError("it keeps its values in a place of an unknown kind")
+        return Storage(key, dtype, int(count))
 
 
 class _Dtype:
@@ -76,7 +78,7 @@ class _Dtype:
 
     def __init__(self, code: str, *_: Any) -> None:
         if not re.fullmatch(r"[fiub][1248]|O8", code):
-            raise _RefusedError(f"it holds values of the type {code[:20]!r}")
+            raise RefusedError(f"it holds values of the type {code[:20]!r}")
         self.dtype = np.dtype(code)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
@@ -86,7 +88,7 @@ class _Dtype:
 class _Array(np.ndarray[Any, Any]):
     """Empty until its state comes, which is compared with its content before numpy gets it."""
 
-    def __new__(cls, *_: Any) -> "_Array":
+    def __new__(cls, *_: Any) -> Self:
         return super().__new__(cls, (0,), np.uint8)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
@@ -97,11 +99,108 @@ class _Array(np.ndarray[Any, Any]):
         form, size = (list, 1) if dtype.hasobject else (bytes, dtype.itemsize)
         fits = type(content) is form and len(content) == math.prod(shape) * size
         if not fits or min(shape, default=0) < 0:
-            raise _RefusedError("the shape of an array does not fit its content")
+            raise RefusedError("the shape of an array does not fit its content")
         state = (1, shape, dtype, bool(by_columns), content)
         super().__setstate__(state)  # type: ignore[arg-type]
 
 
-def _latin1(text: str, *_: Any) -> bytes:
+class _Following(_Array):
+    """joblib's: the bytes of the array follow its description, after some for alignment."""
+
+    file: BinaryIO = io.BytesIO()
+
+    def __setstate__(self, state: Any) -> None:
+        shape, described = tuple(state["shape"]), state["dtype"]
+        length = math.prod(shape) * described.dtype.itemsize
+        if described.dtype.hasobject or not 0 <= length <= MOST:
+            raise RefusedError("an array of it is too large or no array of numbers")
+        if state.get("numpy_array_alignment_bytes") is not None:
+            self.file.read(self.file.read(1)[0])
+        content = self.file.read(length)
+        super().__setstate__((1, shape, described, state["order"] == "F", content))
+
+
+class _Latin1:
     """What `_codecs.encode` does for bytes in pickles of the protocols 0 to 2."""
-    return text.encode("latin1")
+
+    def __new__(cls, text: str, *_: Any) -> bytes:  # type: ignore[misc]
+        return text.encode("latin1")
+
+    def __setstate__(self, state: Any) -> None:
+        raise RefusedError("it gives a state to what has none")
+
+
+class Tensor(_Array):
+    """torch's: its numbers are some of those of a storage, in some order."""
+
+    place: tuple[Storage, int, tuple[int, ...], tuple[int, ...]]
+    made: "list[Tensor]" = []  # noqa: RUF012 (each load has its own)
+
+    def __new__(cls, storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Self:
+        numbers = (offset, *shape, *strides)
+        whole = all(type(number) is int and number >= 0 for number in numbers)
+        if not isinstance(storage, Storage) or not whole or len(shape) != len(strides):
+            raise RefusedError("it describes a tensor that cannot be")
+        reach = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
+        if math.prod(shape) > storage.length or (0 not in shape and reach >= storage.length):
+            raise RefusedError("the shape of a tensor does not fit its content")
+        tensor = super().__new__(cls)
+        tensor.place = storage, offset, tuple(shape), tuple(strides)
+        cls.made.append(tensor)
+        if len(cls.made) > MOST_TENSORS:
+            raise RefusedError(f"it has over {MOST_TENSORS} tensors")
+        return tensor
+
+    def __setstate__(self, state: Any) -> None:
+        raise RefusedError("it gives a state to what has none")
+
+    def fill(self, content: bytes) -> None:
+        """Take the tensor's numbers out of the bytes of its storage."""
+        storage, offset, shape, strides = self.place
+        values = np.frombuffer(content, storage.dtype)
+        if len(values) != storage.length:
+            raise RefusedError("the shape of a tensor does not fit its content")
+        steps = [step * values.itemsize for step in strides]
+        numbers = np.lib.stride_tricks.as_strided(values[offset:], shape, steps).tobytes()
+        state = (1, shape, values.dtype, False, numbers)
+        np.ndarray.__setstate__(self, state)  # type: ignore[arg-type]
+
+
+class _Parameter:
+    """A trainable tensor: the tensor."""
+
+    def __new__(cls, tensor: Any, *_: Any) -> Any:
+        return tensor
+
+    def __setstate__(self, state: Any) -> None:
+        raise RefusedError("it gives a state to what has none")
+
+
+class _Ordered(dict[Any, Any]):
+    """An OrderedDict; what torch notes beside it is not needed."""
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+ARRAYS: dict[tuple[str, str], Any] = {
+    ("numpy.core.multiarray", "_reconstruct"): _Array,
+    ("numpy._core.multiarray", "_reconstruct"): _Array,
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Dtype,
+    ("_codecs", "encode"): _Latin1,
+    ("collections", "OrderedDict"): _Ordered,
+}
+
+STORAGES = {
+    "FloatStorage": "<f4",
+    "DoubleStorage": "<f8",
+    "HalfStorage": "<f2",
+    "LongStorage": "<i8",  # counters beside the weights
+}
+
+TENSORS: dict[tuple[str, str], Any] = {
+    ("torch._utils", "_rebuild_parameter"): _Parameter,
+    ("collections", "OrderedDict"): _Ordered,
+    **{("torch", name): dtype for name, dtype in STORAGES.items()},
+}

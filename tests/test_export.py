@@ -14,6 +14,7 @@ from configs.settings import NETS, Layer, Net, NetName
 from configs.stages import Stage, read_manifest
 from export import merge as module
 from export.__main__ import main
+from export.formats import FORMATS
 from export.merge import merge
 from models import architecture, layouts
 from models.architecture import PAPER_NETS
@@ -63,7 +64,7 @@ def run(merged: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spares the comparison of outputs, which takes seconds."""
-    monkeypatch.setattr(module, "_check", lambda path, trained: 0.0)
+    monkeypatch.setattr(module, "_check", lambda path, form, trained: 0.0)
 
 
 def exported(run: Path) -> bytes:
@@ -172,14 +173,14 @@ def test_a_net_that_the_layout_cannot_hold_is_refused_by_its_layer(run: Path) ->
 def test_a_file_that_says_something_else_never_gets_its_name(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = layouts.write_ipazc
+    write = layouts.write
 
-    def spoils(path: Path, nets: dict[NetName, Trained]) -> None:
+    def spoils(layout: str, path: Path, nets: dict[NetName, Trained]) -> None:
         weights = dict(nets["onet"].weights)
         weights["points/bias"] = weights["points/bias"] + 0.001
-        write(path, {**nets, "onet": Trained(nets["onet"].net, weights)})
+        write(layout, path, {**nets, "onet": Trained(nets["onet"].net, weights)})
 
-    monkeypatch.setattr(layouts, "write_ipazc", spoils)
+    monkeypatch.setattr(layouts, "write", spoils)
     with pytest.raises(UserError, match=r"differs from the nets by 1\.0e-03"):
         merge(run, {}, force=False)
     assert not (run / "mtcnn_weights.npy").exists()
@@ -207,19 +208,82 @@ def test_the_command_takes_nets_from_other_files(
     given = ["--pnet", "a.npy", "--onet", "b.npz", "--force"]
     monkeypatch.setattr(sys, "argv", ["export", "--run", str(tmp_path), *given])
     main()
-    assert taken == [(tmp_path, {"pnet": Path("a.npy"), "onet": Path("b.npz")}, True)]
+    assert taken == [
+        (tmp_path, {"pnet": Path("a.npy"), "onet": Path("b.npz")}, True, "ipazc", None)
+    ]
+
+
+@pytest.mark.parametrize("kind", ["ipazc-0.0", "facenet-pytorch"])
+def test_another_format_lies_beside_the_first(run: Path, kind: str) -> None:
+    merge(run, {}, force=False, kind=kind)
+    target = run / FORMATS[kind].target
+    found = layouts.look(target)
+    for name in NETS:
+        assert found[name].layout == kind
+        own = layouts.read(run / name / "weights.npz")[name].weights
+        for key, array in found[name].trained.weights.items():
+            np.testing.assert_array_equal(array, own[key])
+    assert not (run / "mtcnn_weights.npy").exists()
+    manifest = read_manifest(run / f"export-{kind}")
+    assert manifest is not None
+    assert manifest["complete"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_folder_is_replaced_whole_and_only_when_told(run: Path) -> None:
+    kind = "facenet"
+    merge(run, {}, force=False, kind=kind)
+    (run / kind / "stale.npy").write_bytes(b"of an earlier export")
+    before = (run / kind / "det2.npy").read_bytes()
+    trains(run, "rnet", drawn(PAPER_NETS["rnet"], 77))
+    with pytest.raises(UserError, match="make export-weights FORMAT=facenet FORCE=1"):
+        merge(run, {}, force=False, kind=kind)
+    assert (run / kind / "det2.npy").read_bytes() == before
+    merge(run, {}, force=True, kind=kind)
+    assert (run / kind / "det2.npy").read_bytes() != before
+    assert sorted(path.name for path in (run / kind).iterdir()) == [
+        *("det1.npy", "det2.npy", "det3.npy")
+    ]
+    assert not (run / f"{kind}.old").exists()
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_folder_that_no_export_made_is_left_alone(run: Path) -> None:
+    (run / "facenet").mkdir()
+    (run / "facenet" / "mine.txt").write_text("mine")
+    with pytest.raises(UserError, match="was not made by an export"):
+        merge(run, {}, force=False, kind="facenet")
+    assert (run / "facenet" / "mine.txt").read_text() == "mine"
+
+
+def test_pictures_go_with_int8_alone(run: Path) -> None:
+    with pytest.raises(UserError, match="tflite-int8 and no other format needs PICTURES="):
+        merge(run, {}, force=False, kind="tflite-int8")
+    with pytest.raises(UserError, match="no other format needs PICTURES="):
+        merge(run, {}, force=False, kind="onnx", pictures=run)
+
+
+@pytest.mark.usefixtures("quick")
+def test_nets_come_from_a_folder(run: Path, tmp_path: Path) -> None:
+    others = {name: drawn(PAPER_NETS[name], 20 + i) for i, name in enumerate(NETS)}
+    layouts.write("ipazc-1.0", tmp_path / "lz4", others)
+    merge(run, {"pnet": tmp_path / "lz4", "rnet": tmp_path / "lz4" / "rnet.lz4"}, force=False)
+    found = layouts.read(run / "mtcnn_weights.npy")
+    for name in ("pnet", "rnet"):
+        for key, array in others[name].weights.items():  # type: ignore[index]
+            np.testing.assert_array_equal(found[name].weights[key], array)  # type: ignore[index]
 
 
 @pytest.mark.usefixtures("quick")
 def test_nets_that_no_package_holds_are_exported_for_our_detector(run: Path) -> None:
     layers = (*PAPER_NETS["pnet"].layers, Layer(conv=8))
     changed = drawn(Net(16, layers, points=False), 7)
-    trains(run, "pnet", changed)
+    trains(run, "pnet", drawn(PAPER_NETS["pnet"], 7))
     layouts.write_own(run / "pnet" / "weights.npz", changed, "pnet")
-    with pytest.raises(UserError, match="ipazc's layout holds a pnet of 12 pixels, not 16"):
+    with pytest.raises(UserError, match="layout holds a pnet of 12 pixels, not 16"):
         merge(run, {}, force=False)
     for _ in range(2):  # the second one replaces the first
-        merge(run, {}, force=True, layout="own")
+        merge(run, {}, force=True, kind="own")
         found = layouts.read(run / "mtcnn_weights")
         assert list(found) == list(NETS)
         assert found["pnet"].net == changed.net
@@ -227,10 +291,3 @@ def test_nets_that_no_package_holds_are_exported_for_our_detector(run: Path) -> 
             found["pnet"].weights["layer5/kernel"], changed.weights["layer5/kernel"]
         )
     assert MTCNN(run / "mtcnn_weights").detect_faces(np.zeros((40, 40, 3), np.uint8)) == []
-
-
-def test_a_runs_folder_is_a_weights_file(merged: Path, tmp_path: Path) -> None:
-    held, apart = layouts.read(merged / "mtcnn_weights.npy"), layouts.read(merged)
-    assert list(held) == list(apart) == list(NETS)
-    with pytest.raises(UserError, match=r"is a folder without any of pnet/weights\.npz, rnet"):
-        layouts.read(tmp_path)

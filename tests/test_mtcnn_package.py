@@ -6,7 +6,6 @@ our targets mean what the package does with its nets' outputs.
 """
 
 import copy
-import functools
 import importlib
 import importlib.util
 import sys
@@ -20,15 +19,14 @@ import numpy as np
 import pytest
 
 from configs.settings import NETS, Detector, NetName
-from models import architecture, boxes, layouts, pixels
-from models.architecture import PAPER_NETS
+from models import boxes, layouts, pixels
 from models.cascade import Cascade
 from models.engine import Engine
-from models.layouts import Trained
+from tests.pictures import crops, photographs
+from tests.weights_files import lively
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / ".consumers" / "mtcnn-0.1.1"
-WIDER = ROOT.parent / "shared" / "data" / "wider" / "WIDER_val" / "images"
 
 
 @pytest.fixture(scope="module")
@@ -51,45 +49,10 @@ def shipped(package: Any) -> Any:
     return package.MTCNN()
 
 
-@functools.cache
-def photographs() -> dict[str, pixels.Image]:
-    """Some pictures of people, as many as this machine has."""
-    found: dict[str, pixels.Image] = {}
-    if importlib.util.find_spec("skimage") is not None:
-        from skimage import data
-
-        found["astronaut"] = np.ascontiguousarray(data.astronaut()[:400])
-    for folder in ("19--Couple", "1--Handshaking", "44--Aerobics"):
-        for path in sorted((WIDER / folder).glob("*.jpg"))[:1]:
-            image = pixels.read_image(path)
-            assert image is not None
-            found[folder] = pixels.resize(image, 400, 400 * image.shape[0] // image.shape[1])
-    return found
-
-
-def clouds(height: int, width: int) -> pixels.Image:
-    """Smooth random colours, where there is no photograph to take."""
-    rough = np.random.default_rng(0).integers(0, 256, (8, 10, 3), np.uint8)
-    return np.kron(rough, np.ones((height // 8, width // 10, 1), np.uint8))
-
-
-def drawn(name: NetName, seed: int) -> Trained:
-    """A net of the paper with random weights under which no output is nearly constant."""
-    rng = np.random.default_rng(seed)
-    weights = {}
-    for key, shape in architecture.shapes(PAPER_NETS[name]):
-        gain = {"face": 0.2, "box": 4, "points": 4}.get(key.partition("/")[0], 2)
-        spread = np.sqrt(gain / np.prod(shape[:-1]))
-        weights[key] = rng.normal(0, spread, shape).astype(np.float32)
-        if key.endswith(("bias", "alpha")):
-            weights[key] = rng.uniform(-0.3, 0.5, shape).astype(np.float32)
-    return Trained(PAPER_NETS[name], weights)
-
-
 @pytest.fixture(scope="module")
 def ours(package: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Random nets, and the package's detector that has loaded them from our file."""
-    nets = {name: drawn(name, seed) for seed, name in enumerate(NETS)}
+    nets = {name: lively(name, seed) for seed, name in enumerate(NETS)}
     path = tmp_path_factory.mktemp("export") / "mtcnn_weights.npy"
     layouts.write_ipazc(path, nets)
     return nets, package.MTCNN(weights_file=str(path))
@@ -107,16 +70,7 @@ def test_the_package_gets_the_same_outputs_from_our_file(
     ours: Any, name: NetName, heads: list[str], size: tuple[int, int]
 ) -> None:
     nets, detector = ours
-    pictures = [clouds(400, 500), *photographs().values()]
-    rng = np.random.default_rng(0)
-    crops = []
-    for i in range(16):
-        picture = pictures[i % len(pictures)]
-        x, y, scale = (*rng.integers(0, 150, 2), rng.integers(1, 5))
-        height, width = (side * scale for side in size)
-        part = pixels.padded(picture, np.array([x, y, x + width, y + height]))
-        crops.append(pixels.resize(part, size[1], size[0]))
-    batch = np.stack(crops)
+    batch = crops(size)
     fed = pixels.normalise(batch.astype(np.float32)).transpose(0, 2, 1, 3)
     said = dict(zip(heads, getattr(detector, f"_{name}").predict(fed, verbose=0), strict=True))
     if name == "pnet":

@@ -1,0 +1,114 @@
+"""What the nets see on pictures, from which int8 takes its ranges; and what int8 still finds."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from configs.errors import UserError
+from configs.settings import NETS, Detector, NetName
+from export.formats import Runner
+from models import boxes, pixels
+from models.cascade import Cascade
+from models.engine import Engine, Outputs
+from models.layouts import Trained
+from models.pixels import Image
+
+MOST_PICTURES, LONGEST, CROPS = 60, 640, 24  # pixels of a picture's side; crops of a picture
+SETTINGS = Detector()
+
+
+def read_pictures(folder: Path) -> list[Image]:
+    """Pictures spread evenly over a folder's; the longer side is at most `LONGEST`.
+
+    Raises:
+        UserError: there is none that can be read.
+    """
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in pixels.SUFFIXES)
+    chosen = paths[:: -(-len(paths) // MOST_PICTURES) or 1]
+    images = [image for path in chosen if (image := pixels.read_image(path)) is not None]
+    if not images:
+        raise UserError(f"{folder} holds no pictures that can be read.")
+    return [_at_most(image, LONGEST) for image in images]
+
+
+def _at_most(image: Image, side: int) -> Image:
+    scale = min(1, side / max(image.shape[:2]))
+    return pixels.resize(image, round(image.shape[1] * scale), round(image.shape[0] * scale))
+
+
+def seen_by(
+    trained: Mapping[NetName, Trained], images: Sequence[Image]
+) -> dict[NetName, list[Image]]:
+    """Batches that each net sees when the cascade looks at the pictures.
+
+    One of them is black and white, so that a model's whole numbers for pixels are the bytes.
+    """
+    cascade = Cascade(trained, SETTINGS)
+    seen: dict[NetName, list[Image]] = {name: [_black_and_white(trained[name])] for name in NETS}
+    first, *others = NETS
+    for image in tqdm(images, unit="img", desc="calibration"):
+        seen[first] += [level[None] for level in _levels(image, trained[first].net.size)]
+        for name, faces in zip(others, cascade.stages(image), strict=False):
+            windows = boxes.windows_of(faces.boxes)[:CROPS].astype(int)
+            if len(windows):
+                seen[name].append(pixels.cut(image, windows, trained[name].net.size))
+    return seen
+
+
+def _levels(image: Image, size: int) -> Iterator[Image]:
+    """Every second level of the pyramid: enough of a picture that is seen many times."""
+    height, width = image.shape[:2]
+    smallest, factor = SETTINGS.min_face_size, SETTINGS.scale_factor
+    for scale in pixels.pyramid_scales(height, width, smallest, factor, size)[::2]:
+        yield pixels.resize(image, int(np.ceil(width * scale)), int(np.ceil(height * scale)))
+
+
+def _black_and_white(trained: Trained) -> Image:
+    size = trained.net.size
+    crop = np.zeros((1, size, size, 3), np.uint8)
+    crop[:, size // 2 :] = 255
+    return crop
+
+
+class Same(NamedTuple):
+    """How many faces were found before, after, and both times (IoU of 0.5 and more)."""
+
+    before: int
+    after: int
+    both: int
+
+
+class _Stand(Engine):
+    """Runs a written model in the place of a net."""
+
+    def __init__(self, name: NetName, trained: Trained, run: Runner) -> None:
+        self.name, self.net, self._run = name, trained.net, run
+
+    def __call__(self, pixels: Image) -> Outputs:
+        outputs: Outputs = self._run(pixels)
+        return outputs
+
+
+def cascade_of(
+    trained: Mapping[NetName, Trained], runner: Callable[[NetName], Runner], detector: Detector
+) -> Cascade:
+    """The cascade with written models in the places of its nets."""
+    return Cascade(trained, detector, lambda name, net: _Stand(name, net, runner(name)))
+
+
+def compare(
+    trained: Mapping[NetName, Trained],
+    runner: Callable[[NetName], Runner],
+    images: Sequence[Image],
+) -> Same:
+    """What the cascade finds on the pictures with its nets and with written models."""
+    cascades = Cascade(trained, SETTINGS), cascade_of(trained, runner, SETTINGS)
+    counts = np.zeros(3, int)
+    for image in tqdm(images, unit="img", desc="comparison"):
+        before, after = (cascade.detect(image).boxes for cascade in cascades)
+        overlap = boxes.iou(boxes.windows_of(before), boxes.windows_of(after))
+        counts += [len(before), len(after), int((overlap >= 0.5).any(axis=1).sum())]
+    return Same(*map(int, counts))

@@ -1,0 +1,117 @@
+"""TensorFlow SavedModel and LiteRT: nets that run without this project.
+
+All deployment formats have one folder with a file or folder for each net, and one interface:
+`pixels` [N, H, W, 3], RGB from 0 to 255, in; out come `face` [N] (probability), `box` [N, 4]
+and, of the last net, `points` [N, 10], as `models.nets` describes them. P-Net takes pictures of
+any size, and gives maps [N, h, w, ...].
+"""
+
+import contextlib
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from configs.settings import NetName
+from models import nets
+from models.engine import Outputs, to_run
+from models.layouts import Trained
+from models.pixels import Image, normalise
+
+Runner = Callable[[Image], Outputs]
+
+
+class _Deployed(tf.Module):
+    """A net with the interface of the deployment formats."""
+
+    def __init__(self, name: NetName, trained: Trained) -> None:
+        super().__init__(name)
+        net = to_run(name, trained.net)
+        self._model = model = nets.build(net)
+        nets.set_weights(model, trained.weights, f"the {name} to export")
+        # Constants of the graph: the converter to LiteRT leaves variables empty.
+        both = (model.trainable_variables, model.non_trainable_variables)
+        self._constants = [[np.asarray(variable) for variable in group] for group in both]
+        side = None if net.convolutional else net.size
+        signature = [tf.TensorSpec([None, side, side, 3], tf.float32, name="pixels")]
+        self.run = tf.function(self._heads, input_signature=signature, autograph=False)
+
+    def _heads(self, pixels: tf.Tensor) -> dict[str, tf.Tensor]:
+        heads, _ = self._model.stateless_call(*self._constants, normalise(pixels), training=False)
+        return {**heads, "face": tf.nn.softmax(heads["face"])[..., 1]}
+
+
+def write_savedmodel(path: Path, name: NetName, trained: Trained) -> None:
+    """Write a folder that `tf.saved_model.load` and TensorFlow Serving read."""
+    net = _Deployed(name, trained)
+    with _silent():
+        tf.saved_model.save(net, str(path), signatures=net.run)
+
+
+def run_savedmodel(path: Path) -> Runner:
+    """The outputs of such a folder."""
+    loaded = tf.saved_model.load(str(path))
+
+    def run(pixels: Image) -> Outputs:
+        heads = loaded.signatures["serving_default"](tf.constant(pixels, tf.float32))
+        return outputs_of({key: value.numpy() for key, value in heads.items()})
+
+    return run
+
+
+def outputs_of(heads: dict[str, NDArray[np.float32]]) -> Outputs:
+    """Heads by name as the engine gives them."""
+    return Outputs(heads["face"], heads["box"], heads.get("points"))
+
+
+def tflite(name: NetName, trained: Trained, seen: Sequence[Image] = ()) -> bytes:
+    """A LiteRT model; of whole numbers (int8) if it is told what the net sees.
+
+    Args:
+        name: which net.
+        trained: the net.
+        seen: batches of (N, H, W, 3) uint8 pixels, from which the ranges of values are taken.
+    """
+    net = _Deployed(name, trained)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions(
+        [net.run.get_concrete_function()], net
+    )
+    if seen:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = lambda: ([x.astype(np.float32)] for x in seen)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = tf.uint8
+    with _silent():
+        model: bytes = converter.convert()
+    return model
+
+
+def run_tflite(path: Path) -> Runner:
+    """The outputs of a LiteRT model."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the interpreter's move to a package of its own
+        interpreter = tf.lite.Interpreter(str(path), num_threads=1)
+    runner = interpreter.get_signature_runner()
+    dtype = runner.get_input_details()["pixels"]["dtype"]
+
+    def run(pixels: Image) -> Outputs:
+        return outputs_of(runner(pixels=pixels.astype(dtype)))
+
+    return run
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Both converters talk about their inner steps, past Python's log."""
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):  # noqa: PTH123
+        kept = os.dup(2)
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)

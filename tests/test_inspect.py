@@ -1,0 +1,81 @@
+"""`python -m export inspect` says what a file is, and which check it fails."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from configs.errors import run_cli
+from configs.settings import NETS
+from export.__main__ import main
+from export.inspect import inspect
+from models import layouts
+from models.architecture import PAPER_NETS
+from models.layouts import LAYOUTS
+from tests.weights_files import lively, saved
+
+LIVELY = {name: lively(name, seed) for seed, name in enumerate(NETS)}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_is_told_and_passes(
+    tmp_path: Path, layout: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layouts.write(layout, tmp_path / "weights", LIVELY)
+    assert inspect(tmp_path / "weights")
+    lines = capsys.readouterr().out.splitlines()
+    files = layouts.files(tmp_path / "weights")
+    assert [line.partition(": ")[0] for line in lines[: len(files)]] == [str(f) for f in files]
+    counts = {
+        "pnet": "13 arrays, 6,632",
+        "rnet": "16 arrays, 100,178",
+        "onet": "21 arrays, 389,040",
+    }
+    for name, count in counts.items():
+        assert any(
+            line.startswith(f"{name}: {LAYOUTS[layout].whose} layout; {count} numbers")
+            for line in lines
+        )
+    assert "  a cell of its map sees 12 pixels from 0 + 2 x" in lines
+    assert sum(line.startswith("  ok: ") for line in lines) == 6
+    assert not [line for line in lines if "FAILED" in line]
+    assert any("layer6/kernel" in line and "(576, 128)" in line for line in lines)
+
+
+def test_a_net_that_other_layouts_cannot_hold_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layers = PAPER_NETS["pnet"].layers
+    net = replace(PAPER_NETS["pnet"], layers=(replace(layers[0], conv=12), *layers[1:]))
+    layouts.write_own(tmp_path / "w.npz", lively("pnet", 0, net))
+    assert inspect(tmp_path / "w.npz")
+    told = capsys.readouterr().out
+    assert "pnet: our own layout; 13 arrays" in told
+    assert "can be part of an export as savedmodel, tflite, tflite-int8, onnx\n" in told
+    assert "not as facenet: FaceNet's (src/align) layout cannot hold pnet.layer1" in told
+
+
+def test_a_net_that_says_the_same_of_everything_fails(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = LIVELY["pnet"]
+    weights = {key: np.zeros_like(array) for key, array in dead.weights.items()}
+    layouts.write_own(tmp_path / "w.npz", dead._replace(weights=weights))
+    monkeypatch.setattr(sys, "argv", ["export", "inspect", str(tmp_path / "w.npz")])
+    with pytest.raises(SystemExit, match="a check has failed"):
+        run_cli(main)
+    assert "FAILED: its outputs are finite numbers that change with the pixels: face is" in (
+        capsys.readouterr().out
+    )
+
+
+def test_a_foreign_file_is_told_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = saved(tmp_path / "w.npy", {"pnet": {"pnet": {"dense": {"kernel": np.zeros((3, 3))}}}})
+    monkeypatch.setattr(sys, "argv", ["export", "inspect", str(path)])
+    with pytest.raises(SystemExit) as caught:
+        run_cli(main)
+    assert str(caught.value).startswith(f"error: {path}: it resembles ipazc's (mtcnn 0.1.x) layout")
