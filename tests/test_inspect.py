@@ -53,7 +53,7 @@ def test_a_net_that_other_layouts_cannot_hold_is_told(
     assert inspect(tmp_path / "w.npz")
     told = capsys.readouterr().out
     assert "pnet: our own layout; 13 arrays" in told
-    assert "can be part of an export as savedmodel, tflite, tflite-int8, onnx\n" in told
+    assert "can be part of an export as own, savedmodel, tflite, tflite-int8, onnx\n" in told
     assert "not as facenet: FaceNet's (src/align) layout cannot hold pnet.layer1" in told
 
 
