@@ -4,22 +4,23 @@ Steps and constants are those of ipazc's mtcnn 0.1.1, whose weights files these 
 found here is found there.
 """
 
+import itertools
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.settings import NETS, Detector, NetName
+from configs.settings import NETS, Detector, Net, NetName
 from models import boxes, pixels
 from models.architecture import CellMap, cell_map
 from models.boxes import FloatArray, IntArray
-from models.engine import Engine, Outputs
+from models.engine import Engine, Outputs, in_threads
 from models.layouts import Trained
 
 NMS_IN_LEVEL, NMS_OVER_LEVELS, NMS_CROPS, NMS_LAST = 0.5, 0.7, 0.7, 0.7
-CROPS_AT_ONCE = 256  # keeps memory flat on a crowd
-BAND = 4_000_000  # pixels of a level at once: keeps memory flat on a huge picture
+CROPS_AT_ONCE = 8  # more are not faster: benchmarks/engines.py
+BAND = 32_000  # pixels of a level at once: what P-Net makes of them stays in a core's cache
 
 
 class Faces(NamedTuple):
@@ -32,6 +33,30 @@ class Faces(NamedTuple):
     def take(self, rows: IntArray) -> "Faces":
         """The faces of these rows."""
         return Faces(*(field[rows] for field in self))
+
+
+class Band(NamedTuple):
+    """Rows [first, last) of a level, of whose cells the first so many rows are taken (or all)."""
+
+    first: int
+    last: int
+    cells: int | None
+
+
+class _Level(NamedTuple):
+    """The picture at a scale."""
+
+    scale: float
+    rows: pixels.Rows
+    bands: list[Band]
+
+
+class Proposed(NamedTuple):
+    """Cells that P-Net takes for faces."""
+
+    corners: FloatArray  # (N, 4) reported
+    offsets: FloatArray  # (N, 4)
+    scores: NDArray[np.float32]  # (N,)
 
 
 def _no_points(count: int) -> FloatArray:
@@ -71,7 +96,11 @@ class Cascade:
         return self.stages(image)[-1]
 
     def _propose(self, image: pixels.Image) -> Faces:
-        found = [self._level(image, scale) for scale in self._scales(image)]
+        levels = self._levels(image)
+        looks = [(level, band) for level in levels for band in level.bands]
+        seen = iter(in_threads(self._look, looks))
+        by_level = [[next(seen) for _ in level.bands] for level in levels]
+        found = in_threads(_joined, by_level)
         if not found:
             return Faces(np.zeros((0, 4)), np.zeros(0, np.float32), _no_points(0))
         corners, offsets, scores = (np.concatenate(parts) for parts in zip(*found, strict=True))
@@ -81,37 +110,57 @@ class Cascade:
         squares = np.trunc(boxes.squared(refined))
         return _drop_empty(Faces(squares, scores, _no_points(len(squares))))
 
-    def _scales(self, image: pixels.Image) -> list[float]:
+    def _levels(self, image: pixels.Image) -> list[_Level]:
         height, width = image.shape[:2]
         smallest, factor = self.detector.min_face_size, self.detector.scale_factor
-        return pixels.pyramid_scales(height, width, smallest, factor, self._first.net.size)
+        scales = pixels.pyramid_scales(height, width, smallest, factor, self._first.net.size)
+        pyramid = pixels.Pyramid(image)
+        levels = []
+        for scale in scales:
+            size = (int(np.ceil(width * scale)), int(np.ceil(height * scale)))
+            bands = bands_of(self._first.net, self._cells, *size)
+            levels.append(_Level(scale, pyramid.level(*size), bands))
+        return levels
 
-    def _level(
-        self, image: pixels.Image, scale: float
-    ) -> tuple[FloatArray, FloatArray, NDArray[np.float32]]:
-        """One pyramid level's reported cells, offsets and scores, after NMS."""
-        height, width = (int(np.ceil(side * scale)) for side in image.shape[:2])
-        outputs = self._maps(pixels.resize(image, width, height))
-        scores = outputs.face[0]
+    def _look(self, look: tuple[_Level, Band]) -> Proposed:
+        """What P-Net proposes on one band of a level."""
+        level, band = look
+        outputs = self._first(level.rows(band.first, band.last)[None])
+        scores = outputs.face[0, : band.cells]
         rows, columns = np.nonzero(scores >= self.detector.thresholds[0])
-        corners = reported_cells(self._cells, rows, columns, scale)
-        scores = scores[rows, columns]
-        best = boxes.nms(boxes.windows_of(corners), scores, NMS_IN_LEVEL)
-        offsets = outputs.box[0, rows[best], columns[best]]
-        return corners[best], offsets.astype(np.float64), scores[best]
+        offsets = outputs.box[0, rows, columns].astype(np.float64)
+        places = rows + band.first // self._cells.stride
+        corners = reported_cells(self._cells, places, columns, level.scale)
+        return Proposed(corners, offsets, scores[rows, columns])
 
-    def _maps(self, level: pixels.Image) -> Outputs:
-        """P-Net's maps of a level; one of many megapixels is looked at in bands of rows."""
-        stride, offset, size = self._cells
-        rows = max(BAND // level.shape[1], 4 * size) // stride * stride
-        if len(level) <= rows or offset:  # padding inside the net would show at a band's edge
-            return self._first(level[None])
-        step = rows - size + stride
-        # The pool's padding lets the last cell see one row less.
-        starts = range(0, len(level) - size + 2, step)
-        bands = [self._first(level[None, start : start + rows]) for start in starts]
-        face, box, _ = zip(*bands, strict=True)
-        return Outputs(np.concatenate(face, axis=1), np.concatenate(box, axis=1), None)
+
+def bands_of(net: Net, cells: CellMap, width: int, height: int) -> list[Band]:
+    """A level of the pyramid in bands of the same height, which overlap by what a cell sees.
+
+    The last one ends with the level, and all start on a cell: only there does the padding of a
+    pool at the end show, as it would without bands.
+    """
+    padded = any(
+        layer.padding == "same" and (layer.pool or layer.kernel) > layer.stride
+        for layer in net.layers
+    )
+    wanted = max(BAND // width, 4 * cells.size)
+    if padded or height <= wanted:  # padding inside the net would show at a band's edge
+        return [Band(0, height, None)]
+    stride, overlap = cells.stride, cells.size - cells.stride
+    count = -(-(height - overlap) // (wanted - overlap))
+    step = -(-(height - overlap) // (count * stride)) * stride
+    rows = min(step + overlap + (height - step - overlap) % stride, height)
+    starts = [min(start, height - rows) for start in range(0, height - overlap, step)]
+    ends = [(b - a) // stride for a, b in itertools.pairwise(starts)]
+    return [Band(a, a + rows, n) for a, n in zip(starts, [*ends, None], strict=True)]
+
+
+def _joined(bands: list[Proposed]) -> Proposed:
+    """A level's proposals, after NMS."""
+    corners, offsets, scores = (np.concatenate(parts) for parts in zip(*bands, strict=True))
+    best = boxes.nms(boxes.windows_of(corners), scores, NMS_IN_LEVEL)
+    return Proposed(corners[best], offsets[best], scores[best])
 
 
 def reported_cells(cells: CellMap, rows: IntArray, columns: IntArray, scale: float) -> FloatArray:
@@ -145,9 +194,11 @@ def _refine(net: Engine, image: pixels.Image, faces: Faces, threshold: float) ->
 def _run_on_crops(
     net: Engine, image: pixels.Image, windows: IntArray
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32] | None]:
-    starts = range(0, len(windows), CROPS_AT_ONCE)
-    crops = (pixels.cut(image, windows[i : i + CROPS_AT_ONCE], net.net.size) for i in starts)
-    face, box, points = zip(*map(net, crops), strict=True)
+    def some(start: int) -> Outputs:
+        return net(pixels.cut(image, windows[start : start + CROPS_AT_ONCE], net.net.size))
+
+    said = in_threads(some, range(0, len(windows), CROPS_AT_ONCE))
+    face, box, points = zip(*said, strict=True)
     joined = None if points[0] is None else np.concatenate(points)
     return np.concatenate(face), np.concatenate(box), joined
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from configs.settings import NETS, Detector, NetName
+from configs.settings import NETS, Detector, Layer, NetName
 from models import architecture, boxes, cascade, nets, pixels
 from models.architecture import PAPER_NETS, CellMap
 from models.cascade import Cascade, Faces
-from models.engine import Engine, Outputs
+from models.engine import Engine, Outputs, use_threads
 from models.layouts import Trained
 
 HEIGHT, WIDTH = 320, 480
@@ -76,6 +76,7 @@ def perfect_nets(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Cascade]:
     """Makes a cascade of perfect nets."""
     monkeypatch.setattr(cascade, "Engine", Perfect)
     monkeypatch.setattr(pixels, "cut", lambda image, windows, size: windows)
+    monkeypatch.setattr(cascade, "BAND", PICTURE.size)  # perfect nets need the whole level
 
     def make(detector: Detector = EXACT, names: Sequence[NetName] = NETS) -> Cascade:
         return Cascade({name: TRAINED[name] for name in names}, detector)
@@ -230,15 +231,40 @@ def test_the_first_engine_takes_pictures_of_any_size() -> None:
         assert said.box.shape == (1, *cells, 4)
 
 
-@pytest.mark.parametrize("height", [*range(120, 140), 500])
-def test_bands_of_a_huge_picture_give_what_the_whole_gives(
+@pytest.mark.parametrize("height", [*range(40, 140), 500])
+def test_bands_of_a_level_give_what_the_whole_gives(
     height: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = Cascade({"pnet": drawn("pnet", points=False)}, Detector())
-    level = np.random.default_rng(height).integers(0, 256, (height, 37, 3), np.uint8)
-    expected = whole._maps(level)
-    monkeypatch.setattr(cascade, "BAND", 37 * 50)
-    found = whole._maps(level)
-    assert found.face.shape == expected.face.shape
-    np.testing.assert_allclose(found.face, expected.face, atol=1e-6)
-    np.testing.assert_allclose(found.box, expected.box, atol=1e-6)
+    engine, width = Engine("pnet", drawn("pnet", points=False)), 37
+    level = np.random.default_rng(height).integers(0, 256, (height, width, 3), np.uint8)
+    whole = engine(level[None])
+    monkeypatch.setattr(cascade, "BAND", width * 50)
+    bands = cascade.bands_of(engine.net, architecture.cell_map(engine.net), width, height)
+    assert len(bands) == 1 or len(bands) >= height / 50
+    assert len({band.last - band.first for band in bands}) == 1, "each size costs a layout"
+    seen = [(engine(level[None, band.first : band.last]), band.cells) for band in bands]
+    for head in ("face", "box"):
+        found = np.concatenate([getattr(said, head)[0, :cells] for said, cells in seen])
+        np.testing.assert_array_equal(found, getattr(whole, head)[0])
+
+
+def test_a_net_whose_padding_would_show_inside_sees_whole_levels() -> None:
+    net = replace(PAPER_NETS["pnet"], layers=(Layer(pool=3, stride=2, padding="same"),))
+    assert cascade.bands_of(net, architecture.cell_map(net), 1000, 1000) == [
+        cascade.Band(0, 1000, None)
+    ]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_the_number_of_threads_changes_nothing(threads: int) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8)
+    low = Cascade(
+        {name: drawn(name, points=name == NETS[-1]) for name in NETS}, EXACT.at((0.4, 0.3, 0.3))
+    )
+    use_threads(1)
+    expected = low.stages(picture)
+    assert len(expected[0].scores) > 3 * cascade.CROPS_AT_ONCE
+    use_threads(threads)
+    for one, other in zip(low.stages(picture), expected, strict=True):
+        for field, wanted in zip(one, other, strict=True):
+            np.testing.assert_array_equal(field, wanted)
