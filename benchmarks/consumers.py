@@ -134,7 +134,7 @@ class Consumer:
 
     def __init__(self, name: str, folder: Path) -> None:
         command = [sys.executable, "-m", "benchmarks.consumers", name, str(folder)]
-            self.name = name
+        self.name = name
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )

@@ -58,12 +58,12 @@ def both(
     from evaluation import detect
 
     weights = package / "mtcnn" / "data" / "mtcnn_weights.npy"
-    log = out / "ours.jsonl"
-    log.unlink(missing_ok=True)
-    ours = detect.detect_all(detect.ours(weights, Detector()), pictures, log)
     theirs = detect.detect_all(
         detect.package(weights, Detector(), package), pictures, out / "mtcnn-0.1.1.jsonl"
     )
+    log = out / "ours.jsonl"
+    log.unlink(missing_ok=True)
+    ours = detect.detect_all(detect.ours(weights, Detector()), pictures, log)
     return _whole(ours), _whole(theirs)
 
 
