@@ -19,7 +19,7 @@ from models.engine import Engine, Outputs, in_threads
 from models.layouts import Trained
 
 NMS_IN_LEVEL, NMS_OVER_LEVELS, NMS_CROPS, NMS_LAST = 0.5, 0.7, 0.7, 0.7
-CROPS_AT_ONCE = 8  # more are not faster: benchmarks/engines.py
+CROPS_AT_ONCE = 8  # more are not faster, and fewer wait at the end
 BAND = 32_000  # pixels of a level at once: what P-Net makes of them stays in a core's cache
 
 
@@ -194,10 +194,11 @@ def _refine(net: Engine, image: pixels.Image, faces: Faces, threshold: float) ->
 def _run_on_crops(
     net: Engine, image: pixels.Image, windows: IntArray
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32] | None]:
-    def some(start: int) -> Outputs:
-        return net(pixels.cut(image, windows[start : start + CROPS_AT_ONCE], net.net.size))
+    def judge(start: int) -> Outputs:
+        some = windows[start : start + CROPS_AT_ONCE]
+        return net(pixels.cut(image, some, net.net.size, np.float32))
 
-    said = in_threads(some, range(0, len(windows), CROPS_AT_ONCE))
+    said = in_threads(judge, range(0, len(windows), CROPS_AT_ONCE))
     face, box, points = zip(*said, strict=True)
     joined = None if points[0] is None else np.concatenate(points)
     return np.concatenate(face), np.concatenate(box), joined

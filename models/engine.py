@@ -2,7 +2,7 @@
 
 LiteRT with its XNNPACK kernels, one thread to an interpreter and an interpreter to a thread: on
 these small nets that is faster than one interpreter with many threads, or than traced TensorFlow
-(see `benchmarks/engines.py`), and what is found depends on nothing but the pixels.
+here, and what is found depends on nothing but the pixels.
 """
 
 import os
@@ -24,7 +24,7 @@ from configs.settings import NETS, Net, NetName
 from models import nets
 from models.architecture import HEADS
 from models.layouts import Trained
-from models.pixels import Image, normalise
+from models.pixels import normalise
 
 KEPT = 16  # interpreters of a net and thread: laying one out for another size takes milliseconds
 Item = TypeVar("Item")
@@ -45,7 +45,7 @@ def to_run(name: NetName, net: Net) -> Net:
 
 
 class Engine:
-    """One net, ready to run on uint8 RGB batches of any size, in any thread."""
+    """One net, ready to run on RGB batches of any size, in any thread."""
 
     def __init__(self, name: NetName, trained: Trained) -> None:
         net = to_run(name, trained.net)
@@ -57,10 +57,11 @@ class Engine:
             self._content = _converted(model, net.points)
             self._interpreter((1, net.size, net.size, 3))
 
-    def __call__(self, pixels: Image) -> Outputs:
-        """(N, H, W, 3) uint8 RGB -> the net's outputs."""
+    def __call__(self, pixels: NDArray[Any]) -> Outputs:
+        """(N, H, W, 3) RGB, 0 to 255, uint8 or float32 -> the net's outputs."""
         interpreter = self._interpreter(pixels.shape)
-        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], pixels)
+        given = pixels.astype(np.float32, copy=False)
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], given)
         interpreter.invoke()
         heads = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
         with np.errstate(over="ignore"):  # a probability of 0
@@ -95,11 +96,11 @@ def _converted(model: keras.Model, points: bool) -> bytes:
     apply = tf.matmul if joined.ndim == 2 else _by_pixel
 
     def forward(pixels: tf.Tensor) -> tf.Tensor:
-        seen = trunk(normalise(tf.cast(pixels, tf.float32)), training=False)
+        seen = trunk(normalise(pixels), training=False)
         return apply(seen, joined) + offset
 
     shape = [None, *model.inputs[0].shape[1:]]
-    concrete = tf.function(forward).get_concrete_function(tf.TensorSpec(shape, tf.uint8))
+    concrete = tf.function(forward).get_concrete_function(tf.TensorSpec(shape, tf.float32))
     # With the model as a second argument the weights of TensorFlow 2.21 come out as noise.
     content: bytes = tf.lite.TFLiteConverter.from_concrete_functions([concrete]).convert()
     return content

@@ -51,11 +51,15 @@ def normalise(pixels: Pixels) -> Pixels:
     return normalised
 
 
-def cut(image: Image, windows: IntArray, size: int) -> Image:
-    """(N, 4) whole-pixel windows of an (H, W, 3) image -> (N, size, size, 3) crops."""
-    crops = np.empty((len(windows), size, size, 3), np.uint8)
+def cut(image: Image, windows: IntArray, size: int, dtype: type = np.uint8) -> NDArray[Any]:
+    """(N, 4) whole-pixel windows of an (H, W, 3) image -> (N, size, size, 3) crops.
+
+    As float32 they keep fractions of grey levels, as the package's do: of two windows on a face
+    that are nearly equally good it depends on such fractions which one wins.
+    """
+    crops: NDArray[Any] = np.empty((len(windows), size, size, 3), dtype)
     for crop, window in zip(crops, windows, strict=True):
-        resize(padded(image, window), size, size, crop)
+        resize(padded(image, window).astype(dtype, copy=False), size, size, crop)
     return crops
 
 
@@ -72,7 +76,7 @@ def padded(image: Image, window: IntArray) -> Image:
     return patch
 
 
-def resize(image: Image, width: int, height: int, out: Image | None = None) -> Image:
+def resize(image: NDArray[Any], width: int, height: int, out: NDArray[Any] | None = None) -> Image:
     """An image in another size, by `cv2.INTER_AREA`."""
     resized = cv2.resize(image, (width, height), dst=out, interpolation=cv2.INTER_AREA)
     return resized  # type: ignore[return-value]
@@ -134,7 +138,7 @@ def cut_rotated(image: Image, window: IntArray, degrees: float, size: int) -> Im
     matrix[:, 2] -= window[:2]
     side = (int(window[2] - window[0]), int(window[3] - window[1]))
     turned = cv2.warpAffine(image, matrix, side, flags=cv2.INTER_LINEAR)
-    return resize(turned, size, size)  # type: ignore[arg-type]
+    return resize(turned, size, size)
 
 
 def rotation(window: IntArray, degrees: float) -> FloatArray:

@@ -75,7 +75,7 @@ TRAINED = {name: Trained(PAPER_NETS[name], {}) for name in NETS}
 def perfect_nets(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Cascade]:
     """Makes a cascade of perfect nets."""
     monkeypatch.setattr(cascade, "Engine", Perfect)
-    monkeypatch.setattr(pixels, "cut", lambda image, windows, size: windows)
+    monkeypatch.setattr(pixels, "cut", lambda image, windows, size, dtype: windows)
     monkeypatch.setattr(cascade, "BAND", PICTURE.size)  # perfect nets need the whole level
 
     def make(detector: Detector = EXACT, names: Sequence[NetName] = NETS) -> Cascade:
