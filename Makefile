@@ -129,6 +129,7 @@ lint: $(READY)  ## ruff and mypy
 bench: $(READY)  ## paired timings; minutes
 	$(PY) -m benchmarks.data_prep
 	$(PY) -m benchmarks.train
+	$(PY) -m benchmarks.detect
 
 clean:  ## remove the virtual environment and caches; runs/ and data/ stay
 	rm -rf $(VENV) .consumers .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

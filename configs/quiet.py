@@ -14,7 +14,7 @@ def import_tensorflow() -> None:
     What it says before its log level counts (and twice, for its two libraries) would bury
     the progress of every command.
     """
-    with contextlib.nullcontext() if ASKED else _stderr_closed():
+    with silence():
         import tensorflow as tf
 
         tf.config.list_physical_devices()
@@ -23,7 +23,11 @@ def import_tensorflow() -> None:
 
 
 @contextlib.contextmanager
-def _stderr_closed() -> Iterator[None]:
+def silence() -> Iterator[None]:
+    """Nothing that libraries say on the way reaches the screen, unless the user has asked."""
+    if ASKED:
+        yield
+        return
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,8 @@ from tqdm import tqdm
 
 from configs import quiet
 from configs.errors import UserError, run_cli
-from models.pixels import SUFFIXES
+from configs.settings import NETS, NetName
+from models.pixels import SUFFIXES, Image
 
 
 def main() -> None:
@@ -30,11 +32,37 @@ def main() -> None:
         help="probability that each net must give a face (%(default)s)",
     )
     parser.add_argument("--scale-factor", type=float, default=0.709, help="(%(default)s)")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write annotated pictures there")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="write annotated pictures there, over none",
+    )
+    parser.add_argument(
+        "--net",
+        choices=NETS,
+        help="run this net alone on the pictures, as crops; --weights is any "
+        "file that holds it, a run's weights.npz too",
+    )
     arguments = parser.parse_args()
-    files = list(_files(arguments.pictures))
+    files = list(dict.fromkeys(_files(arguments.pictures)))
+    if not files:
+        raise UserError(f"no picture ({', '.join(sorted(SUFFIXES))}) in what was named.")
     quiet.import_tensorflow()
-    _detect(files, arguments)
+    if arguments.net:
+        _judge(files, arguments.net, arguments.weights)
+    else:
+        _detect(files, arguments)
+
+
+def _judge(files: list[Path], name: NetName, weights: Path) -> None:
+    from models import alone
+
+    engine = alone.load(name, weights)
+    for path, image in _read(files):
+        height, width = image.shape[:2]
+        print(f"{name} on {path}, {width} x {height} seen as {engine.net.size} x {engine.net.size}")
+        print(alone.judge(engine, image))
 
 
 def _detect(files: list[Path], arguments: argparse.Namespace) -> None:
@@ -42,24 +70,45 @@ def _detect(files: list[Path], arguments: argparse.Namespace) -> None:
     from models.detector import MTCNN, as_dictionaries
     from models.drawing import draw_faces
 
+    targets = _targets(files, arguments.out) if arguments.out else {}
     detector = MTCNN(
         arguments.weights, arguments.min_face_size, arguments.thresholds, arguments.scale_factor
     )
-    unreadable, total = 0, 0
+    total = pictures = 0
+    for path, image in _read(files):
+        faces = detector.cascade.detect(image)
+        total, pictures = total + len(faces.scores), pictures + 1
+        print(json.dumps({"picture": str(path), "faces": as_dictionaries(faces)}), flush=True)
+        if targets:
+            pixels.write_image(targets[path], draw_faces(image, faces))
+    where = f"; annotated in {arguments.out}" if targets else ""
+    tqdm.write(f"{total} faces on {pictures} pictures{where}", file=sys.stderr)
+
+
+def _read(files: list[Path]) -> Iterator[tuple[Path, Image]]:
+    """The pictures that decode, under a progress bar; the others are named."""
+    from models import pixels
+
+    unreadable = 0
     for path in tqdm(files, unit="img", disable=len(files) < 2):
         image = pixels.read_image(path)
-        if image is None:
-            unreadable += 1
-            tqdm.write(f"warning: {path} does not decode; left out.", file=sys.stderr)
+        if image is not None:
+            yield path, image
             continue
-        faces = detector.cascade.detect(image)
-        total += len(faces.scores)
-        print(json.dumps({"picture": str(path), "faces": as_dictionaries(faces)}), flush=True)
-        if arguments.out:
-            pixels.write_image(arguments.out / f"{path.stem}.jpg", draw_faces(image, faces))
+        unreadable += 1
+        tqdm.write(f"warning: {path} does not decode; left out.", file=sys.stderr)
     if unreadable == len(files):
         raise UserError("none of the pictures could be read.")
-    tqdm.write(f"{total} faces on {len(files) - unreadable} pictures", file=sys.stderr)
+
+
+def _targets(files: list[Path], out: Path) -> dict[Path, Path]:
+    """Where annotated pictures go: as the pictures lie below the folder that all share."""
+    shared = Path(os.path.commonpath([path.absolute().parent for path in files]))
+    targets = {path: out / path.absolute().relative_to(shared) for path in files}
+    for target in targets.values():
+        if target.exists():
+            raise UserError(f"{target} is there already: remove it, or name another --out.")
+    return targets
 
 
 def _files(given: list[Path]) -> Iterator[Path]:

@@ -104,7 +104,7 @@ class Band(NamedTuple):
 
 
 def bands(net: Net, height: int, rows: int) -> Iterator[Band]:
-    """A picture in bands of about so many rows, whose cells together are those of the whole.
+    """A picture in bands of at most about so many rows, whose cells together are the whole's.
 
     A cell is taken from a band in which it sees all that it sees in the whole picture; bands
     start at a multiple of the stride, and have the picture's height modulo the stride, so that
@@ -115,12 +115,17 @@ def bands(net: Net, height: int, rows: int) -> Iterator[Band]:
     for layer in net.layers:
         cells = layer.outputs(cells)
     at_once = max((rows - size) // stride, 1)
+    at_once = -(-cells // -(-cells // at_once))
+    tallest = 0
     for first in range(0, cells, at_once):
         count = min(at_once, cells - first)
-        top = max(offset + stride * first, 0)
         bottom = offset + stride * (first + count - 1) + size
-        unseen = max(height - bottom, 0) // stride * stride
-        yield Band(top // stride * stride, height - unseen, first - top // stride, count)
+        end = height - max(height - bottom, 0) // stride * stride
+        top = max(offset + stride * first, 0) // stride
+        # As tall as the others: laying a net out for another size takes longer than running it.
+        top = max(min(top, (end - tallest) // stride), 0)
+        tallest = max(tallest, end - top * stride)
+        yield Band(top * stride, end, first - top, count)
 
 
 def folded(net: Net) -> Net:

@@ -147,6 +147,14 @@ def net_offsets(name: NetName, offsets: Numbers, sides: Numbers) -> Numbers:
     return framed
 
 
+def face_offsets(name: NetName, said: Numbers, sides: Numbers) -> Numbers:
+    """The inverse of `net_offsets`: (N, 4) outputs of a net -> offsets from the windows."""
+    inset, unit = FRAMES[name](sides)
+    first = np.array([1, 1, 0, 0], np.float32)
+    plain: Numbers = said * unit + inset * first
+    return plain
+
+
 def encode_points(points: FloatArray, windows: FloatArray) -> FloatArray:
     """(N, 5, 2) points in pixels -> (N, 10) fractions x1..x5, y1..y5 of the windows."""
     side = windows[:, None, 2:] - windows[:, None, :2]

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from configs.settings import NETS, Detector, NetName
 from models import boxes, pixels
-from models.architecture import CellMap, bands, cell_map
+from models.architecture import Band, CellMap, bands, cell_map
 from models.boxes import FloatArray, IntArray
-from models.engine import Engine, Outputs
+from models.engine import Engine, Outputs, in_threads
 from models.layouts import Trained
 
 NMS_IN_LEVEL, NMS_OVER_LEVELS, NMS_CROPS, NMS_LAST = 0.5, 0.7, 0.7, 0.7
-CROPS_AT_ONCE = 256  # keeps memory flat on a crowd
-BAND = 4_000_000  # pixels of a level at once: keeps memory flat on a huge picture
+CROPS_AT_ONCE = 8  # more are not faster, and fewer wait at the end
+BAND = 32_000  # pixels of a level at once: what P-Net makes of them stays in a core's cache
 
 
 class Faces(NamedTuple):
@@ -32,6 +32,24 @@ class Faces(NamedTuple):
     def take(self, rows: IntArray) -> "Faces":
         """The faces of these rows."""
         return Faces(*(field[rows] for field in self))
+
+
+class _Level(NamedTuple):
+    """The picture at a scale."""
+
+    scale: float
+    rows: pixels.Rows
+    across: CellMap
+    down: CellMap
+    bands: list[Band]
+
+
+class Proposed(NamedTuple):
+    """Cells that P-Net takes for faces."""
+
+    corners: FloatArray  # (N, 4) reported
+    offsets: FloatArray  # (N, 4)
+    scores: NDArray[np.float32]  # (N,)
 
 
 def _no_points(count: int) -> FloatArray:
@@ -70,7 +88,11 @@ class Cascade:
         return self.stages(image)[-1]
 
     def _propose(self, image: pixels.Image) -> Faces:
-        found = [self._level(image, scale) for scale in self._scales(image)]
+        levels = self._levels(image)
+        looks = [(level, band) for level in levels for band in level.bands]
+        seen = iter(in_threads(self._look, looks))
+        by_level = [[next(seen) for _ in level.bands] for level in levels]
+        found = in_threads(_joined, by_level)
         if not found:
             return Faces(np.zeros((0, 4)), np.zeros(0, np.float32), _no_points(0))
         corners, offsets, scores = (np.concatenate(parts) for parts in zip(*found, strict=True))
@@ -80,37 +102,38 @@ class Cascade:
         squares = np.trunc(boxes.squared(refined))
         return _drop_empty(Faces(squares, scores, _no_points(len(squares))))
 
-    def _scales(self, image: pixels.Image) -> list[float]:
+    def _levels(self, image: pixels.Image) -> list[_Level]:
         height, width = image.shape[:2]
         smallest, factor = self.detector.min_face_size, self.detector.scale_factor
-        return pixels.pyramid_scales(height, width, smallest, factor, self._first.net.size)
+        net = self._first.net
+        pyramid = pixels.Pyramid(image)
+        levels = []
+        for scale in pixels.pyramid_scales(height, width, smallest, factor, net.size):
+            across, down = (int(np.ceil(side * scale)) for side in (width, height))
+            maps = cell_map(net, across), cell_map(net, down)
+            # Neighbours see the same rows: of a low band that would be most of them.
+            cut = list(bands(net, down, max(BAND // across, 4 * net.size)))
+            levels.append(_Level(scale, pyramid.level(across, down), *maps, cut))
+        return levels
 
-    def _level(
-        self, image: pixels.Image, scale: float
-    ) -> tuple[FloatArray, FloatArray, NDArray[np.float32]]:
-        """One pyramid level's reported cells, offsets and scores, after NMS."""
-        height, width = (int(np.ceil(side * scale)) for side in image.shape[:2])
-        outputs = self._maps(pixels.resize(image, width, height))
-        scores = outputs.face[0]
+    def _look(self, look: tuple[_Level, Band]) -> Proposed:
+        """What P-Net proposes on one band of a level."""
+        level, band = look
+        outputs = self._first(level.rows(band.start, band.end)[None])
+        taken = slice(band.skip, band.skip + band.cells)
+        scores = outputs.face[0, taken]
         rows, columns = np.nonzero(scores >= self.detector.thresholds[0])
-        across, down = (cell_map(self._first.net, side) for side in (width, height))
-        corners = reported_cells(across, down, rows, columns, scale)
-        scores = scores[rows, columns]
-        best = boxes.nms(boxes.windows_of(corners), scores, NMS_IN_LEVEL)
-        offsets = outputs.box[0, rows[best], columns[best]]
-        return corners[best], offsets.astype(np.float64), scores[best]
+        offsets = outputs.box[0, taken][rows, columns].astype(np.float64)
+        places = rows + band.skip + band.start // level.down.stride
+        corners = reported_cells(level.across, level.down, places, columns, level.scale)
+        return Proposed(corners, offsets, scores[rows, columns])
 
-    def _maps(self, level: pixels.Image) -> Outputs:
-        """P-Net's maps of a level; one of many megapixels is looked at in bands of rows."""
-        rows = BAND // level.shape[1]
-        if len(level) <= rows:
-            return self._first(level[None])
-        parts = []
-        for start, end, skip, cells in bands(self._first.net, len(level), rows):
-            face, box, _ = self._first(level[None, start:end])
-            parts.append((face[:, skip : skip + cells], box[:, skip : skip + cells]))
-        face, box = (np.concatenate(maps, axis=1) for maps in zip(*parts, strict=True))
-        return Outputs(face, box, None)
+
+def _joined(parts: list[Proposed]) -> Proposed:
+    """A level's proposals, after NMS."""
+    corners, offsets, scores = (np.concatenate(fields) for fields in zip(*parts, strict=True))
+    best = boxes.nms(boxes.windows_of(corners), scores, NMS_IN_LEVEL)
+    return Proposed(corners[best], offsets[best], scores[best])
 
 
 def reported_cells(
@@ -151,9 +174,12 @@ def _refine(net: Engine, image: pixels.Image, faces: Faces, threshold: float) ->
 def _run_on_crops(
     net: Engine, image: pixels.Image, windows: IntArray
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32] | None]:
-    starts = range(0, len(windows), CROPS_AT_ONCE)
-    crops = (pixels.cut(image, windows[i : i + CROPS_AT_ONCE], net.net.size) for i in starts)
-    face, box, points = zip(*map(net, crops), strict=True)
+    def judge(start: int) -> Outputs:
+        some = windows[start : start + CROPS_AT_ONCE]
+        return net(pixels.cut(image, some, net.net.size, np.float32))
+
+    said = in_threads(judge, range(0, len(windows), CROPS_AT_ONCE))
+    face, box, points = zip(*said, strict=True)
     joined = None if points[0] is None else np.concatenate(points)
     return np.concatenate(face), np.concatenate(box), joined
 

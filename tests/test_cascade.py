@@ -12,7 +12,7 @@ from configs.settings import NETS, Detector, Layer, Net, NetName
 from models import architecture, boxes, cascade, nets, pixels
 from models.architecture import PAPER_NETS, CellMap
 from models.cascade import Cascade, Faces
-from models.engine import Engine, Outputs
+from models.engine import Engine, Outputs, use_threads
 from models.layouts import Trained
 
 HEIGHT, WIDTH = 320, 480
@@ -86,7 +86,8 @@ TRAINED = {name: Trained(PAPER_NETS[name], {}) for name in NETS}
 def perfect_nets(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Cascade]:
     """Makes a cascade of perfect nets."""
     monkeypatch.setattr(cascade, "Engine", Perfect)
-    monkeypatch.setattr(pixels, "cut", lambda image, windows, size: windows)
+    monkeypatch.setattr(pixels, "cut", lambda image, windows, size, dtype: windows)
+    monkeypatch.setattr(cascade, "BAND", PICTURE.size)  # perfect nets need the whole level
 
     def make(detector: Detector = EXACT, names: Sequence[NetName] = NETS) -> Cascade:
         return Cascade({name: TRAINED[name] for name in names}, detector)
@@ -264,15 +265,44 @@ def test_the_first_engine_takes_pictures_of_any_size() -> None:
         assert said.box.shape == (1, *cells, 4)
 
 
-@pytest.mark.parametrize("height", [*range(120, 140), 500])
-def test_bands_of_a_huge_picture_give_what_the_whole_gives(
-    height: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = Cascade({"pnet": drawn("pnet", points=False)}, Detector())
-    level = np.random.default_rng(height).integers(0, 256, (height, 37, 3), np.uint8)
-    expected = whole._maps(level)
-    monkeypatch.setattr(cascade, "BAND", 37 * 50)
-    found = whole._maps(level)
-    assert found.face.shape == expected.face.shape
-    np.testing.assert_allclose(found.face, expected.face, atol=1e-6)
-    np.testing.assert_allclose(found.box, expected.box, atol=1e-6)
+SAME = [
+    Layer(conv=6, padding="same"),
+    Layer(pool=3, stride=2, padding="same"),
+    Layer(conv=8, padding="same"),
+]
+PADDED = Net(size=11, layers=tuple(SAME), points=False)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("height", [*range(40, 140, 3), 500])
+def test_bands_of_a_level_give_what_the_whole_gives(height: int, padded: bool) -> None:
+    trained = drawn("pnet", points=False)
+    if padded:
+        weights = nets.get_weights(nets.build(PADDED, seed=3))
+        trained = Trained(PADDED, weights)
+    engine, width = Engine("pnet", trained), 37
+    level = np.random.default_rng(height).integers(0, 256, (height, width, 3), np.uint8)
+    whole = engine(level[None])
+    bands = list(architecture.bands(trained.net, height, 50))
+    assert len(bands) == 1 or len(bands) >= height / 50
+    heights = {band.end - band.start for band in bands}
+    assert len(heights) == 1 or padded, "each height costs a layout"
+    seen = [(engine(level[None, b.start : b.end]), slice(b.skip, b.skip + b.cells)) for b in bands]
+    for head in ("face", "box"):
+        found = np.concatenate([getattr(said, head)[0, taken] for said, taken in seen])
+        np.testing.assert_allclose(found, getattr(whole, head)[0], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_the_number_of_threads_changes_nothing(threads: int) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8)
+    low = Cascade(
+        {name: drawn(name, points=name == NETS[-1]) for name in NETS}, EXACT.at((0.4, 0.3, 0.3))
+    )
+    use_threads(1)
+    expected = low.stages(picture)
+    assert len(expected[0].scores) > 3 * cascade.CROPS_AT_ONCE
+    use_threads(threads)
+    for one, other in zip(low.stages(picture), expected, strict=True):
+        for field, wanted in zip(one, other, strict=True):
+            np.testing.assert_array_equal(field, wanted)

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from configs.errors import UserError
+from configs.settings import NETS, NetName
 from models import __main__ as command
-from models import layouts, nets
+from models import alone, boxes, layouts, nets
 from models.architecture import PAPER_NETS
 from models.cascade import Faces
 from models.detector import MTCNN, as_dictionaries, as_rgb
+from models.engine import Engine
 from models.layouts import Trained
 
 GREY = np.arange(20 * 30, dtype=np.uint16).reshape(20, 30).astype(np.uint8)
@@ -95,5 +97,71 @@ def test_the_command_writes_a_line_and_a_picture_for_each_file(
     printed = capsys.readouterr()
     lines = [json.loads(line) for line in printed.out.splitlines()]
     assert [Path(line["picture"]).name for line in lines] == ["a.png", "b.jpg"]
-    assert sorted(p.name for p in out.iterdir()) == ["a.jpg", "b.jpg"]
+    assert sorted(p.name for p in out.iterdir()) == ["a.png", "b.jpg"]
     assert "broken.png does not decode" in printed.err
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
+    monkeypatch.setattr("sys.argv", ["models", *map(str, arguments)])
+    command.main()
+
+
+def test_pictures_of_one_name_do_not_overwrite_each_other_nor_anything_else(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = [tmp_path / "in" / place for place in ("a/x.png", "b/x.png", "b/x.jpg")]
+    for path in given:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), np.zeros((20, 20, 3), np.uint8))
+    out = tmp_path / "out"
+    run(monkeypatch, *given, given[0], "--weights", weights, "--out", out)
+    made = sorted(str(p.relative_to(out)) for p in out.rglob("*") if p.is_file())
+    assert made == ["a/x.png", "b/x.jpg", "b/x.png"]
+    with pytest.raises(UserError, match="is there already"):
+        run(monkeypatch, *given, "--weights", weights, "--out", out)
+
+
+def test_a_folder_without_pictures_is_refused(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError, match="no picture"):
+        run(monkeypatch, tmp_path, "--weights", weights)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_one_net_alone_says_what_it_thinks_of_a_crop(
+    name: NetName,
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    cv2.imwrite(str(tmp_path / "crop.png"), np.full((60, 60, 3), 90, np.uint8))
+    own = tmp_path / "weights.npz"
+    layouts.write_own(own, layouts.read(weights)[name])
+    run(monkeypatch, tmp_path / "crop.png", "--net", name, "--weights", own)
+    from_own = capsys.readouterr().out
+    run(monkeypatch, tmp_path / "crop.png", "--net", name, "--weights", weights)
+    assert capsys.readouterr().out == from_own
+    assert "probability that this is a face" in from_own
+    assert ("nose" in from_own) == (name == NETS[-1])
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_what_a_net_says_alone_is_told_in_the_crops_pixels(name: NetName) -> None:
+    """A net that always says what training would teach it for one face."""
+    side, face = 60, np.array([[10.0, 5, 50, 55]])
+    window, sides = np.array([[0.0, 0, side, side]]), np.array([[float(side)]])
+    said = boxes.net_offsets(name, boxes.encode_offsets(face, window), sides)
+    net = PAPER_NETS[name]
+    constant = nets.get_weights(nets.build(net, seed=0))
+    constant["box/kernel"] = np.zeros_like(constant["box/kernel"])
+    constant["box/bias"] = said[0].astype(np.float32)
+    judged = alone.judge(Engine(name, Trained(net, constant)), np.zeros((side, side, 3), np.uint8))
+    np.testing.assert_allclose(judged.box, face[0], atol=1e-4)
+
+
+def test_a_picture_of_100_megapixels_is_looked_at(weights: Path) -> None:
+    huge = np.zeros((8000, 12500), np.uint8)
+    found = MTCNN(weights, min_face_size=60, steps_threshold=[0.99, 0.99, 0.99]).detect_faces(huge)
+    assert found == []

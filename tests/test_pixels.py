@@ -253,3 +253,27 @@ def test_a_file_that_is_no_picture_is_none(tmp_path: Path, content: bytes) -> No
 def test_a_missing_picture_is_none(tmp_path: Path) -> None:
     assert pixels.read_image(tmp_path / "missing.jpg") is None
     assert pixels.read_image(tmp_path) is None  # a folder
+
+
+@pytest.mark.parametrize("size", [(53, 71), (31, 50), (100, 120), (7, 9), (1, 1), (50, 60)])
+def test_a_pyramid_holds_what_resizing_gives(size: tuple[int, int]) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (100, 120, 3), np.uint8)
+    height, width = size
+    rows = pixels.Pyramid(picture).level(width, height)
+    wanted = pixels.resize(picture, width, height).astype(int)
+    whole = rows(0, height).astype(int)
+    assert np.abs(whole - wanted).max() <= 1
+    assert (whole != wanted).mean() < 0.01, "only a mean between two grey levels may round apart"
+    parts = [rows(row, row + 1) for row in range(height)]
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+@pytest.mark.parametrize("summed", [10, pixels.SUMMED])
+def test_a_pyramid_of_a_huge_or_an_enlarged_picture_is_resized_plainly(
+    summed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pixels, "SUMMED", summed)
+    picture = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    height, width = (30, 45) if summed == 10 else (60, 51)
+    rows = pixels.Pyramid(picture).level(width, height)
+    np.testing.assert_array_equal(rows(5, 20), pixels.resize(picture, width, height)[5:20])

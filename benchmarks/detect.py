@@ -1,0 +1,129 @@
+"""`python -m benchmarks.detect`: pictures a second of our detector beside three packages.
+
+The same pictures and settings (smallest face 20 px, thresholds 0.6, 0.7, 0.7, factor 0.709), each
+detector in a process of its own, block after block of pictures in turn, so that a noisy moment
+hits all alike; every one has seen the first pictures before. Then ours on one thread: where its
+time goes, and how far P-Net is from what a large matrix product reaches.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.consumers import CONSUMERS, Answer, Consumer
+from configs.errors import UserError, run_cli
+from models.boxes import iou
+
+ROOT = Path(__file__).parent.parent
+WARM_UP, SURE = 3, 0.75
+
+
+def main() -> None:
+    """Run all in turn and print two tables."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.detect",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    default = ROOT.parent / "shared" / "data" / "wider" / "WIDER_val" / "images"
+    parser.add_argument("--pictures", type=Path, default=default, help="folder (%(default)s)")
+    parser.add_argument("--consumers", type=Path, default=ROOT / ".consumers", help="%(default)s")
+    parser.add_argument("--only", nargs="+", choices=CONSUMERS, default=list(CONSUMERS))
+    parser.add_argument("--images", type=int, default=60, help="spread over all (%(default)s)")
+    parser.add_argument("--blocks", type=int, default=6, help="of pictures (%(default)s)")
+    arguments = parser.parse_args()
+    pictures = chosen(arguments.pictures, arguments.images)
+    blocks = [[str(p) for p in part] for part in np.array_split(pictures, arguments.blocks)]
+    print(f"{len(pictures)} pictures of {arguments.pictures}, in {len(blocks)} blocks")
+    answers = in_turn(installed(arguments.only, arguments.consumers), pictures, blocks)
+    print(table(answers))
+    if "ours" in answers:
+        weights = arguments.consumers / CONSUMERS["ours"][1] / CONSUMERS["ours"][2]
+        command = [sys.executable, "-m", "benchmarks.stages", str(weights)]
+        subprocess.run(command, input=json.dumps([*map(str, pictures)]), text=True, check=True)
+
+
+def chosen(folder: Path, count: int) -> list[Path]:
+    """So many pictures, evenly spread over the folder."""
+    found = sorted(folder.rglob("*.jpg"))
+    if len(found) < count:
+        raise UserError(f"{folder} has {len(found)} pictures, {count} are asked for: --pictures.")
+    return found[:: len(found) // count][:count]
+
+
+def installed(names: list[str], folder: Path) -> list[Consumer]:
+    """The detectors that can be started; the others are named."""
+    consumers = []
+    for name in names:
+        _, place, needed = CONSUMERS[name]
+        if (folder / place / needed).exists():
+            consumers.append(Consumer(name, folder / place))
+        else:
+            print(f"left out: {name}, since {folder / place / needed} is not there")
+    return consumers
+
+
+def in_turn(
+    consumers: list[Consumer], pictures: list[Path], blocks: list[list[str]]
+) -> dict[str, list[Answer]]:
+    """Each detector's answer to each block."""
+    answers: dict[str, list[Answer]] = {consumer.name: [] for consumer in consumers}
+    for consumer in consumers:
+        consumer.look(pictures[:WARM_UP])
+    for number, block in enumerate(blocks):
+        turn = number % len(consumers)
+        for consumer in consumers[turn:] + consumers[:turn]:
+            answers[consumer.name].append(consumer.look([Path(p) for p in block]))
+    for consumer in consumers:
+        consumer.end()
+    return answers
+
+
+def table(answers: dict[str, list[Answer]]) -> str:
+    """Rates, ratios block by block, and how far the faces are the same."""
+    lines = [
+        "| | pictures/s | ours is so many times faster (of all blocks) | faces above 0.75 "
+        "| of which ours at IoU 0.5 |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    ours = answers.get("ours")
+    for name, blocks in answers.items():
+        seconds = [sum(block.seconds) for block in blocks]
+        count = sum(len(block.seconds) for block in blocks)
+        ratio, shared = "", ""
+        if ours and name != "ours":
+            ratios = [s / sum(our.seconds) for s, our in zip(seconds, ours, strict=True)]
+            each = " ".join(f"{value:.1f}" for value in ratios)
+            ratio = f"{statistics.median(ratios):.1f} ({each})"
+            shared = str(common(blocks, ours))
+        lines.append(
+            f"| {name} | {count / sum(seconds):.2f} | {ratio} | {sure(blocks)} | {shared} |"
+        )
+    if "facenet-pytorch 2.6.0" in answers:
+        lines.append("\nfacenet-pytorch: torchvision's batched_nms is cv2.dnn.NMSBoxes here")
+    return "\n".join(lines)
+
+
+def sure(blocks: list[Answer]) -> int:
+    """How many faces were reported above 0.75."""
+    return sum(row[4] > SURE for block in blocks for rows in block.faces for row in rows)
+
+
+def common(blocks: list[Answer], ours: list[Answer]) -> int:
+    """How many of them ours reports too."""
+    count = 0
+    for block, our in zip(blocks, ours, strict=True):
+        for theirs, mine in zip(block.faces, our.faces, strict=True):
+            certain = np.array([row[:4] for row in theirs if row[4] > SURE]).reshape(-1, 4)
+            boxes = np.array([row[:4] for row in mine]).reshape(-1, 4)
+            count += int((iou(certain, boxes).max(axis=1, initial=0) >= 0.5).sum())
+    return count
+
+
+if __name__ == "__main__":
+    run_cli(main)

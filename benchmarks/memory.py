@@ -1,0 +1,62 @@
+"""`python -m benchmarks.memory`: does the detector's memory stay flat over 2,000 pictures?
+
+Pictures of all sizes, again and again; what the process holds is noted along the way. The first
+part settles: interpreters for the sizes seen last are kept. What is gained after it is a leak.
+"""
+
+import argparse
+import itertools
+import os
+from pathlib import Path
+
+from tqdm import tqdm
+
+from configs import quiet
+from configs.errors import UserError, run_cli
+
+ROOT = Path(__file__).parent.parent
+
+
+def main() -> None:
+    """Detect and watch."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.memory",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    wider = ROOT.parent / "shared" / "data" / "wider" / "WIDER_val" / "images"
+    weights = ROOT / ".consumers" / "mtcnn-0.1.1" / "mtcnn" / "data" / "mtcnn_weights.npy"
+    parser.add_argument("--pictures", type=Path, default=wider, help="folder (%(default)s)")
+    parser.add_argument("--weights", type=Path, default=weights, help="(%(default)s)")
+    parser.add_argument("--images", type=int, default=2000, help="in all (%(default)s)")
+    parser.add_argument("--every", type=int, default=200, help="pictures (%(default)s)")
+    arguments = parser.parse_args()
+    files = sorted(arguments.pictures.rglob("*.jpg"))
+    if not files:
+        raise UserError(f"{arguments.pictures} has no picture: --pictures names a folder.")
+    quiet.import_tensorflow()
+    from models.detector import MTCNN
+    from models.pixels import read_image
+
+    detector = MTCNN(arguments.weights)
+    held: list[float] = []
+    given = itertools.islice(itertools.cycle(files), arguments.images)
+    for number, path in enumerate(tqdm(given, total=arguments.images, unit="img"), 1):
+        image = read_image(path)
+        if image is not None:
+            detector.detect_faces(image)
+        if number % arguments.every == 0:
+            held.append(resident())
+            tqdm.write(f"{number:6d} pictures: {held[-1]:7.1f} MB")
+    settled = held[len(held) // 2 :]
+    print(f"over the second half: {settled[-1] - settled[0]:+.1f} MB")
+
+
+def resident() -> float:
+    """MB of memory that this process holds."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+if __name__ == "__main__":
+    run_cli(main)
