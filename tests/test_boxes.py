@@ -211,7 +211,7 @@ def test_pnets_targets_give_the_face_back(
     faces: np.ndarray, cells: np.ndarray, shrunk: int
 ) -> None:
     columns, rows = cells.T
-    corners = reported_cells(PNET_CELLS, rows, columns, 1 / shrunk)
+    corners = reported_cells(PNET_CELLS, PNET_CELLS, rows, columns, 1 / shrunk)
     first = 2 * shrunk * cells.astype(float)  # what the cells look at, in the picture
     windows = np.concatenate([first, first + 12 * shrunk], axis=1)
     sides = np.full((4, 1), 12.0 * shrunk)
