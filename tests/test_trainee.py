@@ -183,3 +183,25 @@ def test_an_extra_relu_and_a_norm_fit_the_package():
 def test_nets_that_cannot_be_are_refused(setting, told):
     with pytest.raises(UserError, match=told):
         recipe.load(RECIPE, [setting])
+
+
+def test_what_is_kept_is_averaged_with_the_start_and_shifted(run, prepared, start, tmp_path):
+    plain = tmp_path / "plain"
+    shutil.copytree(prepared, plain)
+    from_start = [*SHORT, f"pnet.train.init={start}", "pnet.train.steps=2"]
+    train(plain, *from_start)
+    train(run, *from_start, "pnet.train.init_share=0.75", "pnet.train.face_shift=0.8")
+    began = layouts.read(start)["pnet"].weights
+    for key, value in kept(run).weights.items():
+        trained = kept(plain).weights[key]
+        share = 0.75 if key in began else 0  # the head for points is new
+        wanted = (1 - share) * trained + share * began.get(key, trained)
+        wanted = wanted + np.array([-0.4, 0.4]) if key == "face/bias" else wanted
+        np.testing.assert_allclose(value, wanted, atol=1e-5, err_msg=key)
+    assert not np.allclose(kept(plain).weights["layer1/kernel"], began["layer1/kernel"])
+
+
+def test_a_net_that_is_taken_over_can_be_shifted(run, start):
+    train(run, f"pnet.train.init={start}", "pnet.train.steps=0", "pnet.train.face_shift=-1")
+    shift = kept(run).weights["face/bias"] - layouts.read(start)["pnet"].weights["face/bias"]
+    np.testing.assert_allclose(shift, [0.5, -0.5], atol=1e-6)

@@ -16,8 +16,9 @@ from configs.errors import UserError
 from configs.recipe import to_dict
 from configs.settings import NetName, Settings, Train
 from models import layouts
+from models.layouts import Weights
 from train import dataset, metrics, picture
-from train.trainee import compiled, keep, take_over
+from train.trainee import compiled, keep, settle, start_of, take_over
 
 
 def train(settings: Settings, name: NetName, run: Path, force: bool) -> None:
@@ -200,13 +201,19 @@ class Validation(keras.callbacks.Callback):
         super().__init__()
         self.name, self.folder, self.held_out = name, folder, held_out
         self.stage = settings.stage(name)
+        self.start: Weights = {}
         self.rows = [row for row in read_log(folder / "log.csv") if row["epoch"] < done]
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Read what the kept weights are averaged with."""
+        self.start = start_of(self.model.net, self.stage.train, self.name)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Judge the averaged weights, which are what is exported, then put the others back."""
         logs = logs if logs is not None else {}
         raw = self.model.get_weights()
         self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+        settle(self.model.net, self.stage.train, self.start)
         figures = evaluate(self.model, self.held_out, self.name, self.stage.train)
         if not math.isfinite(figures["loss"]):  # the epoch's last step went wrong
             raise UserError(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from configs.errors import UserError
@@ -13,7 +14,7 @@ from configs.settings import NETS, Net, NetName, Settings, Train
 from models import layouts, nets
 from models.architecture import folded, for_crops
 from models.folding import fold
-from models.layouts import Trained
+from models.layouts import Trained, Weights
 from train.losses import losses
 
 
@@ -40,6 +41,30 @@ class Trainee(keras.Model):
         return tf.add_n(list(parts.values()))
 
 
+def settle(net: keras.Model, train: Train, start: Weights) -> None:
+    """Turn what a training has reached into what is kept of it.
+
+    The average of weights with those that a training started from often finds more than either
+    (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022). A shift of the class
+    head moves the net's working point, for detectors whose thresholds are given.
+    """
+    weights = nets.get_weights(net)
+    for key, value in start.items():
+        weights[key] = (1 - train.init_share) * weights[key] + train.init_share * value
+    half = np.float32(train.face_shift / 2)
+    weights["face/bias"] = weights["face/bias"] + np.stack([-half, half])
+    nets.set_weights(net, weights, "the settled training")
+
+
+def start_of(net: keras.Model, train: Train, name: NetName) -> Weights:
+    """The arrays of a net that come from `init`."""
+    if train.init is None:
+        return {}
+    given = layouts.read(Path(train.init))[name].weights
+    arrays = nets.get_weights(net)
+    return {k: v for k, v in given.items() if k in arrays and arrays[k].shape == v.shape}
+
+
 def keep(model: keras.Model, net: Net, name: NetName, folder: Path) -> None:
     """Write what a training has reached, as a folded net."""
     weights = fold(net, nets.get_weights(model))
@@ -63,6 +88,7 @@ def take_over(settings: Settings, name: NetName, folder: Path) -> None:
             f"{path} has no {lacking[0]} that fits {name}, and without steps nothing is learned: "
             f"raise {name}.train.steps."
         )
+    settle(net, stage.train, {})
     kept = replace(stage.net, points=stage.net.points and not any("points/" in k for k in fresh))
     keep(net, kept, name, folder)
 
