@@ -30,7 +30,7 @@ FROM = $(foreach net,pnet rnet onet,$(net).train.init=$(1)) pnet.records.mined_b
 	$(foreach net,$(filter-out $(NETS),pnet rnet onet),$(net).train.steps=0)
 
 STAGES := pnet-data train-pnet rnet-data train-rnet onet-data train-onet export-weights
-.PHONY: help setup wider sample demo train finetune rounds evaluate sweep consumers consumer-torch inspect test lint bench clean $(STAGES)
+.PHONY: help setup wider sample demo train finetune rounds evaluate sweep consumers consumer-torch detect inspect test lint bench clean $(STAGES)
 
 help:  ## list what can be made
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([^:]+):.*## /\1\t/' | expand -t 18
@@ -69,6 +69,9 @@ train-onet: $(READY)  ## train O-Net, then measure the recall of the whole casca
 
 export-weights: $(READY)  ## merge the nets; FORMAT=ipazc and others; PNET= RNET= ONET= take other files
 	$(PY) -m export $(STAGE) $(if $(PNET),--pnet $(PNET)) $(if $(RNET),--rnet $(RNET)) $(if $(ONET),--onet $(ONET)) $(if $(FORMAT),--format $(FORMAT)) $(if $(PICTURES),--pictures $(PICTURES))
+
+detect: $(READY)  ## faces of PICTURES="files or folders", drawn into runs/detect; WEIGHTS= other than ours
+	$(PY) -m models $(PICTURES) --weights $(or $(WEIGHTS),weights/mtcnn_weights.npy) --out runs/detect
 
 inspect: $(READY)  ## tell what the weights file FILE= is, and whether our checks pass
 	$(PY) -m export inspect $(FILE)
