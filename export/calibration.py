@@ -1,10 +1,12 @@
 """What the nets see on pictures, from which int8 takes its ranges; and what int8 still finds."""
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from configs.errors import UserError
@@ -86,9 +88,11 @@ class _Stand(Engine):
 
     def __init__(self, name: NetName, trained: Trained, run: Runner) -> None:
         self.name, self.net, self._run = name, trained.net, run
+        self._alone = threading.Lock()  # written models run in one thread at a time
 
-    def __call__(self, pixels: Image) -> Outputs:
-        outputs: Outputs = self._run(pixels)
+    def __call__(self, pixels: NDArray[Any]) -> Outputs:
+        with self._alone:
+            outputs: Outputs = self._run(pixels)
         return outputs
 
 

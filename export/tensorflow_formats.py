@@ -99,7 +99,9 @@ def run_tflite(path: Path) -> Runner:
     dtype = runner.get_input_details()["pixels"]["dtype"]
 
     def run(pixels: Image) -> Outputs:
-        return outputs_of(runner(pixels=pixels.astype(dtype)))
+        # Our crops keep fractions of grey levels, which whole numbers would cut off.
+        whole = np.rint(pixels) if np.issubdtype(dtype, np.integer) else pixels
+        return outputs_of(runner(pixels=whole.astype(dtype)))
 
     return run
 
