@@ -8,6 +8,7 @@ import numpy as np
 from configs.errors import UserError
 from configs.settings import NetName
 from models import boxes, layouts, pixels
+from models.architecture import for_crops
 from models.detector import POINTS
 from models.engine import Engine
 
@@ -44,7 +45,8 @@ def load(name: NetName, weights: Path) -> Engine:
     trained = layouts.read(weights)
     if name not in trained:
         raise UserError(f"{weights} holds {', '.join(trained)}, but no {name}.")
-    return Engine(name, trained[name])
+    net = for_crops(trained[name].net)  # one cell, that of a picture
+    return Engine(name, trained[name]._replace(net=net))
 
 
 def judge(engine: Engine, crop: pixels.Image) -> Judgement:

@@ -114,7 +114,7 @@ def bands(net: Net, height: int, rows: int) -> Iterator[Band]:
     cells = height
     for layer in net.layers:
         cells = layer.outputs(cells)
-    at_once = max((rows - size) // stride, 1)
+    at_once = cells if height <= rows else max((rows - size) // stride, 1)
     at_once = -(-cells // -(-cells // at_once))
     tallest = 0
     for first in range(0, cells, at_once):
