@@ -70,8 +70,8 @@ def both(
 def _whole(found: dict[str, Any]) -> dict[str, Reported]:
     """Boxes as the package hands them out: whole pixels, towards zero, not below it."""
     return {
-        key: Reported(np.trunc(np.maximum(faces.boxes, 0)), faces.scores)
-        for key, faces in found.items()
+        key: Reported(np.trunc(np.maximum(seen.faces.boxes, 0)), seen.faces.scores)
+        for key, seen in found.items()
     }
 
 
