@@ -1,23 +1,31 @@
 """Changes drawn anew for every crop of every batch: colours, occlusion, blur, noise, mirroring.
 
 All colour changes are affine, so each crop gets one 3 x 3 matrix and one offset, and a batch is
-one product. Values are 0..255 here; `pixels.normalise` comes after.
+one product, which normalises as well. What comes after it works on normalised values.
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
 from configs.settings import Augment
+from models.pixels import normalise
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # Rec. 601
 # Turning the colour circle: RGB to luma and two chroma axes (NTSC's YIQ), and back.
 YIQ = np.array([LUMA, [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]], np.float32)
-RGB = np.linalg.inv(YIQ).astype(np.float32)
+RGB = np.linalg.inv(YIQ)
+# What stays of a colour, and what follows the cosine and the sine of a turn; 3 x 3 each.
+TURNS = [np.diag([1, 0, 0]), np.diag([0, 1, 1]), np.array([[0, 0, 0], [0, 0, -1], [0, 1, 0]])]
+CIRCLE = np.stack([(RGB @ turn @ YIQ).ravel() for turn in TURNS]).astype(np.float32)
 INK = 2.5  # the largest gain of a channel of a crop that is printed in one ink
 COVERED = (0.2, 0.55)  # sides of what covers a face, in sides of the crop
-NOISE = 20.0  # the largest standard deviation
+NOISE = 20 / 128  # the largest standard deviation: 20 grey levels
+# Noise to pick from: drawing it anew would take longer than all other changes of a batch.
+GRAIN = np.random.default_rng(0).standard_normal(1 << 20).astype(np.float32)
+BLACK, WHITE = normalise(np.array([0, 255], np.float32))
 # Eyes and mouth corners change sides in a mirror.
 MIRRORED_POINTS = [1, 0, 2, 4, 3]
 
@@ -31,10 +39,8 @@ def colours(seed: tf.Tensor, count: int, settings: Augment) -> tuple[tf.Tensor, 
     tinted = draws[5] < settings.tint
     vivid = tf.where((draws[4] < settings.grey) | tinted, 0.0, vivid)
     angle = hue * settings.hue * np.pi
-    cosine, sine, zero = vivid * tf.cos(angle), vivid * tf.sin(angle), tf.zeros(count)
-    rows = [tf.ones(count), zero, zero, zero, cosine, -sine, zero, sine, cosine]
-    turned = tf.reshape(tf.stack(rows, axis=1), [count, 3, 3])
-    matrix = gain[:, None, None] * (RGB @ turned @ YIQ)
+    parts = tf.stack([tf.ones(count), vivid * tf.cos(angle), vivid * tf.sin(angle)], axis=1)
+    matrix = tf.reshape(gain[:, None] * parts @ CIRCLE, [count, 3, 3])
     offset = 127.5 * (1 - gain) + 255 * brightness * settings.brightness
     light = tf.where(tinted, math.log(INK), math.log1p(settings.light))
     light = tf.exp(tf.transpose(2 * draws[6:] - 1) * light[:, None])
@@ -42,39 +48,49 @@ def colours(seed: tf.Tensor, count: int, settings: Augment) -> tuple[tf.Tensor, 
 
 
 def recolour(images: tf.Tensor, matrix: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
-    """(N, s, s, 3) float images through one colour matrix each, clipped to 0..255."""
-    shape = tf.shape(images)
-    flat = tf.reshape(images, [shape[0], -1, 3])
-    changed = tf.matmul(flat, matrix, transpose_b=True) + offset
-    return tf.reshape(tf.clip_by_value(changed, 0.0, 255.0), shape)
+    """(N, s, s, 3) pixels 0..255, each crop through its matrix, cut to 0..255 and normalised."""
+    count, _, width, channels = images.shape
+    scale = normalise(1.0) - normalise(0.0)
+    flat = tf.reshape(tf.cast(images, tf.float32), [count, -1, channels])
+    changed = tf.matmul(flat, scale * matrix, transpose_b=True)
+    # A whole row at a time: adding three values at a time takes as long as the product.
+    rows = tf.reshape(changed, [count, -1, width * channels])
+    rows += tf.tile(normalise(offset), [1, 1, width])
+    return tf.reshape(tf.clip_by_value(rows, BLACK, WHITE), images.shape)
+
+
+def mirror(images: tf.Tensor) -> tf.Tensor:
+    """(N, s, s, 3) pixels with left and right exchanged."""
+    # TensorFlow has a fast way for pictures of three channels, but not for batches of them.
+    rows = tf.reshape(images, [-1, *images.shape[2:]])
+    return tf.reshape(tf.reverse(rows, [1]), images.shape)
 
 
 def blur_some(seed: tf.Tensor, images: tf.Tensor, share: float) -> tf.Tensor:
     """Soften an evenly spread share of a batch with a 3 x 3 binomial filter."""
-    rows = _some(seed, images.shape[0], share)
-    if rows is None:
-        return images
-    kernel = np.outer([1, 2, 1], [1, 2, 1]).astype(np.float32)[:, :, None, None] / 16
-    padded = tf.pad(tf.gather(images, rows), [[0, 0], [1, 1], [1, 1], [0, 0]], "SYMMETRIC")
-    kernels = np.repeat(kernel, 3, axis=2)
-    soft = tf.nn.depthwise_conv2d(padded, kernels, [1, 1, 1, 1], "VALID")
-    return tf.tensor_scatter_nd_update(images, rows[:, None], soft)
+
+    def blur(rows: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
+        padded = tf.pad(chosen, [[0, 0], [1, 1], [1, 1], [0, 0]], "SYMMETRIC")
+        # Twice a mean of 2 x 2.
+        return tf.nn.avg_pool2d(tf.nn.avg_pool2d(padded, 2, 1, "VALID"), 2, 1, "VALID")
+
+    return _change_some(seed, images, share, blur)
 
 
 def occlude_some(seed: tf.Tensor, images: tf.Tensor, share: float) -> tf.Tensor:
     """Cover a rectangle of an evenly spread share of a batch with pixels of the next crop."""
-    rows = _some(seed, images.shape[0], share)
-    if rows is None:
-        return images
-    count, size = rows.shape[0], images.shape[1]
-    draws = tf.random.stateless_uniform([4, count, 1], seed)
-    sides = COVERED[0] + draws[:2] * (COVERED[1] - COVERED[0])
-    first = draws[2:] * (1 - sides)
-    middles = (np.arange(size, dtype=np.float32) + 0.5) / size
-    inside = (middles >= first) & (middles < first + sides)  # (2, count, size)
-    cover = (inside[0, :, :, None] & inside[1, :, None, :])[..., None]
-    below, above = tf.gather(images, rows), tf.gather(images, (rows + 1) % images.shape[0])
-    return tf.tensor_scatter_nd_update(images, rows[:, None], tf.where(cover, above, below))
+
+    def cover(rows: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
+        count, size = chosen.shape[:2]
+        draws = tf.random.stateless_uniform([4, count, 1], seed)
+        sides = COVERED[0] + draws[:2] * (COVERED[1] - COVERED[0])
+        first = draws[2:] * (1 - sides)
+        middles = (np.arange(size, dtype=np.float32) + 0.5) / size
+        inside = (middles >= first) & (middles < first + sides)  # (2, count, size)
+        covered = (inside[0, :, :, None] & inside[1, :, None, :])[..., None]
+        return tf.where(covered, tf.gather(images, (rows + 1) % images.shape[0]), chosen)
+
+    return _change_some(seed, images, share, cover)
 
 
 def coarsen_some(seed: tf.Tensor, images: tf.Tensor, share: float) -> tf.Tensor:
@@ -83,33 +99,47 @@ def coarsen_some(seed: tf.Tensor, images: tf.Tensor, share: float) -> tf.Tensor:
     Large faces then look as small ones do to a net that they are enlarged for: `cv2.INTER_AREA`
     averages pairs of pixels on the way down and repeats pixels on the way up.
     """
-    rows = _some(seed, images.shape[0], share)
-    if rows is None:
-        return images
-    halved = tf.nn.avg_pool2d(tf.gather(images, rows), 2, 2, "VALID")
-    doubled = tf.repeat(tf.repeat(halved, 2, axis=1), 2, axis=2)
-    return tf.tensor_scatter_nd_update(images, rows[:, None], doubled)
+
+    def coarsen(rows: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
+        halved = tf.nn.avg_pool2d(chosen, 2, 2, "VALID")
+        return tf.repeat(tf.repeat(halved, 2, axis=1), 2, axis=2)
+
+    return _change_some(seed, images, share, coarsen)
 
 
 def noise_some(seed: tf.Tensor, images: tf.Tensor, share: float) -> tf.Tensor:
-    """Add noise, as of a sensor in the dark, to an evenly spread share of a batch."""
-    rows = _some(seed, images.shape[0], share)
-    if rows is None:
-        return images
-    count, size = rows.shape[0], images.shape[1]
-    strength = NOISE * tf.random.stateless_uniform([count, 1, 1, 1], seed)
-    noise = strength * tf.random.stateless_normal([count, size, size, 3], seed)
-    noisy = tf.clip_by_value(tf.gather(images, rows) + noise, 0.0, 255.0)
-    return tf.tensor_scatter_nd_update(images, rows[:, None], noisy)
+    """Add noise, as of a sensor in the dark, to an evenly spread share of a normalised batch."""
+
+    shape = images.shape[1:]
+    count = len(GRAIN) // shape.num_elements()
+    grains = GRAIN[: count * shape.num_elements()].reshape(count, *shape)
+
+    def add_noise(rows: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
+        strength = NOISE * tf.random.stateless_uniform([chosen.shape[0], 1, 1, 1], seed)
+        picked = tf.random.stateless_uniform([chosen.shape[0]], seed, 0, len(grains), tf.int32)
+        return tf.clip_by_value(chosen + strength * tf.gather(grains, picked), BLACK, WHITE)
+
+    return _change_some(seed, images, share, add_noise)
 
 
-def _some(seed: tf.Tensor, count: int, share: float) -> tf.Tensor | None:
-    """Rows of an evenly spread share of a batch, so that every kind of crop has its part."""
+def _change_some(
+    seed: tf.Tensor,
+    images: tf.Tensor,
+    share: float,
+    change: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+) -> tf.Tensor:
+    """A batch with `change(rows, images[rows])` in a share of its rows.
+
+    The rows are evenly spread, so that every kind of crop has its part.
+    """
+    count = images.shape[0]
     chosen = round(share * count)
     if not chosen:
-        return None
+        return images
     start = tf.random.stateless_uniform([], seed, 0, count, tf.int32)
-    return (start + tf.range(chosen) * count // chosen) % count
+    rows = (start + tf.range(chosen) * count // chosen) % count
+    changed = change(rows, tf.gather(images, rows))
+    return tf.tensor_scatter_nd_update(images, rows[:, None], changed)
 
 
 def mirror_boxes(boxes: tf.Tensor) -> tf.Tensor:

@@ -22,8 +22,9 @@ from train import augment
 
 Records = dict[Kind, Crops]
 ALIGNMENT = 64  # bytes
+WORKERS = 2  # threads that prepare batches
 # Set the draws of the other changes apart from that of colours.
-MIRROR, COVER, BLUR, NOISE, COARSE = (1 << bit for bit in range(30, 25, -1))
+COVER, BLUR, NOISE, COARSE = (1 << bit for bit in range(29, 25, -1))
 
 
 class Batch(NamedTuple):
@@ -80,14 +81,21 @@ def batches(
             _draw(held[kind], step, counts[kind], seed * len(KINDS) + KINDS.index(kind))
             for kind in held
         ]
+        if train.augment.mirror:
+            parts = [_half_mirrored(crops) for crops in parts]
         crops = Crops(*(tf.concat(fields, 0) for fields in zip(*parts, strict=True)))
         kinds = np.repeat([KINDS.index(kind) for kind in held], [counts[k] for k in held])
         seeds = tf.cast(tf.stack([tf.constant(seed, tf.int64), step]), tf.int32)
         return prepared(_augmented(crops, seeds, train.augment), kinds, name)
 
     steps = tf.data.Dataset.range(start, train.steps)
-    # Two steps at a time keep both cores busy; the order stays that of the steps.
-    return steps.map(batch, num_parallel_calls=2, deterministic=True).prefetch(4)
+    # Two steps at a time, each on a thread of its own: sharing out operations as small as these
+    # among threads would cost more than it gains. The order stays that of the steps.
+    piped = steps.map(batch, num_parallel_calls=WORKERS, deterministic=True).prefetch(4)
+    options = tf.data.Options()
+    options.threading.max_intra_op_parallelism = 1
+    options.threading.private_threadpool_size = WORKERS
+    return piped.with_options(options)
 
 
 def _aligned(array: Any) -> Any:
@@ -127,37 +135,36 @@ def _draw(crops: Crops, step: tf.Tensor, count: int, seed: int) -> Crops:
 
 
 def _augmented(crops: Crops, seeds: tf.Tensor, settings: Augment) -> Crops:
+    """Changed crops, their images normalised."""
     count = crops.images.shape[0]
-    if settings.mirror:  # while the pixels are bytes: a quarter of the memory to move
-        crops = _mirrored(crops, tf.random.stateless_uniform([count], seeds ^ MIRROR) < 0.5)
     images = augment.occlude_some(seeds ^ COVER, crops.images, settings.occlusion)
-    matrix, offset = augment.colours(seeds, count, settings)
-    images = augment.recolour(tf.cast(images, tf.float32), matrix, offset)
+    images = augment.recolour(images, *augment.colours(seeds, count, settings))
     images = augment.coarsen_some(seeds ^ COARSE, images, settings.coarse)
     images = augment.blur_some(seeds ^ BLUR, images, settings.blur)
     return crops._replace(images=augment.noise_some(seeds ^ NOISE, images, settings.noise))
 
 
-def _mirrored(crops: Crops, chosen: tf.Tensor) -> Crops:
-    flipped = Crops(
-        tf.reverse(crops.images, [2]),
-        augment.mirror_boxes(crops.boxes),
-        augment.mirror_points(crops.points),
-        crops.sides,
+def _half_mirrored(crops: Crops) -> Crops:
+    """Drawn crops, which come in a random order, with the first half of them mirrored."""
+    half = crops.images.shape[0] // 2
+    mirrored = Crops(
+        augment.mirror(crops.images[:half]),
+        augment.mirror_boxes(crops.boxes[:half]),
+        augment.mirror_points(crops.points[:half]),
+        crops.sides[:half],
     )
-    # Select takes whole rows; `tf.where` would spread the choice over pixels, five times slower.
-    pairs = zip(flipped, crops, strict=True)
-    return Crops(*(tf.raw_ops.Select(condition=chosen, x=x, y=y) for x, y in pairs))
+    pairs = zip(mirrored, crops, strict=True)
+    return Crops(*(tf.concat([changed, field[half:]], 0) for changed, field in pairs))  # type: ignore[index]
 
 
 def prepared(crops: Crops, kinds: np.ndarray, name: NetName) -> Batch:
-    """Normalised images and the targets in the frame of the net."""
+    """Crops with normalised images as a batch, the targets in the frame of the net."""
     targets = {
         "kind": tf.constant(kinds, tf.int32),
         "box": net_offsets(name, crops.boxes, crops.sides),
         "points": crops.points,
     }
-    return Batch(normalise(crops.images), targets)
+    return Batch(crops.images, targets)
 
 
 def validation_batches(records: Mapping[Kind, Crops], name: NetName, batch: int) -> Iterator[Batch]:
@@ -165,6 +172,6 @@ def validation_batches(records: Mapping[Kind, Crops], name: NetName, batch: int)
     for number, kind in enumerate(KINDS):
         crops = records[kind]
         for i in range(0, len(crops.images), batch):
-            images = crops.images[i : i + batch].astype(np.float32)
+            images = normalise(crops.images[i : i + batch].astype(np.float32))
             part = Crops(images, *(field[i : i + batch] for field in crops[1:]))  # type: ignore[arg-type]
             yield prepared(part, np.full(len(part.images), number), name)
