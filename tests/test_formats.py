@@ -63,7 +63,8 @@ OTHER: dict[NetName, Net] = {
         (
             Layer(conv=8, padding="same"),
             Layer(pool=3, stride=2, padding="same"),
-            Layer(conv=12, kernel=5),
+            Layer(separable=12),
+            Layer(conv=12),
         ),
     ),
     "rnet": Net(
@@ -71,6 +72,7 @@ OTHER: dict[NetName, Net] = {
         (
             Layer(conv=6, kernel=4, stride=3, padding="same"),
             Layer(pool=2, stride=2, padding="valid"),
+            Layer(separable=9, kernel=2, stride=2, padding="same"),
             Layer(dense=10),
             Layer(dense=7),
         ),
