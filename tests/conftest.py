@@ -35,6 +35,16 @@ def short(prepared, tmp_path_factory):
     return run
 
 
+@pytest.fixture(scope="session")
+def small(tmp_path_factory):
+    """The recipe of a small data set with every trap."""
+    from tests.data_sets import small_set, write_data, write_recipe
+
+    folder = tmp_path_factory.mktemp("small")
+    write_data(folder, small_set())
+    return write_recipe(folder)
+
+
 @pytest.fixture
 def run(prepared, tmp_path):
     """A copy of `prepared` for the test alone."""
