@@ -22,8 +22,8 @@ from models.layouts import Trained
 from models.pixels import Image, normalise
 
 Runner = Callable[[Image], Outputs]
-# The nets whose int8 models compute in whole numbers throughout. The last one has the last word on
-# a face, and 8 bits for all of its values lose a hundredth of AP: only its weights are int8.
+# The nets whose int8 models compute in whole numbers throughout. Where all three do, the cascade
+# loses a hundredth of AP; with only the weights of the last one in int8 it does not.
 WHOLE = NETS[:-1]
 
 
