@@ -86,6 +86,7 @@ finetune: $(READY)  ## train the nets in NETS="pnet ..." (all) from WEIGHTS=, ta
 
 rounds: $(READY)  ## `train` ROUNDS=2 times, each from the nets before (the first from WEIGHTS=); keep the best
 	@before="$(WEIGHTS)"; for round in $$(seq $(ROUNDS)); do \
+		echo "round $$round of $(ROUNDS): $(RUN)/round-$$round"; \
 		$(MAKE) --no-print-directory train RUN=$(RUN)/round-$$round \
 			SET="$${before:+$(call FROM,$$before)} seed=$$round $(SET)" || exit 1; \
 		before=$(RUN)/round-$$round; \

@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from configs import quiet
+
 Detect = Callable[[np.ndarray], list[list[float]]]  # rows of x1, y1, x2, y2, score
 SMALLEST, THRESHOLDS, FACTOR = 20, [0.6, 0.7, 0.7], 0.709
 
@@ -30,8 +32,6 @@ class Answer(NamedTuple):
 
 def ours(folder: Path) -> Detect:
     """`models.detector`, with the weights that the package ships."""
-    from configs import quiet
-
     quiet.import_tensorflow()
     from models.detector import MTCNN
 
@@ -41,6 +41,7 @@ def ours(folder: Path) -> Detect:
 
 def mtcnn_0(folder: Path) -> Detect:
     """ipazc's mtcnn 0.1.1 as it is."""
+    quiet.import_tensorflow()
     from mtcnn import MTCNN
 
     detector = MTCNN(None, SMALLEST, THRESHOLDS, FACTOR)
@@ -57,6 +58,7 @@ def _silent(predict: Callable[..., Any]) -> Callable[..., Any]:
 
 def mtcnn_1(folder: Path) -> Detect:
     """mtcnn 1.0.0, one picture a call."""
+    quiet.import_tensorflow()
     from mtcnn import MTCNN
 
     first, second, third = THRESHOLDS

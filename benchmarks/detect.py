@@ -6,7 +6,6 @@ hits all alike; every one has seen the first pictures before. Then ours on one t
 time goes, and how far P-Net is from what a large matrix product reaches.
 """
 
-import argparse
 import json
 import statistics
 import subprocess
@@ -15,45 +14,30 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import pictures
 from benchmarks.consumers import CONSUMERS, Answer, Consumer
-from configs.errors import UserError, run_cli
+from configs.errors import run_cli
 from models.boxes import iou
 
-ROOT = Path(__file__).parent.parent
 WARM_UP, SURE = 3, 0.75
 
 
 def main() -> None:
     """Run all in turn and print two tables."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.detect",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    default = ROOT.parent / "shared" / "data" / "wider" / "WIDER_val" / "images"
-    parser.add_argument("--pictures", type=Path, default=default, help="folder (%(default)s)")
-    parser.add_argument("--consumers", type=Path, default=ROOT / ".consumers", help="%(default)s")
+    parser = pictures.parser("detect", __doc__, "spread over all", 60)
+    parser.add_argument("--consumers", type=Path, default=pictures.CONSUMERS, help="(%(default)s)")
     parser.add_argument("--only", nargs="+", choices=CONSUMERS, default=list(CONSUMERS))
-    parser.add_argument("--images", type=int, default=60, help="spread over all (%(default)s)")
     parser.add_argument("--blocks", type=int, default=6, help="of pictures (%(default)s)")
     arguments = parser.parse_args()
-    pictures = chosen(arguments.pictures, arguments.images)
-    blocks = [[str(p) for p in part] for part in np.array_split(pictures, arguments.blocks)]
-    print(f"{len(pictures)} pictures of {arguments.pictures}, in {len(blocks)} blocks")
-    answers = in_turn(installed(arguments.only, arguments.consumers), pictures, blocks)
+    files = pictures.spread(arguments.pictures, arguments.images)
+    blocks = [[str(p) for p in part] for part in np.array_split(files, arguments.blocks)]
+    print(f"{len(files)} pictures of {arguments.pictures}, in {len(blocks)} blocks")
+    answers = in_turn(installed(arguments.only, arguments.consumers), files, blocks)
     print(table(answers))
     if "ours" in answers:
         weights = arguments.consumers / CONSUMERS["ours"][1] / CONSUMERS["ours"][2]
         command = [sys.executable, "-m", "benchmarks.stages", str(weights)]
-        subprocess.run(command, input=json.dumps([*map(str, pictures)]), text=True, check=True)
-
-
-def chosen(folder: Path, count: int) -> list[Path]:
-    """So many pictures, evenly spread over the folder."""
-    found = sorted(folder.rglob("*.jpg"))
-    if len(found) < count:
-        raise UserError(f"{folder} has {len(found)} pictures, {count} are asked for: --pictures.")
-    return found[:: len(found) // count][:count]
+        subprocess.run(command, input=json.dumps([*map(str, files)]), text=True, check=True)
 
 
 def installed(names: list[str], folder: Path) -> list[Consumer]:
@@ -69,12 +53,12 @@ def installed(names: list[str], folder: Path) -> list[Consumer]:
 
 
 def in_turn(
-    consumers: list[Consumer], pictures: list[Path], blocks: list[list[str]]
+    consumers: list[Consumer], files: list[Path], blocks: list[list[str]]
 ) -> dict[str, list[Answer]]:
     """Each detector's answer to each block."""
     answers: dict[str, list[Answer]] = {consumer.name: [] for consumer in consumers}
     for consumer in consumers:
-        consumer.look(pictures[:WARM_UP])
+        consumer.look(files[:WARM_UP])
     for number, block in enumerate(blocks):
         turn = number % len(consumers)
         for consumer in consumers[turn:] + consumers[:turn]:

@@ -7,7 +7,7 @@ and with what was written from them (a folder of LiteRT, ONNX or SavedModel nets
 import argparse
 from pathlib import Path
 
-from configs import quiet, recipe
+from configs import quiet, recipe, stages
 from configs.errors import run_cli
 from export.formats import FORMATS
 
@@ -36,13 +36,14 @@ def main() -> None:
     )
     detectors = {
         str(arguments.weights): detect.ours(arguments.weights, settings.detector),
-        str(arguments.written): written.detect,
+        str(arguments.written): written.stages,
     }
-    folder = arguments.run / "benchmark-formats"
-    columns = {
-        name: score.score(settings, detector, folder / f"{number}-{arguments.format}")
-        for number, (name, detector) in enumerate(detectors.items())
-    }
+    columns = {}
+    for name, detector in detectors.items():
+        # A log is gone on with only where the same files made it.
+        parts = sorted(part for part in [Path(name), *Path(name).rglob("*")] if part.is_file())
+        log = arguments.run / "benchmark-formats" / stages.digest(parts)[:12]
+        columns[name] = score.figures(score.score(settings, detector, log))
     print(score.table(columns))
 
 

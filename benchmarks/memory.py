@@ -4,36 +4,25 @@ Pictures of all sizes, again and again; what the process holds is noted along th
 part settles: interpreters for the sizes seen last are kept. What is gained after it is a leak.
 """
 
-import argparse
 import itertools
 import os
 from pathlib import Path
 
 from tqdm import tqdm
 
+from benchmarks import pictures
 from configs import quiet
-from configs.errors import UserError, run_cli
-
-ROOT = Path(__file__).parent.parent
+from configs.errors import run_cli
 
 
 def main() -> None:
     """Detect and watch."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.memory",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    wider = ROOT.parent / "shared" / "data" / "wider" / "WIDER_val" / "images"
-    weights = ROOT / ".consumers" / "mtcnn-0.1.1" / "mtcnn" / "data" / "mtcnn_weights.npy"
-    parser.add_argument("--pictures", type=Path, default=wider, help="folder (%(default)s)")
+    weights = pictures.CONSUMERS / "mtcnn-0.1.1" / "mtcnn" / "data" / "mtcnn_weights.npy"
+    parser = pictures.parser("memory", __doc__, "in all", 2000)
     parser.add_argument("--weights", type=Path, default=weights, help="(%(default)s)")
-    parser.add_argument("--images", type=int, default=2000, help="in all (%(default)s)")
     parser.add_argument("--every", type=int, default=200, help="pictures (%(default)s)")
     arguments = parser.parse_args()
-    files = sorted(arguments.pictures.rglob("*.jpg"))
-    if not files:
-        raise UserError(f"{arguments.pictures} has no picture: --pictures names a folder.")
+    files = pictures.pictures_in(arguments.pictures)
     quiet.import_tensorflow()
     from models.detector import MTCNN
     from models.pixels import read_image

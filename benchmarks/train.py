@@ -51,11 +51,11 @@ def row(settings: Settings, name: NetName, run: Path, blocks: int, steps: int) -
     """One net's line of the table."""
     import tensorflow as tf
 
-    from train import dataset, loop
+    from train import dataset, trainee
 
     train = settings.stage(name).train
     records, origin = crops_of(settings, name, run)
-    model = loop.compiled(settings, name)
+    model, _ = trainee.compiled(settings, name)
     piped = dataset.batches(records, name, train, settings.seed).repeat()
     held = tf.data.Dataset.from_tensors(next(iter(piped))).repeat()
     for batches in (held, piped):

@@ -99,22 +99,29 @@ def _input(graph: _Graph, layer: Any, _: str, made: str) -> None:
 
 
 def _conv(graph: _Graph, layer: Any, taken: str, made: str) -> None:
-    kernel = np.asarray(layer.kernel).transpose(3, 2, 0, 1)
-    _convolve(graph, layer, kernel, 1, taken, made)
+    kernel = graph.constant(f"{layer.name}/kernel", _turned(layer.kernel))
+    bias = graph.constant(f"{layer.name}/bias", np.asarray(layer.bias))
+    _activated(graph, layer, made, "Conv", [taken, kernel, bias], **_sides(layer))
 
 
-def _depthwise(graph: _Graph, layer: Any, taken: str, made: str) -> None:
-    kernel = np.asarray(layer.kernel).transpose(2, 3, 0, 1)
-    groups = kernel.shape[0]
-    _convolve(graph, layer, kernel.reshape(-1, 1, *kernel.shape[2:]), groups, taken, made)
+def _separable(graph: _Graph, layer: Any, taken: str, made: str) -> None:
+    """A convolution of each channel by itself, then one over the channels of a pixel."""
+    alone = _turned(layer.depthwise_kernel)  # [1, channels, h, w]; ONNX: so many sets of one
+    kernel = graph.constant(f"{layer.name}/depthwise", alone.transpose(1, 0, 2, 3))
+    names = [taken, kernel]
+    inner = graph.node("Conv", names, f"{made}/alone", group=alone.shape[1], **_sides(layer))
+    over = graph.constant(f"{layer.name}/pointwise", _turned(layer.pointwise_kernel))
+    bias = graph.constant(f"{layer.name}/bias", np.asarray(layer.bias))
+    _activated(graph, layer, made, "Conv", [inner, over, bias])
 
 
-def _convolve(graph: _Graph, layer: Any, kernel: Any, groups: int, taken: str, made: str) -> None:
-    names = [taken, graph.constant(f"{layer.name}/kernel", kernel)]
-    if layer.use_bias:
-        names.append(graph.constant(f"{layer.name}/bias", np.asarray(layer.bias)))
-    sides = {"strides": list(layer.strides), "auto_pad": AUTO_PAD[layer.padding]}
-    _activated(graph, layer, made, "Conv", names, group=groups, **sides)
+def _turned(kernel: Any) -> Any:
+    """[h, w, in, out] -> [out, in, h, w]."""
+    return np.asarray(kernel).transpose(3, 2, 0, 1)
+
+
+def _sides(layer: Any) -> dict[str, Any]:
+    return {"strides": list(layer.strides), "auto_pad": AUTO_PAD[layer.padding]}
 
 
 def _dense(graph: _Graph, layer: Any, taken: str, made: str) -> None:
@@ -143,8 +150,8 @@ def _prelu(graph: _Graph, layer: Any, taken: str, made: str) -> None:
 
 
 def _pool(graph: _Graph, layer: Any, taken: str, made: str) -> None:
-    sides = {"kernel_shape": list(layer.pool_size), "strides": list(layer.strides)}
-    graph.node("MaxPool", [taken], made, auto_pad=AUTO_PAD[layer.padding], **sides)
+    shape = list(layer.pool_size)
+    graph.node("MaxPool", [taken], made, kernel_shape=shape, **_sides(layer))
 
 
 def _flatten(graph: _Graph, layer: Any, taken: str, made: str) -> None:
@@ -160,7 +167,7 @@ def _relu(graph: _Graph, layer: Any, taken: str, made: str) -> None:
 NODES: dict[str, Callable[[_Graph, Any, str, str], None]] = {
     "InputLayer": _input,
     "Conv2D": _conv,
-    "DepthwiseConv2D": _depthwise,
+    "SeparableConv2D": _separable,
     "Dense": _dense,
     "PReLU": _prelu,
     "ReLU": _relu,

@@ -2,7 +2,6 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,171 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from configs.settings import Kind, Labels, Records
+from configs.settings import Labels
 from data_prep import sampling
 from data_prep.annotations import Annotation
-from data_prep.sampling import Targets, Windows, label, sample, scale_weights
-from models import pixels
-
-LABELS = Labels()
-RECORDS = Records(
-    negatives_per_image=30,
-    negatives_per_face=10,
-    positives_per_face=20,
-    parts_per_face=15,
-    landmarks_per_face=10,
-)
-Box = Sequence[float]
-
-
-def targets_of(
-    faces: Sequence[Box],
-    ignored: Sequence[Box] = (),
-    weights: Sequence[float] | None = None,
-    points: Sequence[Any] | None = None,
-) -> Targets:
-    count = len(faces)
-    return Targets(
-        np.array(faces, float).reshape(-1, 4),
-        np.full((count, 5, 2), np.nan) if points is None else np.array(points, float),
-        np.ones(count) if weights is None else np.array(weights, float),
-        np.array(ignored, float).reshape(-1, 4),
-    )
-
-
-def points_in(box: Box) -> list[list[float]]:
-    """Five points of a face that fills its box."""
-    x1, y1, x2, y2 = box
-    places = [(0.3, 0.35), (0.7, 0.35), (0.5, 0.55), (0.33, 0.78), (0.67, 0.78)]
-    return [[x1 + u * (x2 - x1), y1 + v * (y2 - y1)] for u, v in places]
-
-
-def shared(a: Box, b: Box) -> float:
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    return max(width, 0.0) * max(height, 0.0)
-
-
-def area(a: Box) -> float:
-    return (a[2] - a[0]) * (a[3] - a[1])
-
-
-def square(a: Box) -> Box:
-    side = max(a[2] - a[0], a[3] - a[1])
-    x, y = (a[0] + a[2]) / 2, (a[1] + a[3]) / 2
-    return [x - side / 2, y - side / 2, x + side / 2, y + side / 2]
-
-
-def iou(a: Box, b: Box) -> float:
-    return shared(a, b) / (area(a) + area(b) - shared(a, b))
-
-
-def drawn(
-    targets: Targets,
-    size: tuple[int, int] = (480, 640),
-    seed: int = 0,
-    records: Records = RECORDS,
-    labels: Labels = LABELS,
-) -> dict[Kind, Windows]:
-    return sample(np.random.default_rng(seed), *size, targets, records, labels)
-
-
-def check(found: dict[Kind, Windows], targets: Targets, labels: Labels = LABELS) -> None:
-    """What must hold of any picture."""
-    judged = square if labels.squared_faces else list
-    faces, ignored = [judged(f) for f in targets.faces.tolist()], targets.ignored.tolist()
-    for kind, windows in found.items():
-        sides = windows.places[:, 2:] - windows.places[:, :2]
-        assert windows.places.dtype.kind == "i"
-        assert (sides >= 2).all()
-        assert (sides[:, 0] == sides[:, 1]).all()
-        assert {len(field) for field in windows} == {len(windows.places)}
-        assert kind == "landmark" or not windows.degrees.any()
-    for window in found["negative"].places.tolist():
-        assert all(iou(window, face) < 0.3 + 1e-9 for face in faces)
-        assert all(shared(window, face) / min(area(window), area(face)) < 0.3 for face in ignored)
-    for kind, low, high in (("positive", 0.65, 1.01), ("part", 0.4, 0.65)):
-        windows = found[kind]  # type: ignore[index]
-        for window, face in zip(windows.places.tolist(), windows.faces.tolist(), strict=True):
-            assert face in targets.faces.tolist(), "the target is the face, not its square"
-            overlap = iou(window, judged(face))
-            assert low - 1e-9 <= overlap < high + 1e-9
-            assert overlap == pytest.approx(max(iou(window, other) for other in faces), abs=1e-9)
-    assert np.isnan(found["negative"].faces).all()
-    assert np.isnan(found["negative"].points).all()
-
-
-@pytest.mark.parametrize(
-    ("window", "kind"),
-    [
-        ([0, 0, 20, 20], "positive"),
-        ([0, 0, 20, 13], "positive"),  # 260 / 400 = 0.65
-        ([0, 0, 20, 12], "part"),  # 0.6
-        ([5, 0, 25, 20], "part"),  # 300 / 500 = 0.6
-        ([0, 0, 20, 8], "part"),  # 0.4
-        ([0, 0, 20, 7], ""),  # 0.35: between the kinds
-        ([0, 0, 20, 6], ""),  # 0.3
-        ([0, 0, 20, 5], "negative"),  # 0.25
-        ([10, 10, 30, 30], "negative"),  # 100 / 700
-        ([-20, -20, 0, 0], "negative"),
-        ([0, 0, 100, 100], "negative"),  # a small labelled face in a large window
-    ],
-)
-def test_kinds_follow_from_iou(window: list[int], kind: str) -> None:
-    kinds, nearest = label(np.array([window]), targets_of([[0, 0, 20, 20]]), LABELS)
-    assert kinds.tolist() == [kind]
-    assert nearest.tolist() == [0]
-
-
-@pytest.mark.parametrize(
-    ("window", "kind"),
-    [
-        ([0, 0, 200, 200], ""),  # a large window holds the tiny face whole (peers' fault 12)
-        ([101, 101, 105, 105], ""),  # a small one lies inside the face
-        ([103, 100, 113, 110], ""),  # 70 of 100 shared
-        ([107, 100, 117, 110], ""),  # 30 of 100: the limit itself
-        ([108, 100, 118, 110], "negative"),  # 20 of 100
-        ([300, 300, 320, 320], "negative"),
-    ],
-)
-def test_an_ignored_face_is_neither_face_nor_background(window: list[int], kind: str) -> None:
-    kinds, _ = label(np.array([window]), targets_of([], [[100, 100, 110, 110]]), LABELS)
-    assert kinds.tolist() == [kind]
-
-
-def test_a_narrow_face_is_judged_by_the_square_about_it() -> None:
-    targets = targets_of([[20, 0, 40, 60]])
-    windows = np.array([[0, 0, 60, 60], [20, 0, 40, 60]])  # with the face 0.33 and 1
-    assert label(windows, targets, Labels(squared_faces=True))[0].tolist() == ["positive", ""]
-    assert label(windows, targets, Labels(squared_faces=False))[0].tolist() == ["", "positive"]
-
-
-def test_a_window_belongs_to_the_nearest_of_its_faces() -> None:
-    targets = targets_of([[0, 0, 20, 20], [6, 0, 26, 20]])
-    kinds, nearest = label(np.array([[5, 0, 25, 20], [0, 0, 20, 20]]), targets, LABELS)
-    assert kinds.tolist() == ["positive", "positive"]
-    assert nearest.tolist() == [1, 0]
-
-
-def test_labels_of_nothing() -> None:
-    for targets in (targets_of([]), targets_of([[0, 0, 9, 9]])):
-        kinds, nearest = label(np.zeros((0, 4), int), targets, LABELS)
-        assert kinds.shape == nearest.shape == (0,)
-    assert label(np.array([[0, 0, 9, 9]]), targets_of([]), LABELS)[0].tolist() == ["negative"]
-
-
-def test_labels_do_not_depend_on_how_many_are_judged_at_once(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    rng = np.random.default_rng(0)
-    first = rng.integers(0, 80, (300, 2))
-    places = np.hstack([first, first + rng.integers(5, 40, (300, 1))])
-    targets = targets_of([[0, 0, 30, 30], [40, 40, 70, 75]], [[60, 0, 90, 30]])
-    whole = label(places, targets, LABELS)
-    assert len(set(whole[0])) == 4
-    monkeypatch.setattr(sampling, "PAIRS", 20)
-    for one, other in zip(whole, label(places, targets, LABELS), strict=True):
-        assert (one == other).all()
+from data_prep.sampling import Targets, scale_weights
+from tests.windows import RECORDS, Box, check, drawn, points_in, targets_of
 
 
 def test_what_of_an_annotation_is_trained_on() -> None:
@@ -348,61 +187,6 @@ def test_weights_stay_within_reason() -> None:
     assert weights.min() >= 0.25
     assert scale_weights(np.zeros(0), 0.5).shape == (0,)
     assert scale_weights(np.array([0.2, 0.0]), 1).tolist() == [1, 1], "less than a pixel"
-
-
-def landmarks(degrees: float, seed: int = 0, face: Box = (100, 80, 180, 180)) -> Windows:
-    targets = targets_of([face], points=[points_in(face)])
-    records = replace(RECORDS, landmarks_per_face=60, max_rotation=degrees)
-    return drawn(targets, records=records, seed=seed)["landmark"]
-
-
-@pytest.mark.parametrize("degrees", [0.0, 15.0, 90.0])
-def test_landmark_windows_hold_all_five_points(degrees: float) -> None:
-    windows = landmarks(degrees)
-    assert len(windows.places) == 60
-    corners = windows.places[:, None].astype(float)
-    assert (windows.points >= corners[..., :2]).all()
-    assert (windows.points < corners[..., 2:]).all()
-    assert abs(windows.degrees).max() <= degrees
-    assert degrees == 0 or abs(windows.degrees).max() > 0.8 * degrees
-    assert np.isnan(windows.faces).all()
-    assert len(np.unique(windows.places, axis=0)) > 50
-
-
-def test_points_turn_with_the_pixels() -> None:
-    """A dot painted on a point is found in the turned crop where the target says."""
-    face, size = (100, 80, 180, 180), 96
-    points = np.array(points_in(face)).round()
-    windows = landmarks(40.0)
-    for i in range(5):
-        image = np.zeros((480, 640, 3), np.uint8)
-        x, y = points[i].astype(int)
-        image[y - 2 : y + 2, x - 2 : x + 2] = 255  # its middle is the corner of four pixels
-        for place, degrees in zip(windows.places[:12], windows.degrees[:12], strict=True):
-            crop = pixels.cut_rotated(image, place, float(degrees), size)[..., 0].astype(float)
-            rows, columns = np.indices(crop.shape) + 0.5
-            seen = np.array([(columns * crop).sum(), (rows * crop).sum()]) / crop.sum()
-            scale = size / (place[2] - place[0])
-            told = (sampling._turned(points, place, float(degrees))[i] - place[:2]) * scale
-            np.testing.assert_allclose(seen, told, atol=0.06 * scale)
-
-
-def test_upright_points_do_not_move() -> None:
-    points = np.array(points_in((100, 80, 180, 180)))
-    np.testing.assert_allclose(
-        sampling._turned(points, np.array([90, 80, 190, 180]), 0.0), points, atol=1e-9
-    )
-
-
-def test_faces_without_points_give_no_landmark_crop() -> None:
-    face = [100, 80, 180, 180]
-    points = np.array([points_in(face), points_in(face)])
-    points[0, 3, 1] = np.nan
-    moved = np.array([[[0, 0]], [[200, 0]]])
-    targets = targets_of([face, [300, 80, 380, 180]], points=points + moved)
-    found = drawn(targets)["landmark"]
-    assert len(found.places) == 10
-    assert (found.places[:, 0] > 200).all()
 
 
 def test_first_of_each() -> None:

@@ -1,8 +1,5 @@
 """What of a net learns, where it starts, and what is kept of it: folded, and as good as before."""
 
-import shutil
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -12,24 +9,12 @@ from configs.settings import KINDS
 from data_prep.prepare import prepare
 from models import layouts, nets
 from models.architecture import PAPER_NETS, for_crops
-from tests.test_loop import SHORT, train, write_records
-from train import dataset, loop, trainee
+from tests.trainings import RECIPE, SHORT, Died, at_step, copied, dies, kept, train
+from train import callbacks, dataset, trainee
 
-RECIPE = Path(__file__).parents[1] / "configs/mtcnn.yaml"
 OTHER = "pnet.net.layers=[{conv: 8, norm: batch, padding: same}, {pool: 2, stride: 2}, "
 OTHER += "{separable: 12, norm: batch, relu: before}, {conv: 16, relu: instead, padding: same}]"
 OWN = "export.layout=own"
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory):
-    return write_records(tmp_path_factory.mktemp("prepared"))
-
-
-@pytest.fixture
-def run(prepared, tmp_path):
-    shutil.copytree(prepared, tmp_path / "run")
-    return tmp_path / "run"
 
 
 @pytest.fixture(scope="module")
@@ -41,15 +26,10 @@ def start(tmp_path_factory):
     return path
 
 
-def kept(run):
-    return layouts.read(run / "pnet" / "weights.npz")["pnet"]
-
-
 @pytest.fixture(scope="module")
 def other(prepared, tmp_path_factory):
     """A training of a net with every sort of layer."""
-    run = tmp_path_factory.mktemp("other") / "run"
-    shutil.copytree(prepared, run)
+    run = copied(prepared, tmp_path_factory.mktemp("other"))
     train(run, *SHORT, OTHER, OWN)
     return run
 
@@ -65,36 +45,19 @@ def test_a_net_with_norms_is_kept_folded_and_gives_the_logged_figures(other):
     model.compile()
     folder = other / "records" / "pnet"
     held_out = dataset.load(folder, "validation", 12, dict.fromkeys(KINDS, 40))
-    figures = loop.evaluate(model, held_out, "pnet", settings.train)
+    figures = callbacks.evaluate(model, held_out, "pnet", settings.train)
     wanted = stages.read_manifest(other / "pnet")["validation"]
     assert figures == pytest.approx(wanted, abs=1e-4)
 
 
 def test_a_net_with_norms_goes_on_after_a_kill_and_ends_the_same(other, run, monkeypatch):
-    class Died(BaseException):
-        pass
-
-    def dies(*_):
-        raise Died
-
     with monkeypatch.context() as patch:
-        patch.setattr(loop.StopAtLastStep, "on_train_batch_end", at_step(33, dies))
+        patch.setattr(callbacks.StopAtLastStep, "on_train_batch_end", at_step(33, dies))
         with pytest.raises(Died):
             train(run, *SHORT, OTHER, OWN)
     train(run, *SHORT, OTHER, OWN)
     for key, array in kept(other).weights.items():
         np.testing.assert_array_equal(kept(run).weights[key], array, err_msg=key)
-
-
-def at_step(step, action):
-    real = loop.StopAtLastStep.on_train_batch_end
-
-    def on_train_batch_end(self, batch, logs=None):
-        if int(self.model.optimizer.iterations.numpy()) == step:
-            action()
-        real(self, batch, logs)
-
-    return on_train_batch_end
 
 
 @pytest.mark.parametrize("average", [0, 0.9])
@@ -186,8 +149,7 @@ def test_nets_that_cannot_be_are_refused(setting, told):
 
 
 def test_what_is_kept_is_averaged_with_the_start_and_shifted(run, prepared, start, tmp_path):
-    plain = tmp_path / "plain"
-    shutil.copytree(prepared, plain)
+    plain = copied(prepared, tmp_path / "plain")
     from_start = [*SHORT, f"pnet.train.init={start}", "pnet.train.steps=2"]
     train(plain, *from_start)
     train(run, *from_start, "pnet.train.init_share=0.75", "pnet.train.face_shift=0.8")

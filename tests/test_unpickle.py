@@ -3,7 +3,6 @@
 import io
 import os
 import pickle
-import struct
 import subprocess
 import sys
 import zipfile
@@ -17,6 +16,7 @@ import pytest
 from configs.errors import UserError
 from models import containers, layouts
 from models.architecture import PAPER_NETS
+from tests.torch_files import old_torch
 from tests.weights_files import all_drawn, drawn, pickled, saved, told
 
 ROOT = Path(__file__).parents[1]
@@ -30,25 +30,6 @@ def all_kinds(folder: Path) -> list[Path]:
     old_torch(folder / "old.pt")
     written = [layouts.files(folder / layout)[0] for layout in layouts.LAYOUTS]
     return [folder / "w.npz", folder / "old.pt", *written]
-
-
-def old_torch(path: Path, spoil: Callable[[list[bytes]], object] = lambda parts: None) -> Path:
-    """A P-Net as torch wrote it before 1.6: pickles, then the storages."""
-    with zipfile.ZipFile(io.BytesIO(torch_file())) as archive:
-        program = archive.read("weights/data.pkl")
-        count = len([name for name in archive.namelist() if "/data/" in name])
-        storages = [archive.read(f"weights/data/{number}") for number in range(count)]
-    parts = [containers.TORCH, pickle.dumps(1001, 2), pickle.dumps({"little_endian": True}, 2)]
-    parts += [program, pickle.dumps([str(number) for number in range(count)], 2)]
-    parts += [struct.pack("<q", len(storage) // 4) + storage for storage in storages]
-    spoil(parts)
-    path.write_bytes(b"".join(parts))
-    return path
-
-
-def torch_file() -> bytes:
-    part = layouts.LAYOUTS["facenet-pytorch"].part("pnet", all_drawn()["pnet"])
-    return containers.dump_torch(part)
 
 
 def test_a_truncated_file_is_told(tmp_path: Path) -> None:
@@ -252,139 +233,6 @@ def test_deep_and_entangled_pickles_are_told(tmp_path: Path) -> None:
     itself: list[Any] = []
     itself.append(itself)
     told(saved(tmp_path / "w.npy", {"pnet": itself}))
-
-
-def wrapped(shape: tuple[int, ...], dtype: str = "f4") -> bytes:
-    """A list of one array as joblib describes it; the array's bytes are to follow."""
-    joblib = pytest.importorskip("joblib.numpy_pickle")
-    wrapper = joblib.NumpyArrayWrapper(np.ndarray, shape, "C", np.dtype(dtype))
-    return pickle.dumps(wrapper, 4)[:-1]
-
-
-def test_what_joblib_announces_must_follow(tmp_path: Path) -> None:
-    path = tmp_path / "w.lz4"
-    lz4 = pytest.importorskip("lz4.frame")
-    for shape, sentence in (
-        ((1 << 40,), "an array of it is too large"),
-        ((1 << 20,), "does not fit its content"),
-        ((-1, -4), "does not fit its content"),
-    ):
-        path.write_bytes(lz4.compress(wrapped(shape) + b"\x00" + bytes(16) + b"."))
-        assert sentence in told(path)
-    path.write_bytes(lz4.compress(wrapped((2,), "O") + b"\x00" + bytes(16) + b"."))
-    assert "no array of numbers" in told(path)
-
-
-def test_an_lz4_file_that_unpacks_to_gigabytes_is_refused(tmp_path: Path) -> None:
-    lz4, path = pytest.importorskip("lz4.frame"), tmp_path / "bomb.lz4"
-    packing = lz4.LZ4FrameCompressor()
-    with path.open("wb") as file:
-        file.write(packing.begin())
-        for _ in range(300):
-            file.write(packing.compress(bytes(1 << 20)))
-        file.write(packing.flush())
-    assert path.stat().st_size < 1 << 22
-    assert "unpacks to more than 256 MiB" in told(path)
-
-
-def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
-    path = tmp_path / "huge.npy"
-    with path.open("wb") as file:
-        file.truncate(1 << 40)
-    assert "over 256 MiB" in told(path)
-    os.mkfifo(tmp_path / "pipe")
-    assert "no plain file" in told(tmp_path / "pipe")
-
-
-def torch_with(path: Path, change: Callable[[bytes], bytes], packed: bool = False) -> Path:
-    """A P-Net of torch with another program."""
-    with zipfile.ZipFile(io.BytesIO(torch_file())) as archive:
-        held = {name: archive.read(name) for name in archive.namelist()}
-    held["weights/data.pkl"] = change(held["weights/data.pkl"])
-    kind = zipfile.ZIP_DEFLATED if packed else zipfile.ZIP_STORED
-    with zipfile.ZipFile(path, "w", kind) as archive:
-        for name, content in held.items():
-            archive.writestr(name, content)
-    return path
-
-
-FIRST = pickle.dumps((10, 3, 3, 3), 2)[2:-1], pickle.dumps((27, 9, 3, 1), 2)[2:-1]
-LIES = {
-    "more numbers than the storage": (FIRST[0], pickle.dumps((10, 3, 3, 4), 2)[2:-1], "not fit"),
-    "numbers beyond the storage": (FIRST[1], pickle.dumps((28, 9, 3, 1), 2)[2:-1], "not fit"),
-    "numbers before the storage": (FIRST[1], pickle.dumps((-27, 9, 3, 1), 2)[2:-1], "cannot be"),
-    "many out of one": (FIRST[0], pickle.dumps((1 << 40, 3, 3, 3), 2)[2:-1], "does not fit"),
-    "lengths that are none": (FIRST[0], pickle.dumps((2.5, 3, 3, 3), 2)[2:-1], "cannot be"),
-    "fewer lengths than steps": (FIRST[0], pickle.dumps((270,), 2)[2:-1], "cannot be"),
-    "a longer storage than there is": (
-        pickle.dumps(270, 2)[2:-1] + b"tQ",
-        pickle.dumps(1 << 40, 2)[2:-1] + b"tQ",
-        "does not fit",
-    ),
-    "values of an unknown kind": (b"ctorch\nFloatStorage", b"ctorch\nQInt8Storage", "QInt8Storage"),
-    "another device's memory": (b"ctorch\nFloatStorage\n", b"X\x01\x00\x00\x00f", "unknown kind"),
-}
-
-
-@pytest.mark.parametrize("lie", LIES)
-def test_a_tensor_that_lies_is_refused(tmp_path: Path, lie: str) -> None:
-    said, lied, reason = LIES[lie]
-
-    def change(program: bytes) -> bytes:
-        assert said in program
-        return program.replace(said, lied, 1)
-
-    assert layouts.read(torch_with(tmp_path / "w.pt", lambda program: program))
-    sentence = told(torch_with(tmp_path / "w.pt", change))
-    assert "is refused" in sentence
-    assert reason in sentence
-
-
-def test_a_packed_torch_file_is_refused(tmp_path: Path) -> None:
-    path = torch_with(tmp_path / "w.pt", lambda program: program, packed=True)
-    assert "parts of it are packed" in told(path)
-    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
-        for number in range(5):
-            archive.writestr(f"weights/{number}", bytes(1 << 26))
-    assert "unpacks to more than 256 MiB" in told(path)
-
-
-def test_numbers_of_the_other_byte_order_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "w.pt"
-    path.write_bytes(torch_file().replace(b"little", b"bigxxx"))
-    told(path)  # its checksum is another's now
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("weights/data.pkl", b"\x80\x02}.")
-        archive.writestr("weights/byteorder", "big")
-    assert "start with their high bytes" in told(path)
-
-    def spoil(parts: list[bytes]) -> None:
-        parts[2] = pickle.dumps({"little_endian": False}, 2)
-
-    assert "start with their high bytes" in told(old_torch(path, spoil))
-
-
-def test_old_storages_of_wild_lengths_are_refused(tmp_path: Path) -> None:
-    for length in (-1, 1 << 62, 1 << 40):
-
-        def spoil(parts: list[bytes], length: int = length) -> None:
-            parts[5] = struct.pack("<q", length) + parts[5][8:]
-
-        assert "too large" in told(old_torch(tmp_path / "w.pt", spoil))
-
-
-def test_models_of_litert_are_told(tmp_path: Path) -> None:
-    (tmp_path / "w.tflite").write_bytes(b"\x1c\0\0\0TFL3" + bytes(100))
-    assert "it is a LiteRT model" in told(tmp_path / "w.tflite")
-
-
-def test_models_of_keras_are_told(tmp_path: Path) -> None:
-    path = tmp_path / "w"
-    path.write_bytes(containers.HDF5 + bytes(100))
-    assert "an HDF5 file of Keras" in told(path)
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("model.weights.h5", b"")
-    assert "it is a Keras model" in told(path)
 
 
 def test_a_state_never_reaches_a_stand_in(tmp_path: Path) -> None:

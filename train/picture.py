@@ -1,8 +1,9 @@
 """The curves of a training as a picture."""
 
-import csv
 import sys
 from pathlib import Path
+
+from train.log import read_log
 
 
 def draw_curves(log: Path, target: Path, title: str) -> None:
@@ -15,10 +16,9 @@ def draw_curves(log: Path, target: Path, title: str) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    with log.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    epochs = [int(float(row["epoch"])) + 1 for row in rows]
-    columns = {key: [float(row[key]) for row in rows] for key in rows[0] if key != "epoch"}
+    rows = read_log(log)
+    epochs = [row["epoch"] + 1 for row in rows]
+    columns = {key: [row[key] for row in rows] for key in rows[0] if key != "epoch"}
     losses = [key for key in columns if not key.startswith("val_")]
     figures = [key for key in columns if key.startswith("val_") and key != "val_threshold"]
     picture, axes = plt.subplots(1, 1 + len(figures), figsize=(4 * (1 + len(figures)), 3.4))

@@ -56,15 +56,6 @@ def settle(net: keras.Model, train: Train, start: Weights) -> None:
     nets.set_weights(net, weights, "the settled training")
 
 
-def start_of(net: keras.Model, train: Train, name: NetName) -> Weights:
-    """The arrays of a net that come from `init`."""
-    if train.init is None:
-        return {}
-    given = layouts.read(Path(train.init))[name].weights
-    arrays = nets.get_weights(net)
-    return {k: v for k, v in given.items() if k in arrays and arrays[k].shape == v.shape}
-
-
 def keep(model: keras.Model, net: Net, name: NetName, folder: Path) -> None:
     """Write what a training has reached, as a folded net."""
     weights = fold(net, nets.get_weights(model))
@@ -79,7 +70,8 @@ def take_over(settings: Settings, name: NetName, folder: Path) -> None:
     """
     stage = settings.stage(name)
     path, net = Path(stage.train.init or ""), nets.build(for_crops(stage.net), settings.seed)
-    fresh = _start_from(path, net, name)
+    start = _start_from(path, net, name)
+    fresh = [key for key in nets.get_weights(net) if key not in start]
     # A norm starts as one that changes nothing; only the last net's points are ever read.
     spare = ("norm", "points/") if name != NETS[-1] else ("norm",)
     lacking = [key for key in fresh if not key.startswith(spare)]
@@ -93,12 +85,11 @@ def take_over(settings: Settings, name: NetName, folder: Path) -> None:
     keep(net, kept, name, folder)
 
 
-def compiled(settings: Settings, name: NetName) -> Trainee:
-    """A net that is new or starts from `init`, ready for `fit`."""
+def compiled(settings: Settings, name: NetName) -> tuple[Trainee, Weights]:
+    """A net that is new or starts from `init`, ready for `fit`; and what of it is from there."""
     stage = settings.stage(name)
-    net = nets.build(for_crops(stage.net), settings.seed)
-    if stage.train.init is not None:
-        _start_from(Path(stage.train.init), net, name)
+    net, init = nets.build(for_crops(stage.net), settings.seed), stage.train.init
+    start = {} if init is None else _start_from(Path(init), net, name)
     for layer in net.layers:
         layer.trainable = _group(layer.name) not in stage.train.frozen
     model = Trainee(net, stage.train)
@@ -109,7 +100,7 @@ def compiled(settings: Settings, name: NetName) -> Trainee:
     model.compile(optimizer=optimizer, steps_per_execution=1)
     model.build((None, stage.net.size, stage.net.size, 3))
     optimizer.build(model.trainable_variables)
-    return model
+    return model, start
 
 
 def _group(layer: str) -> str:
@@ -117,15 +108,15 @@ def _group(layer: str) -> str:
     return re.sub("^(norm|prelu)", "layer", layer)
 
 
-def _start_from(path: Path, net: keras.Model, name: NetName) -> list[str]:
-    """Take over what a weights file has of a net; say, and return, what it has not."""
+def _start_from(path: Path, net: keras.Model, name: NetName) -> Weights:
+    """Take over, and return, what a weights file has of a net; say what it has not."""
     found = layouts.read(path)
     if name not in found:
         raise UserError(f"{path} holds {', '.join(found)}, but no {name} to start from.")
     fresh = nets.adopt_weights(net, found[name].weights)
     told = f"; new: {', '.join(fresh)}" if fresh else ""
     print(f"train-{name}: starts from {path}{told}.")
-    return fresh
+    return {key: value for key, value in nets.get_weights(net).items() if key not in fresh}
 
 
 def schedule(train: Train) -> keras.optimizers.schedules.LearningRateSchedule:
