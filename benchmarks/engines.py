@@ -69,7 +69,6 @@ def engines(name: Any, trained: Any) -> dict[str, Run]:
 
     model = nets.build(to_run(name, trained.net))
     nets.set_weights(model, trained.weights, "the net to time")
-
     ours = Engine(name, trained)
 
     def heads(pixels: Any) -> Any:
