@@ -77,9 +77,10 @@ class Engine:
         if shape in kept:
             kept.move_to_end(shape)
             return kept[shape]
-        if len(kept) == KEPT:
-            kept.popitem(last=False)
-        interpreter = Interpreter(model_content=self._content, num_threads=1)
+        if len(kept) == KEPT:  # laid out anew: faster than a new one
+            _, interpreter = kept.popitem(last=False)
+        else:
+            interpreter = Interpreter(model_content=self._content, num_threads=1)
         given, *slopes = interpreter.get_input_details()
         rows = self._slopes_along(shape[2])
         interpreter.resize_tensor_input(given["index"], shape)
