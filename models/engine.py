@@ -53,7 +53,9 @@ class Engine:
         self.name, self.net = name, net
         self._of_thread = threading.local()
         with quiet.silence():  # the converter and the first interpreter are talkative
-            self._content = _converted(model, net)
+            # Crops are small and have many channels: there it gains nothing.
+            self._slopes = _slopes(model) if net.convolutional else {}
+            self._content = _converted(model, net, self._slopes)
             self._interpreter((1, net.size, net.size, 3))
 
     def __call__(self, pixels: NDArray[Any]) -> Outputs:
@@ -75,17 +77,44 @@ class Engine:
         if shape in kept:
             kept.move_to_end(shape)
             return kept[shape]
-        if len(kept) == KEPT:
-            kept.popitem(last=False)
-        interpreter = Interpreter(model_content=self._content, num_threads=1)
-        interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], shape)
+        if len(kept) == KEPT:  # laid out anew: faster than a new one
+            _, interpreter = kept.popitem(last=False)
+        else:
+            interpreter = Interpreter(model_content=self._content, num_threads=1)
+        given, *slopes = interpreter.get_input_details()
+        rows = self._slopes_along(shape[2])
+        interpreter.resize_tensor_input(given["index"], shape)
+        for slope, row in zip(slopes, rows, strict=True):
+            interpreter.resize_tensor_input(slope["index"], row.shape)
         interpreter.allocate_tensors()
+        for slope, row in zip(slopes, rows, strict=True):
+            interpreter.set_tensor(slope["index"], row)
         kept[shape] = interpreter
         return interpreter
 
+    def _slopes_along(self, width: int) -> list[NDArray[np.float32]]:
+        """Each slope for a row of its map, of pixels so wide: (1, 1, C) -> (1, 1, w, C)."""
+        rows = []
+        for number, layer in enumerate(self.net.layers, 1):
+            width = layer.outputs(width)
+            if (slope := self._slopes.get(f"prelu{number}")) is not None:
+                rows.append(np.tile(slope, (1, 1, width, 1)))
+        return rows
 
-def _converted(model: keras.Model, net: Net) -> bytes:
-    """The net for LiteRT: its heads joined into one, the class head a single logit."""
+
+def _slopes(model: keras.Model) -> dict[str, NDArray[np.float32]]:
+    """(1, 1, C) for every PReLU: PReLU(x) is x + slope * min(x, 0)."""
+    layers = [layer for layer in model.layers if isinstance(layer, keras.layers.PReLU)]
+    return {layer.name: np.asarray(layer.alpha, np.float32) - 1 for layer in layers}
+
+
+def _converted(model: keras.Model, net: Net, slopes: dict[str, NDArray[np.float32]]) -> bytes:
+    """The net for LiteRT: its heads joined into one, the class head a single logit.
+
+    XNNPACK runs PReLU pixel by pixel, a call for ten numbers or so. Where `slopes` has a PReLU,
+    its slopes for a whole row of pixels are an input, after the pixels: three passes over the
+    maps, but row by row, and the net takes a fifth less time.
+    """
     heads = [model.get_layer(name) for name in net.heads]
     kernel, bias = zip(*(map(np.asarray, head.weights) for head in heads), strict=True)
     # softmax(a, b) is sigmoid(b - a): one output instead of two, and no pass over the maps.
@@ -94,12 +123,19 @@ def _converted(model: keras.Model, net: Net) -> bytes:
     trunk = keras.Model(model.inputs, heads[0].input)
     apply = tf.matmul if joined.ndim == 2 else _by_pixel
 
-    def forward(pixels: tf.Tensor) -> tf.Tensor:
-        seen = trunk(normalise(pixels), training=False)
+    def forward(pixels: tf.Tensor, *rows: tf.Tensor) -> tf.Tensor:
+        row_of = dict(zip(slopes, rows, strict=True))
+        seen = normalise(pixels)
+        for layer in trunk.layers[1:]:
+            if layer.name in row_of:
+                seen += row_of[layer.name] * tf.minimum(seen, 0.0)
+            else:
+                seen = layer(seen, training=False)
         return apply(seen, joined) + offset
 
-    shape = [None, *model.inputs[0].shape[1:]]
-    concrete = tf.function(forward).get_concrete_function(tf.TensorSpec(shape, tf.float32))
+    given = [tf.TensorSpec([None, *model.inputs[0].shape[1:]], tf.float32)]
+    given += [tf.TensorSpec([1, 1, None, slope.shape[-1]], tf.float32) for slope in slopes.values()]
+    concrete = tf.function(forward).get_concrete_function(*given)
     # With the model as a second argument the weights of TensorFlow 2.21 come out as noise.
     content: bytes = tf.lite.TFLiteConverter.from_concrete_functions([concrete]).convert()
     return content

@@ -5,6 +5,7 @@ zeros outside the picture and `cv2.INTER_AREA`, as in the mtcnn package.
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -126,9 +127,9 @@ class Pyramid:
 def _running_sums(flat: Image) -> NDArray[np.float32]:
     """(H, N) -> (H + 1, N): what lies above each row."""
     sums = np.empty((len(flat) + 1, flat.shape[1]), np.float32)
-    sums[0] = 0
-    for row, above, below in zip(flat.astype(np.float32), sums, sums[1:], strict=False):
-        np.add(above, row, out=below)  # row by row: many times faster than `cumsum`
+    sums[0], sums[1:] = 0, flat
+    for above, below in pairwise(sums):
+        below += above  # row by row: many times faster than `cumsum`
     return sums
 
 
