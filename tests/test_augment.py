@@ -177,9 +177,8 @@ def test_mirrored_targets_lie_where_the_mirrored_pixels_are():
         points = np.full((1, 10), np.nan)
         # The middle of pixel c of a crop of s lies at the fraction (c + 0.5) / s.
         points[0, place], points[0, 5 + place] = (column + 0.5) / size, (row + 0.5) / size
-        found = np.argwhere(augment.mirror(tf.constant(image[None, ..., None])).numpy()[0, ..., 0])[
-            0
-        ]
+        flipped = augment.mirror(tf.constant(image[None, ..., None])).numpy()[0, ..., 0]
+        found = np.argwhere(flipped)[0]
         mirrored = augment.mirror_points(tf.constant(points)).numpy()[0]
         twin = {0: 1, 1: 0, 2: 2, 3: 4, 4: 3}[place]
         assert mirrored[twin] * size - 0.5 == pytest.approx(found[1], abs=1e-9)

@@ -156,7 +156,7 @@ def test_targets_are_those_of_the_crops_in_the_frame_of_the_net(name):
 def test_mirrored_crops_have_mirrored_targets_and_nothing_else():
     held = some_records()
     flipped = total = 0
-    for batch in dataset.batches(held, "pnet", settings(augment=MIRROR, batch=20), 1):
+    for batch in dataset.batches(held, "pnet", settings(augment=MIRROR), 1):
         for row, (image, kind) in enumerate(zip(pixels_of(batch), batch[1]["kind"], strict=True)):
             crops, number = held[KINDS[int(kind)]], image[0, 0, 0]
             mirrored = not (image == crops.images[number]).all()

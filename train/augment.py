@@ -63,7 +63,7 @@ def mirror(images: tf.Tensor) -> tf.Tensor:
     """(N, s, s, 3) pixels with left and right exchanged."""
     # TensorFlow has a fast way for pictures of three channels, but not for batches of them.
     rows = tf.reshape(images, [-1, *images.shape[2:]])
-    return tf.reshape(tf.reverse(rows, [1]), images.shape)
+    return tf.reshape(tf.reverse(rows, [1]), [-1, *images.shape[1:]])
 
 
 def blur_some(seed: tf.Tensor, images: tf.Tensor, share: float) -> tf.Tensor:
@@ -109,7 +109,6 @@ def coarsen_some(seed: tf.Tensor, images: tf.Tensor, share: float) -> tf.Tensor:
 
 def noise_some(seed: tf.Tensor, images: tf.Tensor, share: float) -> tf.Tensor:
     """Add noise, as of a sensor in the dark, to an evenly spread share of a normalised batch."""
-
     shape = images.shape[1:]
     count = len(GRAIN) // shape.num_elements()
     grains = GRAIN[: count * shape.num_elements()].reshape(count, *shape)

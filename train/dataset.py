@@ -82,7 +82,7 @@ def batches(
             for kind in held
         ]
         if train.augment.mirror:
-            parts = [_half_mirrored(crops) for crops in parts]
+            parts = [_half_mirrored(crops, step) for crops in parts]
         crops = Crops(*(tf.concat(fields, 0) for fields in zip(*parts, strict=True)))
         kinds = np.repeat([KINDS.index(kind) for kind in held], [counts[k] for k in held])
         seeds = tf.cast(tf.stack([tf.constant(seed, tf.int64), step]), tf.int32)
@@ -144,17 +144,20 @@ def _augmented(crops: Crops, seeds: tf.Tensor, settings: Augment) -> Crops:
     return crops._replace(images=augment.noise_some(seeds ^ NOISE, images, settings.noise))
 
 
-def _half_mirrored(crops: Crops) -> Crops:
-    """Drawn crops, which come in a random order, with the first half of them mirrored."""
-    half = crops.images.shape[0] // 2
+def _half_mirrored(crops: Crops, step: tf.Tensor) -> Crops:
+    """Drawn crops, which come in a random order, with the first half of them mirrored.
+
+    Of an odd number one more in every other step: a crop that is alone has its turn as well.
+    """
+    half = (crops.images.shape[0] + step % 2) // 2
     mirrored = Crops(
         augment.mirror(crops.images[:half]),
         augment.mirror_boxes(crops.boxes[:half]),
         augment.mirror_points(crops.points[:half]),
         crops.sides[:half],
     )
-    pairs = zip(mirrored, crops, strict=True)
-    return Crops(*(tf.concat([changed, field[half:]], 0) for changed, field in pairs))  # type: ignore[index]
+    joined = (tf.concat([new, old[half:]], 0) for new, old in zip(mirrored, crops, strict=True))  # type: ignore[index]
+    return Crops(*(tf.ensure_shape(new, old.shape) for new, old in zip(joined, crops, strict=True)))  # type: ignore[attr-defined]
 
 
 def prepared(crops: Crops, kinds: np.ndarray, name: NetName) -> Batch:
