@@ -40,21 +40,21 @@ def main() -> None:
     if image is None:
         raise UserError(f"{arguments.picture} is no picture that can be read: give another.")
     trained = layouts.read(arguments.weights)[NETS[0]]
-    levels = levels_of(image)
+    levels = levels_of(image, trained.net.size)
     print(f"{len(levels)} levels of a picture of {image.shape[1]} x {image.shape[0]}")
     print(table(timed(engines(NETS[0], trained), levels)))
 
 
-def levels_of(image: Any) -> list[np.ndarray]:
+def levels_of(image: Any, size: int) -> list[np.ndarray]:
     """The pyramid that the detector's usual settings ask for."""
     from configs.settings import Detector
     from models import pixels
 
     height, width = image.shape[:2]
     smallest, factor = Detector().min_face_size, Detector().scale_factor
-    scales = pixels.pyramid_scales(height, width, smallest, factor, 12)
-    sizes = [(int(np.ceil(width * scale)), int(np.ceil(height * scale))) for scale in scales]
-    return [pixels.resize(image, *size)[None].astype(np.float32) for size in sizes]
+    scales = pixels.pyramid_scales(height, width, smallest, factor, size)
+    sizes = [pixels.level_size(height, width, scale) for scale in scales]
+    return [pixels.resize(image, w, h)[None].astype(np.float32) for h, w in sizes]
 
 
 def engines(name: Any, trained: Any) -> dict[str, Run]:

@@ -80,10 +80,11 @@ def wrap(clock: Clock, engine: Any) -> None:
 
 def multiplications(cascade: Any, image: Any) -> float:
     """What P-Net needs for the levels of a picture, none of them twice."""
+    from models.pixels import level_size
+
     total = 0
     for level in cascade._levels(image):
-        height, width = (int(np.ceil(side * level.scale)) for side in image.shape[:2])
-        total += of_net(cascade._first.net, height, width)
+        total += of_net(cascade._first.net, *level_size(*image.shape[:2], level.scale))
     return total
 
 

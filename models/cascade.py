@@ -109,7 +109,7 @@ class Cascade:
         pyramid = pixels.Pyramid(image)
         levels = []
         for scale in pixels.pyramid_scales(height, width, smallest, factor, net.size):
-            across, down = (int(np.ceil(side * scale)) for side in (width, height))
+            down, across = pixels.level_size(height, width, scale)
             maps = cell_map(net, across), cell_map(net, down)
             # Neighbours see the same rows: of a low band that would be most of them.
             cut = list(bands(net, down, max(BAND // across, 4 * net.size)))

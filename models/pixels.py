@@ -152,6 +152,11 @@ def rotation(window: IntArray, degrees: float) -> FloatArray:
     return turn
 
 
+def level_size(height: int, width: int, scale: float) -> tuple[int, int]:
+    """Height and width of a picture's level at one of its `pyramid_scales`."""
+    return int(np.ceil(height * scale)), int(np.ceil(width * scale))
+
+
 def pyramid_scales(height: int, width: int, min_face: int, factor: float, size: int) -> list[float]:
     """Scales at which faces of `min_face` pixels and more look `size` pixels large.
 
