@@ -3,10 +3,12 @@
 import io
 import pickle
 import struct
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from models import containers, layouts
@@ -58,6 +60,14 @@ def test_a_tensor_that_lies_is_refused(tmp_path: Path, lie: str) -> None:
     sentence = told(torch_with(tmp_path / "w.pt", change))
     assert "is refused" in sentence
     assert reason in sentence
+
+
+def test_a_torch_file_does_not_tell_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = {"conv1.weight": np.ones((10, 3, 3, 3), np.float32)}
+    once = containers.dump_torch(weights)
+    later = time.time() + 86_400
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert containers.dump_torch(weights) == once
 
 
 def test_a_packed_torch_file_is_refused(tmp_path: Path) -> None:
