@@ -32,12 +32,17 @@ def recoloured(images, settings, seed=SEED):
     return augment.recolour(tf.constant(images), matrix, offset).numpy() * 128 + 127.5
 
 
+def crops(count, size=12):
+    """The same as records hold them."""
+    return pictures(count, size).astype(np.uint8)
+
+
 def pixel(rgb, count=1):
     return np.broadcast_to(np.float32(rgb), (count, 1, 1, 3))
 
 
 def test_no_change_leaves_every_value():
-    images = np.random.default_rng(1).integers(0, 256, (9, 12, 12, 3)).astype(np.float32)
+    images = np.random.default_rng(1).integers(0, 256, (9, 12, 12, 3)).astype(np.uint8)
     np.testing.assert_allclose(recoloured(images, NOTHING), images, atol=1e-3)
     assert (augment.blur_some(SEED, tf.constant(images), 0.0).numpy() == images).all()
 
@@ -117,35 +122,31 @@ def test_crops_are_changed_each_in_its_own_way():
 
 @pytest.mark.parametrize("share, changed", [(0.1, 2), (0.5, 10), (0.7, 14), (1.0, 20), (0.02, 0)])
 def test_blur_touches_just_the_share(share, changed):
-    images = pictures(20)
+    images = crops(20)
     soft = augment.blur_some(SEED, tf.constant(images), share).numpy()
-    assert (abs(soft - images).max(axis=(1, 2, 3)) > 1).sum() == changed
-    touched = np.zeros(20, bool)
+    assert (soft != images).any(axis=(1, 2, 3)).sum() == changed
+    touched = np.zeros(20, int)
     for i in range(60):
         blurred = augment.blur_some(SEED + i, tf.constant(images), share).numpy()
-        touched |= (blurred != images).any(axis=(1, 2, 3))
+        rows = np.flatnonzero((blurred != images).any(axis=(1, 2, 3)))
+        assert np.ptp(rows) == changed - 1 if changed else not len(rows), "a stretch"
+        touched[rows] += 1
     assert touched.all() or not changed  # not always the same ones
 
 
-def test_blurred_crops_are_spread_over_the_batch():
-    # A batch is ordered by kind: side by side they would all be of one.
-    images = pictures(20)
-    for i in range(5):
-        soft = augment.blur_some(SEED + i, tf.constant(images), 0.2).numpy()
-        rows = np.flatnonzero((soft != images).any(axis=(1, 2, 3)))
-        assert np.diff([*rows, rows[0] + 20]).tolist() == [5] * 4
-
-
 def test_blur_is_the_binomial_filter():
-    dot = np.zeros((1, 5, 5, 3), np.float32)
+    dot = np.zeros((1, 5, 5, 3), np.uint8)
     dot[0, 2, 2] = 160
     soft = augment.blur_some(SEED, tf.constant(dot), 1.0).numpy()[0, :, :, 1]
-    np.testing.assert_allclose(
-        soft[1:4, 1:4], [[10, 20, 10], [20, 40, 20], [10, 20, 10]], atol=1e-3
-    )
-    assert soft.sum() == pytest.approx(160, abs=1e-2)
-    flat = np.full((1, 5, 5, 3), 77, np.float32)
-    np.testing.assert_allclose(augment.blur_some(SEED, tf.constant(flat), 1.0), flat, atol=1e-3)
+    assert soft[1:4, 1:4].tolist() == [[10, 20, 10], [20, 40, 20], [10, 20, 10]]
+    assert soft.sum() == 160
+    flat = np.full((1, 5, 5, 3), 77, np.uint8)
+    assert (augment.blur_some(SEED, tf.constant(flat), 1.0).numpy() == flat).all()
+    images = crops(7)
+    # Pixels outside are like those of the edge.
+    wanted = [cv2.GaussianBlur(i, (3, 3), 0, borderType=cv2.BORDER_REPLICATE) for i in images]
+    soft = augment.blur_some(SEED, tf.constant(images), 1.0).numpy()
+    np.testing.assert_allclose(soft.astype(int), np.stack(wanted), atol=1)
 
 
 def test_mirrored_boxes_by_hand():
@@ -195,11 +196,11 @@ def test_mirrored_targets_lie_where_the_mirrored_pixels_are():
 
 def test_the_same_inside_a_pipeline():
     settings = Augment()
-    images = pictures(16)
+    images = crops(16)
 
     def changed(seed):
-        matrix, offset = augment.colours(seed, 16, settings)
-        return augment.blur_some(seed, augment.recolour(tf.constant(images), matrix, offset), 0.3)
+        soft = augment.blur_some(seed, tf.constant(images), 0.3)
+        return augment.recolour(soft, *augment.colours(seed, 16, settings))
 
     seeds = tf.stack([SEED, SEED + 7])
     piped = list(tf.data.Dataset.from_tensor_slices(seeds).map(changed))
@@ -225,13 +226,15 @@ def test_one_ink_prints_shades_of_one_colour():
     assert np.ptp(colours, axis=0).min() > 1, "every crop in its own"
 
 
-def test_a_part_of_a_crop_is_covered_by_the_next_crop():
+def test_a_part_of_a_crop_is_covered_by_the_crop_before():
     images = np.stack([np.full((24, 24, 3), value, np.uint8) for value in range(100)])
     changed = augment.occlude_some(SEED, tf.constant(images), 0.3).numpy().astype(int)
     touched = [row for row in range(100) if (changed[row] != row).any()]
-    assert len(touched) == 30 and np.ptp(np.diff(touched)) <= 1, "evenly spread"
+    first, last = touched[0], touched[-1]
+    assert touched == list(range(first, first + 30))
     for row in touched:
-        covered = (changed[row] == (row + 1) % 100).all(axis=-1)
+        before = row - 1 if row > first else last
+        covered = (changed[row] == before).all(axis=-1)
         assert ((changed[row] == row).all(axis=-1) | covered).all()
         height, width = covered.any(axis=1).sum(), covered.any(axis=0).sum()
         assert covered.sum() == height * width, "a rectangle"
@@ -240,21 +243,26 @@ def test_a_part_of_a_crop_is_covered_by_the_next_crop():
 
 
 def test_noise_is_added_to_its_share_and_differs_from_crop_to_crop():
-    images = np.zeros((200, 12, 12, 3), np.float32)
-    noise = augment.noise_some(SEED, tf.constant(images), 0.25).numpy()
+    images = np.full((200, 12, 12, 3), 127, np.uint8)
+    noise = augment.noise_some(SEED, tf.constant(images), 0.25).numpy().astype(int) - 127
     strengths = noise.std(axis=(1, 2, 3))
-    assert (strengths > 0).sum() == 50
+    assert (strengths > 0).sum() in (49, 50)
     strong = strengths[strengths > 0]
     assert strong.max() < augment.NOISE * 1.1 and strong.max() > 3 * strong.min()
-    assert abs(noise.mean()) < 0.3 / 128 and abs(noise).max() <= 1
+    assert abs(noise.mean()) < 0.3
+    # The noise does not wrap round at the ends of what a byte holds.
+    for end in (0, 255):
+        images[:] = end
+        noise = augment.noise_some(SEED, tf.constant(images), 1.0).numpy().astype(int) - end
+        assert abs(noise).max() < 128
 
 
 def test_coarse_crops_look_as_enlarged_small_ones_do():
-    images = pictures(40, size=24)
+    images = crops(40, size=24)
     changed = augment.coarsen_some(SEED, tf.constant(images), 0.5).numpy()
     touched = (changed != images).any(axis=(1, 2, 3))
     assert touched.sum() == 20
     for image, found in zip(images[touched], changed[touched], strict=True):
         small = cv2.resize(image, (12, 12), interpolation=cv2.INTER_AREA)
         seen = cv2.resize(small, (24, 24), interpolation=cv2.INTER_AREA)
-        np.testing.assert_allclose(found, seen, atol=1e-3)
+        np.testing.assert_allclose(found.astype(int), seen, atol=1)

@@ -28,7 +28,7 @@ def settings(augment=NOTHING, **changes):
 def some_records(counts=COUNTS, size=12):
     """Crops that carry their number in red and their kind in green, with targets of their own."""
     rng = np.random.default_rng(0)
-    held = {}
+    parts = []
     for kind in KINDS:
         count = counts[kind]
         images = np.zeros((count, size, size, 3), np.uint8)
@@ -42,8 +42,14 @@ def some_records(counts=COUNTS, size=12):
         if kind == "negative":
             points[:] = np.nan
         sides = rng.integers(12, 300, (count, 1)).astype(np.float32)
-        held[kind] = Crops(images, box, points, sides)
-    return held
+        parts.append(Crops(images, box, points, sides))
+    return dataset.Records(Crops.joined(parts, size), counts)
+
+
+def of_kind(held, kind):
+    """The crops of one kind."""
+    rows = held.kinds == KINDS.index(kind)
+    return Crops(*(field[rows] for field in held.crops))
 
 
 def pixels_of(batch):
@@ -100,6 +106,16 @@ def test_every_crop_comes_once_in_each_pass_in_a_new_order():
             assert all(one != list(range(count)) for one in whole), "not shuffled"
 
 
+def test_any_stretch_of_a_batch_has_its_part_of_each_kind():
+    # What changes some crops changes a stretch: by kind, it would meet one kind alone.
+    held = some_records()
+    batch = next(iter(dataset.batches(held, "pnet", settings(batch=200), 1)))
+    kinds = np.asarray(batch[1]["kind"])
+    for start in range(0, 180, 7):
+        counts = np.bincount(kinds[start : start + 20], minlength=4)
+        assert abs(counts - [4, 9, 3, 4]).max() <= 1
+
+
 def test_kinds_do_not_share_an_order():
     held = some_records(dict.fromkeys(KINDS, 40))
     quarter = settings(batch_shares=(0.25,) * 4, batch=160, steps=1)
@@ -144,7 +160,7 @@ def test_targets_are_those_of_the_crops_in_the_frame_of_the_net(name):
     for batch in dataset.batches(held, name, settings(steps=5), 1):
         for kind in KINDS:
             rows = np.asarray(batch[1]["kind"]) == KINDS.index(kind)
-            crops = Crops(*(field[numbers_of(batch, kind)] for field in held[kind]))
+            crops = Crops(*(field[numbers_of(batch, kind)] for field in of_kind(held, kind)))
             wanted = boxes.net_offsets(name, crops.boxes, crops.sides)
             np.testing.assert_allclose(batch[1]["box"][rows], wanted, atol=1e-6)
             np.testing.assert_allclose(batch[1]["points"][rows], crops.points, atol=1e-6)
@@ -158,7 +174,7 @@ def test_mirrored_crops_have_mirrored_targets_and_nothing_else():
     flipped = total = 0
     for batch in dataset.batches(held, "pnet", settings(augment=MIRROR), 1):
         for row, (image, kind) in enumerate(zip(pixels_of(batch), batch[1]["kind"], strict=True)):
-            crops, number = held[KINDS[int(kind)]], image[0, 0, 0]
+            crops, number = of_kind(held, KINDS[int(kind)]), image[0, 0, 0]
             mirrored = not (image == crops.images[number]).all()
             if mirrored:
                 np.testing.assert_array_equal(image, crops.images[number][:, ::-1])
@@ -188,12 +204,12 @@ def test_validation_goes_through_all_crops_once_as_they_are():
     parts = list(dataset.validation_batches(held, "rnet", 8))
     assert max(len(batch.images) for batch in parts) == 8
     joined = np.concatenate([pixels_of(batch) for batch in parts])
-    np.testing.assert_array_equal(joined, np.concatenate([held[k].images for k in KINDS]))
+    np.testing.assert_array_equal(joined, held.crops.images)
     kinds = np.concatenate([batch.targets["kind"] for batch in parts])
     assert np.bincount(kinds).tolist() == list(COUNTS.values())
-    wanted = [boxes.net_offsets("rnet", held[k].boxes, held[k].sides) for k in KINDS]
+    wanted = boxes.net_offsets("rnet", held.crops.boxes, held.crops.sides)
     found = np.concatenate([batch.targets["box"] for batch in parts])
-    np.testing.assert_allclose(found, np.concatenate(wanted), atol=1e-6)
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 
 def test_loading_joins_the_shards_of_a_split_in_order(tmp_path):
@@ -201,22 +217,25 @@ def test_loading_joins_the_shards_of_a_split_in_order(tmp_path):
     (tmp_path / "train").mkdir()
     for number, rows in enumerate([slice(0, 1), slice(1, None)]):
         for kind in KINDS:
-            part = Crops(*(field[rows] for field in held[kind]))
+            part = Crops(*(field[rows] for field in of_kind(held, kind)))
             records.write_shard(tmp_path / "train" / f"{kind}-{number:05}.tfrecord", part, kind)
     loaded = dataset.load(tmp_path, "train", 12, dict.fromkeys(KINDS, 5))
-    assert list(loaded) == list(KINDS)
-    for kind in KINDS:
-        for field, wanted in zip(loaded[kind], held[kind], strict=True):
-            np.testing.assert_array_equal(field, wanted)
+    assert loaded.counts == held.counts
+    for field, wanted in zip(loaded.crops, held.crops, strict=True):
+        np.testing.assert_array_equal(field, wanted)
+        assert field.ctypes.data % 64 == 0 and field.base is not None, "would be held twice"
     empty = dataset.load(tmp_path, "validation", 12, {})
-    assert not any(len(crops.images) for crops in empty.values())
+    assert not len(empty.crops.images)
 
 
-def test_a_lost_shard_is_noticed(tmp_path):
+@pytest.mark.parametrize("wanted", [4, 9])
+def test_a_lost_or_foreign_shard_is_noticed(tmp_path, wanted):
     (tmp_path / "train").mkdir()
     held = some_records(dict.fromkeys(KINDS, 5))
     for kind in KINDS:
-        records.write_shard(tmp_path / "train" / f"{kind}-00000.tfrecord", held[kind], kind)
-    counts = dict.fromkeys(KINDS, 5) | {"part": 9}
-    with pytest.raises(UserError, match="holds 5 part crops, its manifest counts 9"):
+        records.write_shard(
+            tmp_path / "train" / f"{kind}-00000.tfrecord", of_kind(held, kind), kind
+        )
+    counts = dict.fromkeys(KINDS, 5) | {"part": wanted}
+    with pytest.raises(UserError, match=f"holds 5 part crops, its manifest counts {wanted}"):
         dataset.load(tmp_path, "train", 12, counts)

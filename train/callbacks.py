@@ -138,6 +138,6 @@ def evaluate(
             targets.setdefault(key, []).append(np.asarray(value))
     joined = {key: np.concatenate(parts) for key, parts in outputs.items()}
     truths = {key: np.concatenate(parts) for key, parts in targets.items()}
-    truths["side"] = np.concatenate([held_out[kind].sides for kind in held_out])
+    truths["side"] = held_out.crops.sides
     joined["face"] = tf.nn.softmax(joined["face"]).numpy()[:, 1]
     return metrics.summary(joined, truths, name, train)

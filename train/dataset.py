@@ -1,9 +1,11 @@
 """The input pipeline: records in memory, every batch a function of its step's number alone.
 
 A training that is killed and resumed therefore sees the batches that it would have seen. Each
-kind is gone through in an order shuffled anew each pass, without replacement.
+kind is gone through in an order shuffled anew each pass, without replacement. Within a batch the
+kinds are evenly mixed: a change to any stretch of it meets each kind by its share.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,11 +22,21 @@ from models.boxes import net_offsets
 from models.pixels import normalise
 from train import augment
 
-Records = dict[Kind, Crops]
 ALIGNMENT = 64  # bytes
-WORKERS = 2  # threads that prepare batches
 # Set the draws of the other changes apart from that of colours.
 COVER, BLUR, NOISE, COARSE = (1 << bit for bit in range(29, 25, -1))
+
+
+class Records(NamedTuple):
+    """All crops of a split, one kind after the other in the order of `KINDS`."""
+
+    crops: Crops
+    counts: dict[Kind, int]
+
+    @property
+    def kinds(self) -> np.ndarray:
+        """(N,) the number of each crop's kind."""
+        return np.repeat(np.arange(len(KINDS)), [self.counts[kind] for kind in KINDS])
 
 
 class Batch(NamedTuple):
@@ -35,27 +47,44 @@ class Batch(NamedTuple):
 
 
 def load(folder: Path, split: str, size: int, counts: Mapping[str, int]) -> Records:
-    """All crops of a split of a net's records, by kind.
+    """All crops of a split of a net's records.
 
     Raises:
         UserError: a shard is damaged, or there are not as many crops as `counts` says.
     """
-    loaded = {}
+    wanted = {kind: counts.get(kind, 0) for kind in KINDS}
+    # Gigabytes: room for all of them once, filled shard by shard.
+    crops = Crops(*(_aligned(sum(wanted.values()), field) for field in Crops.joined([], size)))
+    rooms: tuple[Any, ...] = crops
     paths = {kind: sorted((folder / split).glob(f"{kind}-*.tfrecord")) for kind in KINDS}
+    filled = 0
     with tqdm(total=sum(map(len, paths.values())), unit="shard", desc=f"{split} records") as bar:
         for kind in KINDS:
-            parts = []
+            found = 0
             for path in paths[kind]:
-                parts.append(records.read_shard(path, size, kind))
+                part = records.read_shard(path, size, kind)
+                rows = slice(filled + found, filled + found + len(part.images))
+                found += len(part.images)
+                if found <= wanted[kind]:
+                    for room, values in zip(rooms, part, strict=True):
+                        room[rows] = values
                 bar.update()
-            loaded[kind] = Crops(*map(_aligned, Crops.joined(parts, size)))
-            found, wanted = len(loaded[kind].images), counts.get(kind, 0)
-            if found != wanted:
+            if found != wanted[kind]:
                 raise UserError(
-                    f"{folder / split} holds {found} {kind} crops, its manifest counts {wanted}: "
-                    "a shard is missing or cut off; make the records anew with FORCE=1."
+                    f"{folder / split} holds {found} {kind} crops, its manifest counts "
+                    f"{wanted[kind]}: a shard is missing or cut off; make the records anew "
+                    "with FORCE=1."
                 )
-    return loaded
+            filled += found
+    return Records(crops, wanted)
+
+
+def _aligned(count: int, like: Any) -> Any:
+    """An array for `count` rows like those of `like` that begins where TensorFlow's tensors do."""
+    shape = (count, *like.shape[1:])
+    room = np.empty(math.prod(shape) * like.itemsize + ALIGNMENT, np.uint8)
+    start = -room.ctypes.data % ALIGNMENT
+    return room[start : len(room) - ALIGNMENT + start].view(like.dtype).reshape(shape)
 
 
 def batches(
@@ -68,43 +97,31 @@ def batches(
     """
     counts = kind_counts(train)
     for kind, count in counts.items():
-        if count and not len(records[kind].images):
+        if count and not records.counts[kind]:
             raise UserError(
                 f"the records hold no {kind} crop, but {name}.train.batch_shares asks for some: "
                 f"raise the {kind} counts in {name}.records or set the share to 0."
             )
+    walk = _Walk(records, counts, seed)
     # Tensors are captured by reference; arrays would be copied into the graph.
-    held = {k: Crops(*map(_tensor, records[k])) for k, n in counts.items() if n}
+    held = Crops(*map(_tensor, records.crops))
 
     def batch(step: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        parts = [
-            _draw(held[kind], step, counts[kind], seed * len(KINDS) + KINDS.index(kind))
-            for kind in held
-        ]
+        rows = walk.rows(step)
+        crops = Crops(*(tf.gather(field, rows) for field in held))
         if train.augment.mirror:
-            parts = [_half_mirrored(crops, step) for crops in parts]
-        crops = Crops(*(tf.concat(fields, 0) for fields in zip(*parts, strict=True)))
-        kinds = np.repeat([KINDS.index(kind) for kind in held], [counts[k] for k in held])
+            crops = _half_mirrored(crops, step)
         seeds = tf.cast(tf.stack([tf.constant(seed, tf.int64), step]), tf.int32)
-        return prepared(_augmented(crops, seeds, train.augment), kinds, name)
+        return prepared(_augmented(crops, seeds, train.augment), walk.kinds, name)
 
     steps = tf.data.Dataset.range(start, train.steps)
-    # Two steps at a time, each on a thread of its own: sharing out operations as small as these
-    # among threads would cost more than it gains. The order stays that of the steps.
-    piped = steps.map(batch, num_parallel_calls=WORKERS, deterministic=True).prefetch(4)
+    # One thread prepares the next batches: it is faster than the nets, and a second one, or one
+    # that shares out its small operations, would only get into the way of theirs.
+    piped = steps.map(batch, num_parallel_calls=1, deterministic=True).prefetch(4)
     options = tf.data.Options()
     options.threading.max_intra_op_parallelism = 1
-    options.threading.private_threadpool_size = WORKERS
+    options.threading.private_threadpool_size = 1
     return piped.with_options(options)
-
-
-def _aligned(array: Any) -> Any:
-    """A copy that begins where TensorFlow wants its tensors to."""
-    room = np.empty(array.nbytes + ALIGNMENT, np.uint8)
-    start = -room.ctypes.data % ALIGNMENT
-    copy = room[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
-    copy[...] = array
-    return copy
 
 
 def _tensor(array: Any) -> tf.Tensor:
@@ -121,43 +138,55 @@ def kind_counts(train: Train) -> dict[Kind, int]:
     return counts
 
 
-def _draw(crops: Crops, step: tf.Tensor, count: int, seed: int) -> Crops:
-    """The next `count` crops of one kind, from an endless shuffled walk."""
-    total = crops.images.shape[0]
-    position = step * count + tf.range(count, dtype=tf.int64)
-    passes = position // total
-    keys = tf.stack([tf.fill([count], tf.constant(seed, tf.int64)), passes, passes + 1], axis=1)
-    # The public wrapper takes one seed for all; a batch can span two passes.
-    rows = tf.raw_ops.RandomIndexShuffle(
-        index=position % total, seed=keys, max_index=total - 1, rounds=4
-    )
-    return Crops(*(tf.gather(field, rows) for field in crops))
+class _Walk:
+    """An endless walk through each kind, shuffled anew each pass, mixed into batches."""
+
+    def __init__(self, records: Records, counts: Mapping[Kind, int], seed: int) -> None:
+        # Where each crop of a batch stands among its kind, evenly spread over the batch.
+        ranks = [(rank + 0.5) / counts[kind] for kind in KINDS for rank in range(counts[kind])]
+        kinds = np.repeat(np.arange(len(KINDS)), [counts[kind] for kind in KINDS])
+        order = np.argsort(ranks, kind="stable")
+        self.kinds = kinds[order]
+        of_batch = np.array([counts[kind] for kind in KINDS])
+        of_all = np.array([records.counts[kind] for kind in KINDS])
+        self.rank = np.concatenate([np.arange(count) for count in of_batch])[order]
+        self.of_batch, self.of_all = of_batch[self.kinds], of_all[self.kinds]
+        self.first = (np.cumsum(of_all) - of_all)[self.kinds]
+        self.seeds = seed * len(KINDS) + self.kinds
+
+    def rows(self, step: tf.Tensor) -> tf.Tensor:
+        """(batch,) rows of the records."""
+        position = step * self.of_batch + self.rank
+        passes = position // self.of_all
+        keys = tf.stack([tf.constant(self.seeds), passes, passes + 1], axis=1)
+        # The public wrapper takes one seed for all; kinds have their own, and so have passes.
+        shuffled = tf.raw_ops.RandomIndexShuffle(
+            index=position % self.of_all, seed=keys, max_index=self.of_all - 1, rounds=4
+        )
+        return self.first + shuffled
 
 
 def _augmented(crops: Crops, seeds: tf.Tensor, settings: Augment) -> Crops:
     """Changed crops, their images normalised."""
-    count = crops.images.shape[0]
     images = augment.occlude_some(seeds ^ COVER, crops.images, settings.occlusion)
-    images = augment.recolour(images, *augment.colours(seeds, count, settings))
     images = augment.coarsen_some(seeds ^ COARSE, images, settings.coarse)
     images = augment.blur_some(seeds ^ BLUR, images, settings.blur)
-    return crops._replace(images=augment.noise_some(seeds ^ NOISE, images, settings.noise))
+    images = augment.noise_some(seeds ^ NOISE, images, settings.noise)
+    matrix, offset = augment.colours(seeds, images.shape[0], settings)
+    return crops._replace(images=augment.recolour(images, matrix, offset))
 
 
 def _half_mirrored(crops: Crops, step: tf.Tensor) -> Crops:
-    """Drawn crops, which come in a random order, with the first half of them mirrored.
-
-    Of an odd number one more in every other step: a crop that is alone has its turn as well.
-    """
-    half = (crops.images.shape[0] + step % 2) // 2
-    mirrored = Crops(
-        augment.mirror(crops.images[:half]),
-        augment.mirror_boxes(crops.boxes[:half]),
-        augment.mirror_points(crops.points[:half]),
-        crops.sides[:half],
-    )
-    joined = (tf.concat([new, old[half:]], 0) for new, old in zip(mirrored, crops, strict=True))  # type: ignore[index]
-    return Crops(*(tf.ensure_shape(new, old.shape) for new, old in zip(joined, crops, strict=True)))  # type: ignore[attr-defined]
+    """Drawn crops with one half of the batch mirrored, in the next step the other."""
+    count = crops.images.shape[0]
+    start, end = step % 2 * (count // 2), count // 2 + step % 2 * (count - count // 2)
+    mirrors = (augment.mirror, augment.mirror_boxes, augment.mirror_points, tf.identity)
+    changed = []
+    fields: tuple[tf.Tensor, ...] = crops
+    for field, mirror in zip(fields, mirrors, strict=True):
+        parts = [field[:start], mirror(field[start:end]), field[end:]]
+        changed.append(tf.ensure_shape(tf.concat(parts, 0), field.shape))
+    return Crops(*changed)
 
 
 def prepared(crops: Crops, kinds: np.ndarray, name: NetName) -> Batch:
@@ -170,11 +199,11 @@ def prepared(crops: Crops, kinds: np.ndarray, name: NetName) -> Batch:
     return Batch(crops.images, targets)
 
 
-def validation_batches(records: Mapping[Kind, Crops], name: NetName, batch: int) -> Iterator[Batch]:
+def validation_batches(records: Records, name: NetName, batch: int) -> Iterator[Batch]:
     """All crops once, as they are."""
-    for number, kind in enumerate(KINDS):
-        crops = records[kind]
-        for i in range(0, len(crops.images), batch):
-            images = normalise(crops.images[i : i + batch].astype(np.float32))
-            part = Crops(images, *(field[i : i + batch] for field in crops[1:]))  # type: ignore[arg-type]
-            yield prepared(part, np.full(len(part.images), number), name)
+    crops, kinds = records.crops, records.kinds
+    for start in range(0, len(kinds), batch):
+        rows = slice(start, start + batch)
+        images = normalise(crops.images[rows].astype(np.float32))
+        part = Crops(images, crops.boxes[rows], crops.points[rows], crops.sides[rows])  # type: ignore[arg-type]
+        yield prepared(part, kinds[rows], name)

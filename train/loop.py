@@ -55,7 +55,7 @@ def _load(
         dataset.load(folder, split, size, made["counts"].get(split, {}))
         for split in ("train", "validation")
     )
-    if not any(len(crops.images) for crops in held_out.values()):
+    if not any(held_out.counts.values()):
         raise UserError(
             f"{folder} holds no crop to validate on: raise data.validation_share and "
             f"repeat `make {name}-data`."
