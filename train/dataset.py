@@ -40,7 +40,7 @@ class Records(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Crops of all kinds, in the order of `KINDS`; NaN where a crop has no box or points."""
+    """Crops of all kinds, evenly mixed; NaN where one has no box or no points."""
 
     images: tf.Tensor  # (N, s, s, 3) float32, normalised
     targets: dict[str, tf.Tensor]  # kind (N,) int32, box (N, 4) in the net's frame, points (N, 10)
