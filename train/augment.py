@@ -75,7 +75,7 @@ def blur_some(seed: tf.Tensor, images: tf.Tensor, share: float) -> tf.Tensor:
     across = soft.astype(np.float32)
 
     def blur(chosen: tf.Tensor) -> tf.Tensor:
-        # Two products with a band matrix take a third of the time of a convolution.
+        # Two products with a band matrix: P-Net's took a third of the time of pooling.
         rows = tf.reshape(chosen, [-1, size * channels]) @ along
         return tf.reshape(across @ tf.reshape(rows, [-1, size, size * channels]), chosen.shape)
 
@@ -129,7 +129,7 @@ def _change_some(
 ) -> tf.Tensor:
     """(N, s, s, 3) pixels, uint8, after `change` of a stretch of them that begins anywhere.
 
-    A stretch is cut out and put back at the cost of a copy, scattered rows at three times that.
+    A stretch is cut out and put back for less than scattered rows are.
     `change` gets pixels as floats and need not keep to whole numbers or to 0..255.
     """
     count = images.shape[0]

@@ -36,7 +36,11 @@ class Records(NamedTuple):
     @property
     def kinds(self) -> np.ndarray:
         """(N,) the number of each crop's kind."""
-        return np.repeat(np.arange(len(KINDS)), [self.counts[kind] for kind in KINDS])
+        return _kinds(self.counts)
+
+
+def _kinds(counts: Mapping[Kind, int]) -> np.ndarray:
+    return np.repeat(np.arange(len(KINDS)), [counts[kind] for kind in KINDS])
 
 
 class Batch(NamedTuple):
@@ -144,9 +148,8 @@ class _Walk:
     def __init__(self, records: Records, counts: Mapping[Kind, int], seed: int) -> None:
         # Where each crop of a batch stands among its kind, evenly spread over the batch.
         ranks = [(rank + 0.5) / counts[kind] for kind in KINDS for rank in range(counts[kind])]
-        kinds = np.repeat(np.arange(len(KINDS)), [counts[kind] for kind in KINDS])
         order = np.argsort(ranks, kind="stable")
-        self.kinds = kinds[order]
+        self.kinds = _kinds(counts)[order]
         of_batch = np.array([counts[kind] for kind in KINDS])
         of_all = np.array([records.counts[kind] for kind in KINDS])
         self.rank = np.concatenate([np.arange(count) for count in of_batch])[order]
