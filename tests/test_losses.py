@@ -99,8 +99,15 @@ def test_only_the_hard_crops_have_a_gradient():
 
 def test_class_loss_is_the_cross_entropy():
     logits = tf.constant([[0.0, 0.0], [1.0, 3.0], [1.0, 3.0]])
-    found = class_losses(logits, tf.constant([True, True, False]))
+    found = class_losses(logits, tf.constant([[0.0, 1.0], [0.0, 1.0], [1.0, 0.0]]))
     wanted = [math.log(2), math.log(1 + math.exp(-2)), math.log(1 + math.exp(2))]
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
+def test_class_loss_of_what_is_uncertain_is_0_where_the_net_is_as_uncertain():
+    logits = tf.constant([[0.0, 0.0], [0.0, math.log(3)], [0.0, 0.0]])
+    found = class_losses(logits, tf.constant([[0.5, 0.5], [0.25, 0.75], [0.25, 0.75]]))
+    wanted = [0, 0, 0.25 * math.log(0.5) + 0.75 * math.log(1.5)]
     np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 
@@ -215,3 +222,31 @@ def test_a_net_without_points_has_no_such_loss():
     targets, outputs = batch(*ALL)
     del outputs["points"]
     assert set(losses(targets, outputs, TRAIN)) == {"face", "box"}
+
+
+def test_a_teacher_stands_beside_the_labels_and_for_those_that_lack():
+    targets, outputs = batch(*ALL)
+    says = np.array([0.6, 0.2, 0.7, 0.9], np.float32)
+    taught = {"face": tf.math.log(tf.stack([1 - says, says], axis=1))}
+    wanted = 0.75 * np.array([1, 0, 0, 0], np.float32) + 0.25 * says
+    wanted[2:] = says[2:]  # neither faces nor background: no label
+    outputs["face"] = tf.math.log(tf.stack([1 - wanted, wanted], axis=1))
+    train = replace(TRAIN, teacher_share=0.25)
+    assert float(losses(targets, outputs, train, taught)["face"]) == pytest.approx(0, abs=1e-6)
+    for row in range(4):
+        other = outputs["face"].numpy()
+        other[row, 0] += 1
+        moved = outputs | {"face": tf.constant(other)}
+        assert float(losses(targets, moved, train, taught)["face"]) > 0.001, ALL[row]
+
+
+def test_taught_points_of_faces_are_learned_beside_the_known_ones():
+    targets, outputs = batch(*ALL)
+    taught = {"face": outputs["face"], "points": tf.zeros((4, 10))}
+    train = replace(TRAIN, teacher_share=0.25)
+    found = float(losses(targets, outputs, train, taught)["points"])
+    known = float(losses(targets, outputs, train)["points"])
+    given = tf.reduce_sum(outputs["points"] ** 2, axis=1).numpy()
+    assert found == pytest.approx(0.75 * known + 0.25 * (given[0] + given[2]) / 2, rel=1e-5)
+    boxes = [losses(targets, outputs, train, more)["box"] for more in (taught, None)]
+    assert float(boxes[0]) == float(boxes[1]), "labels alone teach boxes"

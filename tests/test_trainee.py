@@ -167,3 +167,30 @@ def test_a_net_that_is_taken_over_can_be_shifted(run, start):
     train(run, f"pnet.train.init={start}", "pnet.train.steps=0", "pnet.train.face_shift=-1")
     shift = kept(run).weights["face/bias"] - layouts.read(start)["pnet"].weights["face/bias"]
     np.testing.assert_allclose(shift, [0.5, -0.5], atol=1e-6)
+
+
+def test_a_net_learns_what_its_teacher_says(run, start):
+    """It starts from the same weights, so with no labels in between there is nothing to learn."""
+    setting = [f"pnet.train.init={start}", f"pnet.train.teacher={start}", "pnet.train.steps=2"]
+    alone = ["pnet.train.teacher_share=1", "pnet.train.loss_weights=[1, 0, 0]"]
+    train(run, *SHORT, *setting, *alone)
+    for key, array in layouts.read(start)["pnet"].weights.items():
+        np.testing.assert_allclose(kept(run).weights[key], array, atol=1e-3, err_msg=key)
+    made = stages.read_manifest(run / "pnet")["recipe"]
+    assert made["pnet.teacher"] == made["pnet.init"], "digests of the file"
+
+
+@pytest.mark.parametrize(
+    ("net", "told"),
+    [
+        ("rnet", "holds rnet, but no pnet to learn from"),
+        (None, "no.npz, which pnet.train.teacher names, is not there"),
+    ],
+)
+def test_a_teacher_that_cannot_teach_is_told(run, tmp_path, net, told):
+    path = tmp_path / "no.npz"
+    if net:
+        model = nets.build(PAPER_NETS[net])
+        layouts.write_own(path, layouts.Trained(PAPER_NETS[net], nets.get_weights(model)), net)
+    with pytest.raises(UserError, match=told):
+        train(run, *SHORT, f"pnet.train.teacher={path}")

@@ -69,16 +69,19 @@ def _recipe(settings: Settings, name: NetName, made: dict[str, Any]) -> dict[str
     part = {"net": stage["net"], "train": stage["train"]}
     if not stage["train"]["frozen"]:
         del stage["train"]["frozen"]  # as trainings from before there was this setting have it
-    init = stage["train"].pop("init")
-    if init is not None:
-        part["init"] = stages.digest(layouts.files(_existing(Path(init), name)))[:16]
+    if stage["train"]["teacher"] is None:
+        del stage["train"]["teacher_share"]  # likewise
+    for key in ("init", "teacher"):
+        file = stage["train"].pop(key)
+        if file is not None:
+            part[key] = stages.digest(layouts.files(_existing(Path(file), name, key)))[:16]
     recipe = {"seed": settings.seed, name: part}
     return recipe | ({"records": made["sha256"][:16]} if made else {})
 
 
-def _existing(path: Path, name: NetName) -> Path:
+def _existing(path: Path, name: NetName, key: str) -> Path:
     if not path.exists():
-        raise UserError(f"{path}, which {name}.train.init names, is not there.")
+        raise UserError(f"{path}, which {name}.train.{key} names, is not there.")
     return path
 
 

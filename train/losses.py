@@ -3,6 +3,9 @@
 Which crop teaches what (section III.B): class from positives and negatives, box from positives
 and parts. Points are taught by every crop that has them, not by landmark crops alone: they are
 what the net will be asked for. A kind without a crop in the batch adds nothing.
+
+A teacher is a net whose answers are learned beside the labels (Hinton et al., "Distilling the
+Knowledge in a Neural Network", 2015). It has one for every crop, so all teach all three then.
 """
 
 import tensorflow as tf
@@ -12,31 +15,43 @@ from configs.settings import KINDS, Train
 Tensors = dict[str, tf.Tensor]
 
 
-def losses(targets: Tensors, outputs: Tensors, train: Train) -> Tensors:
+def losses(
+    targets: Tensors, outputs: Tensors, train: Train, taught: Tensors | None = None
+) -> Tensors:
     """Weighted parts of a batch's loss, each a scalar.
 
     Args:
         targets: kind (N,), box (N, 4), points (N, 10); NaN where there is none.
         outputs: face (N, 2) logits, box (N, 4), points (N, 10) if the net has that head.
         train: the weights and the share of hard examples.
+        taught: what the teacher says of the crops, in the form of `outputs`.
     """
     positive, negative, part, _ = (targets["kind"] == i for i in range(len(KINDS)))
     face, box, points = train.loss_weights
-    judged = positive | negative
+    judged, every = positive | negative, tf.ones_like(positive)
+    truth = tf.one_hot(tf.cast(positive, tf.int32), 2)
+    if taught:
+        share = tf.where(judged, train.teacher_share, 1.0)[:, None]
+        truth = (1 - share) * truth + share * tf.nn.softmax(taught["face"])
+        judged = every
     parts = {
-        "face": face * hard_mean(class_losses(outputs["face"], positive), judged, train.hard_share),
+        "face": face * hard_mean(class_losses(outputs["face"], truth), judged, train.hard_share),
         "box": box * mean_distance(outputs["box"], targets["box"], positive | part, train.box_beta),
     }
     if "points" in outputs:
-        every = tf.ones_like(positive)
-        distance = mean_distance(outputs["points"], targets["points"], every, train.points_beta)
+        beta = train.points_beta
+        distance = mean_distance(outputs["points"], targets["points"], every, beta)
+        if taught and "points" in taught:
+            given = mean_distance(outputs["points"], taught["points"], positive | part, beta)
+            distance = (1 - train.teacher_share) * distance + train.teacher_share * given
         parts["points"] = points * distance
     return parts
 
 
-def class_losses(logits: tf.Tensor, is_face: tf.Tensor) -> tf.Tensor:
-    """(N, 2) logits and (N,) truth -> (N,) cross-entropies."""
-    return tf.nn.sparse_softmax_cross_entropy_with_logits(tf.cast(is_face, tf.int32), logits)
+def class_losses(logits: tf.Tensor, truth: tf.Tensor) -> tf.Tensor:
+    """(N, 2) logits and probabilities -> (N,) Kullback-Leibler divergences."""
+    crossed = tf.nn.softmax_cross_entropy_with_logits(truth, logits)
+    return crossed + tf.reduce_sum(tf.math.xlogy(truth, truth), axis=1)
 
 
 def hard_mean(values: tf.Tensor, counted: tf.Tensor, share: float) -> tf.Tensor:

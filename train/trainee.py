@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from configs.errors import UserError
-from configs.settings import NETS, Net, NetName, Settings, Train
+from configs.settings import NETS, Net, NetName, Settings, Stage, Train
 from models import layouts, nets
 from models.architecture import folded, for_crops
 from models.folding import fold
@@ -21,24 +21,30 @@ from train.losses import losses
 class Trainee(keras.Model):
     """A net with its loss; Keras reports each part of it beside the sum."""
 
-    def __init__(self, net: keras.Model, train: Train) -> None:
+    def __init__(self, net: keras.Model, train: Train, teacher: keras.Model | None = None) -> None:
         super().__init__()
         self.net, self.settings = net, train
+        self._teacher = (teacher,)  # in a tuple: no part of the model that is saved and trained
         heads = [head for head in ("face", "box", "points") if head in net.output]
         self._parts = {head: keras.metrics.Mean(name=head) for head in heads}
 
     def call(self, images: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
         """The net's heads, one row a crop."""
-        outputs = self.net(images, training=training)
-        # A fully convolutional net gives a map of one cell.
-        return {head: tf.reshape(value, [-1, value.shape[-1]]) for head, value in outputs.items()}
+        return _rows(self.net(images, training=training))
 
     def compute_loss(self, x: Any, y: Any, y_pred: Any, *_: Any, **__: Any) -> tf.Tensor:
         """The sum of the weighted parts."""
-        parts = losses(y, y_pred, self.settings)
+        (teacher,) = self._teacher
+        taught = None if teacher is None else _rows(teacher(x, training=False))
+        parts = losses(y, y_pred, self.settings, taught)
         for head, value in parts.items():
             self._parts[head].update_state(value)
         return tf.add_n(list(parts.values()))
+
+
+def _rows(outputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """A fully convolutional net gives a map of one cell."""
+    return {head: tf.reshape(value, [-1, value.shape[-1]]) for head, value in outputs.items()}
 
 
 def settle(net: keras.Model, train: Train, start: Weights) -> None:
@@ -92,7 +98,7 @@ def compiled(settings: Settings, name: NetName) -> tuple[Trainee, Weights]:
     start = {} if init is None else _start_from(Path(init), net, name)
     for layer in net.layers:
         layer.trainable = _group(layer.name) not in stage.train.frozen
-    model = Trainee(net, stage.train)
+    model = Trainee(net, stage.train, _teacher(stage, name))
     average = stage.train.weight_average
     optimizer = keras.optimizers.Adam(
         schedule(stage.train), use_ema=average > 0, ema_momentum=average or 0.99
@@ -103,6 +109,23 @@ def compiled(settings: Settings, name: NetName) -> tuple[Trainee, Weights]:
     return model, start
 
 
+def _teacher(stage: Stage, name: NetName) -> keras.Model | None:
+    """The net that teaches; it may have other layers."""
+    if stage.train.teacher is None:
+        return None
+    path = Path(stage.train.teacher)
+    trained = _read(path, name, "learn from")
+    if trained.net.size != stage.net.size:
+        raise UserError(
+            f"{path} cannot teach {name}: it looks at {trained.net.size} pixels, not "
+            f"{stage.net.size}."
+        )
+    teacher = nets.build(for_crops(trained.net))
+    nets.set_weights(teacher, trained.weights, f"the {name} of {path}")
+    teacher.trainable = False
+    return teacher
+
+
 def _group(layer: str) -> str:
     """The name of the setting that a Keras layer belongs to: a norm and a PReLU to their layer."""
     return re.sub("^(norm|prelu)", "layer", layer)
@@ -110,13 +133,17 @@ def _group(layer: str) -> str:
 
 def _start_from(path: Path, net: keras.Model, name: NetName) -> Weights:
     """Take over, and return, what a weights file has of a net; say what it has not."""
-    found = layouts.read(path)
-    if name not in found:
-        raise UserError(f"{path} holds {', '.join(found)}, but no {name} to start from.")
-    fresh = nets.adopt_weights(net, found[name].weights)
+    fresh = nets.adopt_weights(net, _read(path, name, "start from").weights)
     told = f"; new: {', '.join(fresh)}" if fresh else ""
     print(f"train-{name}: starts from {path}{told}.")
     return {key: value for key, value in nets.get_weights(net).items() if key not in fresh}
+
+
+def _read(path: Path, name: NetName, to: str) -> Trained:
+    found = layouts.read(path)
+    if name not in found:
+        raise UserError(f"{path} holds {', '.join(found)}, but no {name} to {to}.")
+    return found[name]
 
 
 def schedule(train: Train) -> keras.optimizers.schedules.LearningRateSchedule:
