@@ -146,6 +146,7 @@ class Train:
     frozen: tuple[str, ...] = ()  # layers and heads that stay as they are in init
     init_share: float = 0.0  # of init in the average with it that is kept
     face_shift: float = 0.0  # added to the log odds of a face in what is kept
+    points_shift: float = 0.0  # added to each coordinate in what is kept, in sides of the crop
     teacher: str | None = None  # a weights file of any known layout to learn from beside labels
     teacher_share: float = 0.5  # of what is learned, where there is a label too
     augment: Augment = field(default_factory=Augment)
@@ -174,6 +175,7 @@ class Train:
         require(0 <= self.init_share < 1, "init_share", "must lie between 0 and 1")
         given = not self.init_share or self.init is not None
         require(given, "init_share", "needs init: there is nothing else to average with")
+        require(abs(self.points_shift) <= 0.1, "points_shift", "must lie between -0.1 and 0.1")
         require(0 < self.teacher_share <= 1, "teacher_share", "must lie between 0 and 1")
         require(abs(self.face_shift) <= 10, "face_shift", "must lie between -10 and 10")
         rate = self.false_positive_rate

@@ -67,10 +67,12 @@ def _recipe(settings: Settings, name: NetName, made: dict[str, Any]) -> dict[str
     """What decides the trained weights."""
     stage = to_dict(settings)[name]
     part = {"net": stage["net"], "train": stage["train"]}
-    if not stage["train"]["frozen"]:
-        del stage["train"]["frozen"]  # as trainings from before there was this setting have it
+    # Settings that do nothing are left out, as trainings from before there were such have it.
+    idle = [key for key in ("frozen", "points_shift") if not stage["train"][key]]
     if stage["train"]["teacher"] is None:
-        del stage["train"]["teacher_share"]  # likewise
+        idle.append("teacher_share")
+    for key in idle:
+        del stage["train"][key]
     for key in ("init", "teacher"):
         file = stage["train"].pop(key)
         if file is not None:

@@ -52,13 +52,16 @@ def settle(net: keras.Model, train: Train, start: Weights) -> None:
 
     The average of weights with those that a training started from often finds more than either
     (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022). A shift of the class
-    head moves the net's working point, for detectors whose thresholds are given.
+    head moves the net's working point, for detectors whose thresholds are given; one of the points
+    makes up for detectors that cut off fractions of pixels.
     """
     weights = nets.get_weights(net)
     for key, value in start.items():
         weights[key] = (1 - train.init_share) * weights[key] + train.init_share * value
     half = np.float32(train.face_shift / 2)
     weights["face/bias"] = weights["face/bias"] + np.stack([-half, half])
+    if "points/bias" in weights:
+        weights["points/bias"] = weights["points/bias"] + np.float32(train.points_shift)
     nets.set_weights(net, weights, "the settled training")
 
 
