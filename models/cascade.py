@@ -92,7 +92,7 @@ class Cascade:
         looks = [(level, band) for level in levels for band in level.bands]
         seen = iter(in_threads(self._look, looks))
         by_level = [[next(seen) for _ in level.bands] for level in levels]
-        found = in_threads(_joined, by_level)
+        found = [_joined(parts) for parts in by_level]
         if not found:
             return Faces(np.zeros((0, 4)), np.zeros(0, np.float32), _no_points(0))
         corners, offsets, scores = (np.concatenate(parts) for parts in zip(*found, strict=True))

@@ -5,11 +5,12 @@ these small nets that is faster than one interpreter with many threads, or than 
 here, and what is found depends on nothing but the pixels.
 """
 
+import math
 import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
@@ -25,7 +26,9 @@ from models import nets
 from models.layouts import Trained
 from models.pixels import normalise
 
-KEPT = 16  # interpreters of a net and thread: laying one out for another size takes milliseconds
+# Pixels that a net's interpreters in a thread are laid out for, about 150 bytes each. Laying one
+# out for another size takes as long as running it.
+KEPT = 500_000
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -61,8 +64,8 @@ class Engine:
     def __call__(self, pixels: NDArray[Any]) -> Outputs:
         """(N, H, W, 3) RGB, 0 to 255, uint8 or float32 -> the net's outputs."""
         interpreter = self._interpreter(pixels.shape)
-        given = pixels.astype(np.float32, copy=False)
-        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], given)
+        # Straight into its memory; the view must be gone when it runs.
+        interpreter.tensor(interpreter.get_input_details()[0]["index"])()[...] = pixels
         interpreter.invoke()
         heads = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
         with np.errstate(over="ignore"):  # a probability of 0
@@ -77,10 +80,10 @@ class Engine:
         if shape in kept:
             kept.move_to_end(shape)
             return kept[shape]
-        if len(kept) == KEPT:  # laid out anew: faster than a new one
-            _, interpreter = kept.popitem(last=False)
-        else:
-            interpreter = Interpreter(model_content=self._content, num_threads=1)
+        interpreter = None
+        while kept and sum(map(_pixels, (*kept, shape))) > KEPT:
+            _, interpreter = kept.popitem(last=False)  # to be laid out anew: faster than a new one
+        interpreter = interpreter or Interpreter(model_content=self._content, num_threads=1)
         given, *slopes = interpreter.get_input_details()
         rows = self._slopes_along(shape[2])
         interpreter.resize_tensor_input(given["index"], shape)
@@ -100,6 +103,10 @@ class Engine:
             if (slope := self._slopes.get(f"prelu{number}")) is not None:
                 rows.append(np.tile(slope, (1, 1, width, 1)))
         return rows
+
+
+def _pixels(shape: tuple[int, ...]) -> int:
+    return math.prod(shape[:-1])
 
 
 def _slopes(model: keras.Model) -> dict[str, NDArray[np.float32]]:
@@ -170,13 +177,32 @@ def use_threads(count: int) -> None:
 
 
 def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-    """`function` of all items, in their order; from inside of one of the threads, in that one."""
-    if _threads.count == 1 or getattr(_threads.inside, "yes", False):
-        return [function(item) for item in items]
-    if _threads.pool is None:
-        _threads.pool = ThreadPoolExecutor(_threads.count, "detector", _note_inside)
-    return list(_threads.pool.map(function, items))
+    """`function` of all items, in their order; from inside of such a call, in that thread alone.
 
+    The calling thread works like the others: one that only waited for them would be woken, and
+    take Python from them, after every item.
+    """
+    waiting = list(items)
+    if _threads.count == 1 or len(waiting) == 1 or getattr(_threads.inside, "yes", False):
+        return [function(item) for item in waiting]
+    pool = _threads.pool = _threads.pool or ThreadPoolExecutor(_threads.count - 1, "detector")
+    results: dict[int, Result] = {}
+    places = iter(range(len(waiting)))  # that all draw from
 
-def _note_inside() -> None:
-    _threads.inside.yes = True
+    def work() -> None:
+        _threads.inside.yes = True
+        try:
+            for place in places:
+                results[place] = function(waiting[place])
+        finally:
+            _threads.inside.yes = False
+
+    helpers = [pool.submit(work) for _ in range(_threads.count - 1)]
+    try:
+        work()
+    finally:
+        helpers = [helper for helper in helpers if not helper.cancel()]  # others keep it busy
+        wait(helpers)
+    for helper in helpers:
+        helper.result()
+    return [results[place] for place in range(len(waiting))]

@@ -1,0 +1,71 @@
+"""Work shared out to threads."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from models import engine
+
+
+@pytest.fixture(autouse=True)
+def two_threads() -> Iterator[None]:
+    before = engine._threads.count
+    engine.use_threads(2)
+    yield
+    engine.use_threads(before)
+
+
+def test_results_come_in_the_order_of_the_items_from_more_threads_than_one() -> None:
+    seen = set()
+
+    def slow(item: int) -> int:
+        seen.add(threading.get_ident())
+        time.sleep(0.01 * (item % 3))
+        return item * item
+
+    assert engine.in_threads(slow, range(20)) == [item * item for item in range(20)]
+    assert len(seen) == 2 and threading.get_ident() in seen
+    assert engine.in_threads(slow, []) == []
+
+
+def test_inside_of_a_thread_there_are_no_further_ones() -> None:
+    def inner(_: int) -> int:
+        time.sleep(0.01)
+        return threading.get_ident()
+
+    def outer(_: int) -> bool:
+        return set(engine.in_threads(inner, range(4))) == {threading.get_ident()}
+
+    assert all(engine.in_threads(outer, range(6)))
+    assert len(set(engine.in_threads(inner, range(6)))) == 2, "the mark is gone afterwards"
+
+
+@pytest.mark.parametrize("bad", [0, 1, 7])
+def test_an_error_in_any_thread_comes_out_and_stops_nothing_for_good(bad: int) -> None:
+    def fails(item: int) -> int:
+        time.sleep(0.005)
+        if item == bad:
+            raise ValueError("of this item")
+        return item
+
+    with pytest.raises(ValueError, match="of this item"):
+        engine.in_threads(fails, range(8))
+    assert engine.in_threads(abs, [-1, -2, -3]) == [1, 2, 3]
+
+
+def test_callers_at_once_do_not_wait_for_each_others_work() -> None:
+    started, free = threading.Event(), threading.Event()
+
+    def long(_: int) -> None:
+        started.set()
+        free.wait(30)
+
+    busy = threading.Thread(target=engine.in_threads, args=(long, range(4)))
+    busy.start()
+    started.wait()
+    assert engine.in_threads(abs, [-1, -2]) == [1, 2]
+    assert busy.is_alive()
+    free.set()
+    busy.join()
