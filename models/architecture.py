@@ -95,7 +95,10 @@ def cell_map(net: Net, side: int) -> CellMap:
 
 
 class Band(NamedTuple):
-    """Rows `start` to `end` of a picture, run alone, give `cells` rows of cells after `skip`."""
+    """Rows `start` to `end` of a picture, run alone, give `cells` rows of cells after `skip`.
+
+    A `start` below 0 stands for so many rows above the picture, of any pixels.
+    """
 
     start: int
     end: int
@@ -114,18 +117,27 @@ def bands(net: Net, height: int, rows: int) -> Iterator[Band]:
     cells = height
     for layer in net.layers:
         cells = layer.outputs(cells)
-    at_once = cells if height <= rows else max((rows - size) // stride, 1)
-    at_once = -(-cells // -(-cells // at_once))
-    tallest = 0
-    for first in range(0, cells, at_once):
-        count = min(at_once, cells - first)
-        bottom = offset + stride * (first + count - 1) + size
+    lost = -(-size // stride) - 1  # strides of a band that begin no cell of it
+    tall = _band_height(cells, lost, rows // stride)
+    for last in reversed(range(cells, 0, lost - tall)):
+        first = max(last + lost - tall, 0)
+        bottom = offset + stride * (last - 1) + size
         end = height - max(height - bottom, 0) // stride * stride
-        top = max(offset + stride * first, 0) // stride
-        # As tall as the others: laying a net out for another size takes longer than running it.
-        top = max(min(top, (end - tallest) // stride), 0)
-        tallest = max(tallest, end - top * stride)
-        yield Band(top * stride, end, first - top, count)
+        top = min(max(offset + stride * first, 0) // stride, end // stride - tall)
+        if offset:  # what the net pads with has to stay at the picture's edge
+            top = max(top, 0)
+        yield Band(top * stride, end, first - top, last - first)
+
+
+def _band_height(cells: int, lost: int, most: int) -> int:
+    """How tall the bands of a picture are, in strides: what there is least to compute with.
+
+    Of few heights, whatever the picture's: laying a net out for another size takes as long as
+    running it.
+    """
+    heights = ((4 + k) << power for power in range(20) for k in range(4))  # about a fifth apart
+    fitting = [tall for tall in heights if lost < tall <= most] or [lost + 1]
+    return min(fitting, key=lambda tall: (-(-cells // (tall - lost)) * tall, -tall))
 
 
 def folded(net: Net) -> Net:

@@ -119,14 +119,15 @@ class Cascade:
     def _look(self, look: tuple[_Level, Band]) -> Proposed:
         """What P-Net proposes on one band of a level."""
         level, band = look
-        outputs = self._first(level.rows(band.start, band.end)[None])
+        rows = level.rows(max(band.start, 0), band.end)
+        outputs = self._first(np.pad(rows, ((max(-band.start, 0), 0), (0, 0), (0, 0)))[None])
         taken = slice(band.skip, band.skip + band.cells)
         scores = outputs.face[0, taken]
-        rows, columns = np.nonzero(scores >= self.detector.thresholds[0])
-        offsets = outputs.box[0, taken][rows, columns].astype(np.float64)
-        places = rows + band.skip + band.start // level.down.stride
-        corners = reported_cells(level.across, level.down, places, columns, level.scale)
-        return Proposed(corners, offsets, scores[rows, columns])
+        down, across = np.nonzero(scores >= self.detector.thresholds[0])
+        offsets = outputs.box[0, taken][down, across].astype(np.float64)
+        places = down + band.skip + band.start // level.down.stride
+        corners = reported_cells(level.across, level.down, places, across, level.scale)
+        return Proposed(corners, offsets, scores[down, across])
 
 
 def _joined(parts: list[Proposed]) -> Proposed:

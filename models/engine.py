@@ -26,9 +26,10 @@ from models import nets
 from models.layouts import Trained
 from models.pixels import normalise
 
-# Pixels that a net's interpreters in a thread are laid out for, about 150 bytes each. Laying one
-# out for another size takes as long as running it.
-KEPT = 500_000
+# Pixels that the idle interpreters of a net are laid out for, about 150 bytes each. Laying one out
+# for another size takes as long as running it.
+KEPT = 1_000_000
+Shape = tuple[int, ...]  # of an input
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -54,36 +55,49 @@ class Engine:
         model = nets.build(net)
         nets.set_weights(model, trained.weights, f"the {name} to run")
         self.name, self.net = name, net
-        self._of_thread = threading.local()
+        self._idle: OrderedDict[Shape, list[Any]] = OrderedDict()  # used last is last
+        self._lock = threading.Lock()
         with quiet.silence():  # the converter and the first interpreter are talkative
             # Crops are small and have many channels: there it gains nothing.
             self._slopes = _slopes(model) if net.convolutional else {}
             self._content = _converted(model, net, self._slopes)
-            self._interpreter((1, net.size, net.size, 3))
+            self._laid_out(self._new(), (1, net.size, net.size, 3))
 
     def __call__(self, pixels: NDArray[Any]) -> Outputs:
         """(N, H, W, 3) RGB, 0 to 255, uint8 or float32 -> the net's outputs."""
-        interpreter = self._interpreter(pixels.shape)
+        interpreter = self._take(pixels.shape)
         # Straight into its memory; the view must be gone when it runs.
         interpreter.tensor(interpreter.get_input_details()[0]["index"])()[...] = pixels
         interpreter.invoke()
         heads = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+        with self._lock:
+            self._idle.setdefault(pixels.shape, []).append(interpreter)
+            self._idle.move_to_end(pixels.shape)
         with np.errstate(over="ignore"):  # a probability of 0
             face = 1 / (1 + np.exp(-heads[..., 0]))
         return Outputs(face, heads[..., 1:5], heads[..., 5:] if self.net.points else None)
 
-    def _interpreter(self, shape: tuple[int, ...]) -> Any:
-        """This thread's interpreter for inputs of this shape; the last few are kept."""
-        kept: OrderedDict[tuple[int, ...], Any] = self._of_thread.__dict__.setdefault(
-            "kept", OrderedDict()
-        )
-        if shape in kept:
-            kept.move_to_end(shape)
-            return kept[shape]
-        interpreter = None
-        while kept and sum(map(_pixels, (*kept, shape))) > KEPT:
-            _, interpreter = kept.popitem(last=False)  # to be laid out anew: faster than a new one
-        interpreter = interpreter or Interpreter(model_content=self._content, num_threads=1)
+    def _take(self, shape: Shape) -> Any:
+        """An interpreter for inputs of this shape that no other thread has."""
+        with self._lock:
+            if shape in self._idle:
+                return self._given(shape)
+            other = None
+            while sum(math.prod(k[:-1]) * len(v) for k, v in self._idle.items()) > KEPT:
+                other = self._given(next(iter(self._idle)))  # laid out anew: faster than a new one
+        return self._laid_out(other or self._new(), shape)
+
+    def _given(self, shape: Shape) -> Any:
+        """One that is laid out for this shape, no longer idle."""
+        interpreter = self._idle[shape].pop()
+        if not self._idle[shape]:
+            del self._idle[shape]
+        return interpreter
+
+    def _new(self) -> Any:
+        return Interpreter(model_content=self._content, num_threads=1)
+
+    def _laid_out(self, interpreter: Any, shape: Shape) -> Any:
         given, *slopes = interpreter.get_input_details()
         rows = self._slopes_along(shape[2])
         interpreter.resize_tensor_input(given["index"], shape)
@@ -92,7 +106,6 @@ class Engine:
         interpreter.allocate_tensors()
         for slope, row in zip(slopes, rows, strict=True):
             interpreter.set_tensor(slope["index"], row)
-        kept[shape] = interpreter
         return interpreter
 
     def _slopes_along(self, width: int) -> list[NDArray[np.float32]]:
@@ -103,10 +116,6 @@ class Engine:
             if (slope := self._slopes.get(f"prelu{number}")) is not None:
                 rows.append(np.tile(slope, (1, 1, width, 1)))
         return rows
-
-
-def _pixels(shape: tuple[int, ...]) -> int:
-    return math.prod(shape[:-1])
 
 
 def _slopes(model: keras.Model) -> dict[str, NDArray[np.float32]]:

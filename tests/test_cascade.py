@@ -283,11 +283,15 @@ def test_bands_of_a_level_give_what_the_whole_gives(height: int, padded: bool) -
     engine, width = Engine("pnet", trained), 37
     level = np.random.default_rng(height).integers(0, 256, (height, width, 3), np.uint8)
     whole = engine(level[None])
+    tall = np.concatenate([np.full((height, width, 3), 77, np.uint8), level])  # any pixels above
     bands = list(architecture.bands(trained.net, height, 50))
     assert len(bands) == 1 or len(bands) >= height / 50
     heights = {band.end - band.start for band in bands}
     assert len(heights) == 1 or padded, "each height costs a layout"
-    seen = [(engine(level[None, b.start : b.end]), slice(b.skip, b.skip + b.cells)) for b in bands]
+    seen = [
+        (engine(tall[None, height + b.start : height + b.end]), slice(b.skip, b.skip + b.cells))
+        for b in bands
+    ]
     for head in ("face", "box"):
         found = np.concatenate([getattr(said, head)[0, taken] for said, taken in seen])
         np.testing.assert_allclose(found, getattr(whole, head)[0], rtol=0, atol=1e-6)
