@@ -4,8 +4,6 @@ Training crops and detection share these functions, so a net is trained on what 
 zeros outside the picture and `cv2.INTER_AREA`, as in the mtcnn package.
 """
 
-import math
-import threading
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -22,28 +20,6 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}  # of pic
 Pixels = TypeVar("Pixels", bound=Any)
 Rows = Callable[[int, int], Image]  # (first, last) -> rows [first, last) of a picture
 SUMMED = 16_000_000  # pixels of a picture whose running sums are held: 12 bytes for each
-
-
-class _Scratch(threading.local):
-    """Room for arrays that live for a moment, kept by each thread.
-
-    Fresh memory for megabytes costs more than what is computed in it: the system hands it out
-    page by page, and takes it back in between.
-    """
-
-    def __init__(self) -> None:
-        self._rooms: dict[str, NDArray[Any]] = {}
-
-    def __call__(self, use: str, dtype: type, *shape: int) -> NDArray[Any]:
-        """An array with anything in it, until the next call for the same use."""
-        count = math.prod(shape)
-        room = self._rooms.get(use)
-        if room is None or len(room) < count:
-            room = self._rooms[use] = np.empty(count, dtype)
-        return room[:count].reshape(shape)
-
-
-_scratch = _Scratch()
 
 
 def use_threads(count: int) -> None:
@@ -135,21 +111,17 @@ class Pyramid:
     def _shrunk(self, width: int, height: int, first: int, last: int) -> Image:
         assert self._sums is not None
         real_height, real_width = self._image.shape[:2]
-        count, across = last - first, 3 * real_width
         edges = np.arange(first, last + 1) * (real_height / height)
         above = np.minimum(edges.astype(int), real_height - 1)
-        cut_rows = _scratch("cut rows", np.uint8, count + 1, across)
-        begun, sums = (_scratch(use, np.float32, count + 1, across) for use in ("begun", "sums"))
-        np.take(self._flat, above, axis=0, out=cut_rows, mode="clip")  # `raise` would copy twice
-        np.multiply(cut_rows, (edges - above).astype(np.float32)[:, None], out=begun)
-        np.take(self._sums, above, axis=0, out=sums, mode="clip")
-        columns = _scratch("columns", np.float32, count, across)
-        np.subtract(sums[1:], sums[:-1], out=columns)
+        begun = self._flat[above] * (edges - above).astype(np.float32)[:, None]
+        sums = self._sums[above]
+        columns = sums[1:] - sums[:-1]
         columns += begun[1:]
         columns -= begun[:-1]
-        narrow = _scratch("narrow", np.float32, count, width, 3)
-        resize(columns.reshape(count, real_width, 3), width, count, narrow)
-        return cv2.convertScaleAbs(narrow, alpha=height / real_height)  # type: ignore[return-value]
+        columns = columns.reshape(last - first, real_width, 3)
+        narrow = cv2.resize(columns, (width, last - first), interpolation=cv2.INTER_AREA)
+        rounded: Image = cv2.convertScaleAbs(narrow, alpha=height / real_height)
+        return rounded
 
 
 def _running_sums(flat: Image) -> NDArray[np.float32]:
