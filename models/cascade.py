@@ -120,7 +120,9 @@ class Cascade:
         """What P-Net proposes on one band of a level."""
         level, band = look
         rows = level.rows(max(band.start, 0), band.end)
-        outputs = self._first(np.pad(rows, ((max(-band.start, 0), 0), (0, 0), (0, 0)))[None])
+        if band.start < 0:
+            rows = np.pad(rows, ((-band.start, 0), (0, 0), (0, 0)))
+        outputs = self._first(rows[None])
         taken = slice(band.skip, band.skip + band.cells)
         scores = outputs.face[0, taken]
         down, across = np.nonzero(scores >= self.detector.thresholds[0])

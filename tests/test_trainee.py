@@ -5,7 +5,7 @@ import pytest
 
 from configs import recipe, stages
 from configs.errors import UserError
-from configs.settings import KINDS
+from configs.settings import KINDS, NETS
 from data_prep.prepare import prepare
 from models import layouts, nets
 from models.architecture import PAPER_NETS, for_crops
@@ -196,3 +196,18 @@ def test_a_teacher_that_cannot_teach_is_told(run, tmp_path, net, told):
         layouts.write_own(path, layouts.Trained(PAPER_NETS[net], nets.get_weights(model)), net)
     with pytest.raises(UserError, match=told):
         train(run, *SHORT, f"pnet.train.teacher={path}")
+
+
+def test_a_teacher_is_no_part_of_what_is_trained_and_saved(start):
+    settings = [[], [f"pnet.train.teacher={start}"]]
+    models = [trainee.compiled(recipe.load(RECIPE, [*SHORT, *one]), "pnet")[0] for one in settings]
+    for weights in ("weights", "trainable_variables"):
+        without, taught = ([w.path for w in getattr(model, weights)] for model in models)
+        assert len(taught) == len(without) > 0
+
+
+def test_the_recipe_moves_nothing_in_nets_that_are_taken_over():
+    settings = recipe.load(RECIPE)
+    for name in NETS:
+        train_settings = settings.stage(name).train
+        assert train_settings.face_shift == train_settings.points_shift == 0

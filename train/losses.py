@@ -5,7 +5,8 @@ and parts. Points are taught by every crop that has them, not by landmark crops 
 what the net will be asked for. A kind without a crop in the batch adds nothing.
 
 A teacher is a net whose answers are learned beside the labels (Hinton et al., "Distilling the
-Knowledge in a Neural Network", 2015). It has one for every crop, so all teach all three then.
+Knowledge in a Neural Network", 2015). It has one for every crop: all then teach the class, and
+positives and parts its points as well as their own. Boxes are taught by labels alone.
 """
 
 import tensorflow as tf

@@ -1,6 +1,7 @@
 """The net that is trained: a Keras model with its loss, where it starts, what of it is kept."""
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,15 @@ from models.folding import fold
 from models.layouts import Trained, Weights
 from train.losses import losses
 
+Teacher = Callable[[tf.Tensor], dict[str, tf.Tensor]]  # crops -> what losses take as taught
+
 
 class Trainee(keras.Model):
     """A net with its loss; Keras reports each part of it beside the sum."""
 
-    def __init__(self, net: keras.Model, train: Train, teacher: keras.Model | None = None) -> None:
+    def __init__(self, net: keras.Model, train: Train, teacher: Teacher | None = None) -> None:
         super().__init__()
-        self.net, self.settings = net, train
-        self._teacher = (teacher,)  # in a tuple: no part of the model that is saved and trained
+        self.net, self.settings, self._teacher = net, train, teacher
         heads = [head for head in ("face", "box", "points") if head in net.output]
         self._parts = {head: keras.metrics.Mean(name=head) for head in heads}
 
@@ -34,8 +36,7 @@ class Trainee(keras.Model):
 
     def compute_loss(self, x: Any, y: Any, y_pred: Any, *_: Any, **__: Any) -> tf.Tensor:
         """The sum of the weighted parts."""
-        (teacher,) = self._teacher
-        taught = None if teacher is None else _rows(teacher(x, training=False))
+        taught = self._teacher(x) if self._teacher else None
         parts = losses(y, y_pred, self.settings, taught)
         for head, value in parts.items():
             self._parts[head].update_state(value)
@@ -112,8 +113,11 @@ def compiled(settings: Settings, name: NetName) -> tuple[Trainee, Weights]:
     return model, start
 
 
-def _teacher(stage: Stage, name: NetName) -> keras.Model | None:
-    """The net that teaches; it may have other layers."""
+def _teacher(stage: Stage, name: NetName) -> Teacher | None:
+    """What asks the net that teaches; it may have other layers.
+
+    A function, as Keras would save and set a model that another one holds along with it.
+    """
     if stage.train.teacher is None:
         return None
     path = Path(stage.train.teacher)
@@ -125,8 +129,7 @@ def _teacher(stage: Stage, name: NetName) -> keras.Model | None:
         )
     teacher = nets.build(for_crops(trained.net))
     nets.set_weights(teacher, trained.weights, f"the {name} of {path}")
-    teacher.trainable = False
-    return teacher
+    return lambda images: _rows(teacher(images, training=False))
 
 
 def _group(layer: str) -> str:
