@@ -2,7 +2,9 @@
 
 import errno
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable
 
 
@@ -15,6 +17,7 @@ def run_cli(main: Callable[[], None]) -> None:
 
     Everything else keeps its traceback: it is our fault, and we want to see it.
     """
+    sys.unraisablehook = _interrupt_again
     try:
         main()
     except UserError as error:
@@ -29,3 +32,16 @@ def run_cli(main: Callable[[], None]) -> None:
             raise
         where = f" while writing {error.filename}" if error.filename else ""
         sys.exit(f"error: the disk is full{where}: free some space and repeat the command.")
+
+
+def _interrupt_again(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Repeat a Ctrl-C that came while Python cleaned up after an object, where it is dropped.
+
+    TensorFlow has weak references called back all the time: between two epochs one in a hundred
+    was lost.
+    """
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        again = [threading.main_thread().ident, signal.SIGINT]
+        threading.Timer(0.01, signal.pthread_kill, again).start()
+    else:
+        sys.__unraisablehook__(unraisable)

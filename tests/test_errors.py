@@ -54,6 +54,20 @@ def test_ctrl_c_does_not_wait_for_threads() -> None:
     assert time.monotonic() - began < 25
 
 
+def test_ctrl_c_is_not_lost_in_a_clean_up() -> None:
+    drops = "class Dying:\n        def __del__(self): raise KeyboardInterrupt\n    Dying()"
+    began = time.monotonic()
+    status, _, told = run(f"{drops}\n    time.sleep(30)")
+    assert (status, told) == (130, "\nstopped; the same command goes on from here.\n")
+    assert time.monotonic() - began < 25
+
+
+def test_other_faults_of_a_clean_up_are_told() -> None:
+    status, _, told = run("type('Dying', (), {'__del__': lambda self: 1 / 0})()")
+    assert status == 0
+    assert "ZeroDivisionError" in told
+
+
 def test_a_full_disk_is_told_with_the_file() -> None:
     status, _, told = run("raise OSError(errno.ENOSPC, 'No space left on device', 'a/b.tmp')")
     assert status == 1
