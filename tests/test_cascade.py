@@ -14,6 +14,7 @@ from models.architecture import PAPER_NETS, CellMap
 from models.cascade import Cascade, Faces
 from models.engine import Engine, Outputs, use_threads
 from models.layouts import Trained
+from tests.weights_files import drawn
 
 HEIGHT, WIDTH = 320, 480
 # Neither square nor on whole pixels, so that no rounding hides behind another.
@@ -24,17 +25,6 @@ SHARES = np.array([[0.3, 0.35], [0.72, 0.38], [0.5, 0.6], [0.35, 0.8], [0.66, 0.
 POINTS = FACES[:, None, :2] + SHARES * (FACES[:, None, 2:] - FACES[:, None, :2])
 EXACT = Detector(min_face_size=24, scale_factor=0.5, thresholds=(0.3, 0.3, 0.3))
 PICTURE = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-
-
-def drawn(name: NetName, points: bool, seed: int = 0) -> Trained:
-    """A net of the paper with random weights of a sensible size."""
-    net = replace(PAPER_NETS[name], points=points)
-    rng = np.random.default_rng(seed)
-    weights = {}
-    for key, shape in architecture.shapes(net):
-        spread = np.sqrt(2 / np.prod(shape[:-1])) if key.endswith("kernel") else 0.1
-        weights[key] = rng.normal(0, spread, shape).astype(np.float32)
-    return Trained(net, weights)
 
 
 def judged(name: NetName, windows: np.ndarray) -> Outputs:
@@ -166,7 +156,7 @@ def test_a_cascade_of_fewer_nets_ends_earlier(perfect_nets: Callable[..., Cascad
 @pytest.mark.parametrize("names", [(), NETS[1:], (NETS[0], NETS[2])])
 def test_a_cascade_skips_no_net(names: Sequence[NetName]) -> None:
     with pytest.raises(ValueError, match="starts with pnet and skips no net"):
-        Cascade({name: drawn(name, False) for name in names}, EXACT)
+        Cascade({name: drawn(replace(PAPER_NETS[name], points=False)) for name in names}, EXACT)
 
 
 def test_thresholds_are_met_by_the_first_net_and_passed_by_the_others(
@@ -239,7 +229,7 @@ def test_a_box_without_a_pixel_is_dropped() -> None:
 
 @pytest.mark.parametrize("name", NETS)
 def test_an_engine_says_what_its_net_says(name: NetName) -> None:
-    trained = drawn(name, points=True)
+    trained = drawn(replace(PAPER_NETS[name], points=True))
     engine, size = Engine(name, trained), trained.net.size
     crops = np.random.default_rng(1).integers(0, 256, (5, size, size, 3), np.uint8)
     said = engine(crops)
@@ -256,7 +246,7 @@ def test_an_engine_says_what_its_net_says(name: NetName) -> None:
 
 
 def test_the_first_engine_takes_pictures_of_any_size() -> None:
-    engine = Engine("pnet", drawn("pnet", points=True))
+    engine = Engine("pnet", drawn(replace(PAPER_NETS["pnet"], points=True)))
     for height, width in ((12, 12), (40, 53), (53, 40)):
         said = engine(np.zeros((1, height, width, 3), np.uint8))
         # One valid 3x3, a pool that rounds up, two valid 3x3.
@@ -276,7 +266,7 @@ PADDED = Net(size=11, layers=tuple(SAME), points=False)
 @pytest.mark.parametrize("padded", [False, True])
 @pytest.mark.parametrize("height", [*range(40, 140, 3), 500])
 def test_bands_of_a_level_give_what_the_whole_gives(height: int, padded: bool) -> None:
-    trained = drawn("pnet", points=False)
+    trained = drawn(PAPER_NETS["pnet"])
     if padded:
         weights = nets.get_weights(nets.build(PADDED, seed=3))
         trained = Trained(PADDED, weights)
@@ -300,9 +290,7 @@ def test_bands_of_a_level_give_what_the_whole_gives(height: int, padded: bool) -
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_the_number_of_threads_changes_nothing(threads: int) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8)
-    low = Cascade(
-        {name: drawn(name, points=name == NETS[-1]) for name in NETS}, EXACT.at((0.4, 0.3, 0.3))
-    )
+    low = Cascade({name: drawn(PAPER_NETS[name]) for name in NETS}, EXACT.at((0.4, 0.3, 0.3)))
     use_threads(1)
     expected = low.stages(picture)
     assert len(expected[0].scores) > 3 * cascade.CROPS_AT_ONCE

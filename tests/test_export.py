@@ -16,20 +16,11 @@ from export import merge as module
 from export.__main__ import main
 from export.formats import FORMATS
 from export.merge import merge
-from models import architecture, layouts
+from models import layouts
 from models.architecture import PAPER_NETS
 from models.detector import MTCNN
 from models.layouts import Trained
-
-
-def drawn(net: Net, seed: int) -> Trained:
-    """A net with random weights of a sensible size."""
-    rng = np.random.default_rng(seed)
-    weights = {}
-    for key, shape in architecture.shapes(net):
-        spread = np.sqrt(2 / np.prod(shape[:-1])) if key.endswith("kernel") else 0.1
-        weights[key] = rng.normal(0, spread, shape).astype(np.float32)
-    return Trained(net, weights)
+from tests.weights_files import drawn
 
 
 def trains(run: Path, name: NetName, trained: Trained, complete: bool = True) -> None:

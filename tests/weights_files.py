@@ -14,11 +14,14 @@ from models.architecture import PAPER_NETS
 from models.layouts import Trained
 
 
-def drawn(net: Net, seed: int) -> Trained:
-    """A net with random weights."""
+def drawn(net: Net, seed: int = 0) -> Trained:
+    """A net with random weights of a sensible size."""
     rng = np.random.default_rng(seed)
-    shapes = architecture.shapes(net)
-    return Trained(net, {key: rng.normal(0, 1, s).astype(np.float32) for key, s in shapes})
+    weights = {}
+    for key, shape in architecture.shapes(net):
+        spread = np.sqrt(2 / np.prod(shape[:-1])) if key.endswith("kernel") else 0.1
+        weights[key] = rng.normal(0, spread, shape).astype(np.float32)
+    return Trained(net, weights)
 
 
 def all_drawn(seed: int = 0) -> dict[NetName, Trained]:
