@@ -101,7 +101,7 @@ sweep: $(READY)  ## what each setting of the detector does, on PICTURES= (60) pi
 
 demo: $(READY)  ## the whole road in minutes on composed sample scenes
 	$(PY) -m data_prep sample --folder data/sample
-	$(MAKE) --no-print-directory train evaluate CONFIG=configs/demo.yaml RUN=$(if $(filter command line,$(origin RUN)),$(RUN),runs/demo) AGAINST=weights/mtcnn_weights.npy
+	$(MAKE) --no-print-directory train evaluate CONFIG=configs/demo.yaml RUN=$(if $(filter command line,$(origin RUN)),$(RUN),runs/demo) AGAINST=$(or $(AGAINST),weights/mtcnn_weights.npy)
 	@echo 'Our own weights on a picture of yours: make detect PICTURES=picture.jpg'
 
 consumers: $(CONSUMERS:%=%/ready)  ## install the packages that our weights are for, aside, for the tests
