@@ -40,7 +40,7 @@ setup: $(READY)  ## make the virtual environment (every target does so when it i
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[dev,demo,report]'
+	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[dev,demo,fast,report]'
 	touch $@
 
 wider: $(READY)  ## download WIDER FACE (research only) into data/; URL= names another copy

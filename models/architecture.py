@@ -71,11 +71,17 @@ def _after(layer: Layer, number: int, width: int) -> Iterator[tuple[str, tuple[i
 
 
 class CellMap(NamedTuple):
-    """Output cell x sees the input pixels from `offset + stride * x`, `size` of them."""
+    """Output cell x, of `cells`, sees the pixels from `offset + stride * x`, `size` of them."""
 
     stride: int
     offset: int
     size: int
+    cells: int
+
+    @property
+    def seen(self) -> int:
+        """Pixels from the first that a cell sees to the last."""
+        return self.stride * (self.cells - 1) + self.size
 
 
 def cell_map(net: Net, side: int) -> CellMap:
@@ -91,53 +97,7 @@ def cell_map(net: Net, side: int) -> CellMap:
             offset -= max(padding, 0) // 2 * stride
         side = layer.outputs(side)
         stride *= layer.stride
-    return CellMap(stride, offset, net.sees)
-
-
-class Band(NamedTuple):
-    """Rows `start` to `end` of a picture, run alone, give `cells` rows of cells after `skip`.
-
-    A `start` below 0 stands for so many rows above the picture, of any pixels.
-    """
-
-    start: int
-    end: int
-    skip: int
-    cells: int
-
-
-def bands(net: Net, height: int, rows: int) -> Iterator[Band]:
-    """A picture in bands of at most about so many rows, whose cells together are the whole's.
-
-    A cell is taken from a band in which it sees all that it sees in the whole picture; bands
-    start at a multiple of the stride, and have the picture's height modulo the stride, so that
-    padding inside the net begins where it does in the whole picture.
-    """
-    stride, offset, size = cell_map(net, height)
-    cells = height
-    for layer in net.layers:
-        cells = layer.outputs(cells)
-    lost = -(-size // stride) - 1  # strides of a band that begin no cell of it
-    tall = _band_height(cells, lost, rows // stride)
-    for last in reversed(range(cells, 0, lost - tall)):
-        first = max(last + lost - tall, 0)
-        bottom = offset + stride * (last - 1) + size
-        end = height - max(height - bottom, 0) // stride * stride
-        top = min(max(offset + stride * first, 0) // stride, end // stride - tall)
-        if offset:  # what the net pads with has to stay at the picture's edge
-            top = max(top, 0)
-        yield Band(top * stride, end, first - top, last - first)
-
-
-def _band_height(cells: int, lost: int, most: int) -> int:
-    """How tall the bands of a picture are, in strides: what there is least to compute with.
-
-    Of few heights, whatever the picture's: laying a net out for another size takes as long as
-    running it.
-    """
-    heights = ((4 + k) << power for power in range(20) for k in range(4))  # about a fifth apart
-    fitting = [tall for tall in heights if lost < tall <= most] or [lost + 1]
-    return min(fitting, key=lambda tall: (-(-cells // (tall - lost)) * tall, -tall))
+    return CellMap(stride, offset, net.sees, side)
 
 
 def folded(net: Net) -> Net:

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from configs.settings import NETS, Detector, NetName
 from models import boxes, pixels
-from models.architecture import Band, CellMap, bands, cell_map
+from models.architecture import CellMap, cell_map, for_crops
 from models.boxes import FloatArray, IntArray
 from models.engine import Engine, Outputs, in_threads
 from models.layouts import Trained
+from models.mosaic import Level, Mosaic
 
 NMS_IN_LEVEL, NMS_OVER_LEVELS, NMS_CROPS, NMS_LAST = 0.5, 0.7, 0.7, 0.7
-CROPS_AT_ONCE = 16  # on two threads faster than 8; more are not, and fewer wait at the end
-BAND = 32_000  # pixels of a level at once: what P-Net makes of them stays in a core's cache
+CROPS_AT_ONCE = 16  # on two threads faster than 8; a lot that is not full takes as long
 
 
 class Faces(NamedTuple):
@@ -34,20 +34,10 @@ class Faces(NamedTuple):
         return Faces(*(field[rows] for field in self))
 
 
-class _Level(NamedTuple):
-    """The picture at a scale."""
-
-    scale: float
-    rows: pixels.Rows
-    across: CellMap
-    down: CellMap
-    bands: list[Band]
-
-
 class Proposed(NamedTuple):
     """Cells that P-Net takes for faces."""
 
-    corners: FloatArray  # (N, 4) reported
+    cells: IntArray  # (N, 3) level, row, column
     offsets: FloatArray  # (N, 4)
     scores: NDArray[np.float32]  # (N,)
 
@@ -70,7 +60,11 @@ class Cascade:
             raise ValueError(f"a cascade starts with {NETS[0]} and skips no net; got {names}")
         self.detector = detector
         make = engine or Engine
-        self._first, *self._crop_nets = (make(name, trained[name]) for name in names)
+        self._first_net = trained[NETS[0]].net
+        # Tiles have no border of the picture to be padded at.
+        unpadded = trained[NETS[0]]._replace(net=for_crops(self._first_net))
+        self._first = make(NETS[0], unpadded)
+        self._crop_nets = [make(name, trained[name]) for name in names[1:]]
 
     def stages(self, image: pixels.Image) -> list[Faces]:
         """(H, W, 3) uint8 RGB -> what each net in turn lets through.
@@ -89,12 +83,19 @@ class Cascade:
 
     def _propose(self, image: pixels.Image) -> Faces:
         levels = self._levels(image)
-        looks = [(level, band) for level in levels for band in level.bands]
-        seen = iter(in_threads(self._look, looks))
-        by_level = [[next(seen) for _ in level.bands] for level in levels]
-        found = [_joined(parts) for parts in by_level]
-        if not found:
+        if not levels:
             return Faces(np.zeros((0, 4)), np.zeros(0, np.float32), _no_points(0))
+        mosaic = Mosaic(levels, in_threads)
+        seen = in_threads(lambda tile: self._look(mosaic, tile), range(mosaic.tiles))
+        cells, offsets, scores = (np.concatenate(parts) for parts in zip(*seen, strict=True))
+        level, down, across = cells.T
+        found = []
+        for number, at in enumerate(levels):
+            mine = np.flatnonzero(level == number)
+            mine = mine[np.lexsort((across[mine], down[mine]))]  # wherever they lay in the mosaic
+            corners = reported_cells(at.across, at.down, down[mine], across[mine], at.scale)
+            best = boxes.nms(boxes.windows_of(corners), scores[mine], NMS_IN_LEVEL)
+            found.append((corners[best], offsets[mine][best], scores[mine][best]))
         corners, offsets, scores = (np.concatenate(parts) for parts in zip(*found, strict=True))
         best = boxes.nms(boxes.windows_of(corners), scores, NMS_OVER_LEVELS)
         corners, offsets, scores = corners[best], offsets[best], scores[best]
@@ -102,41 +103,26 @@ class Cascade:
         squares = np.trunc(boxes.squared(refined))
         return _drop_empty(Faces(squares, scores, _no_points(len(squares))))
 
-    def _levels(self, image: pixels.Image) -> list[_Level]:
+    def _levels(self, image: pixels.Image) -> list[Level]:
         height, width = image.shape[:2]
         smallest, factor = self.detector.min_face_size, self.detector.scale_factor
-        net = self._first.net
+        net = self._first_net
         pyramid = pixels.Pyramid(image)
         levels = []
         for scale in pixels.pyramid_scales(height, width, smallest, factor, net.size):
             down, across = pixels.level_size(height, width, scale)
             maps = cell_map(net, across), cell_map(net, down)
-            # Neighbours see the same rows: of a low band that would be most of them.
-            cut = list(bands(net, down, max(BAND // across, 4 * net.size)))
-            levels.append(_Level(scale, pyramid.level(across, down), *maps, cut))
+            levels.append(Level(scale, pyramid.level(across, down), *maps, across, down))
         return levels
 
-    def _look(self, look: tuple[_Level, Band]) -> Proposed:
-        """What P-Net proposes on one band of a level."""
-        level, band = look
-        rows = level.rows(max(band.start, 0), band.end)
-        if band.start < 0:
-            rows = np.pad(rows, ((-band.start, 0), (0, 0), (0, 0)))
-        outputs = self._first(rows[None])
-        taken = slice(band.skip, band.skip + band.cells)
-        scores = outputs.face[0, taken]
-        down, across = np.nonzero(scores >= self.detector.thresholds[0])
-        offsets = outputs.box[0, taken][down, across].astype(np.float64)
-        places = down + band.skip + band.start // level.down.stride
-        corners = reported_cells(level.across, level.down, places, across, level.scale)
-        return Proposed(corners, offsets, scores[down, across])
-
-
-def _joined(parts: list[Proposed]) -> Proposed:
-    """A level's proposals, after NMS."""
-    corners, offsets, scores = (np.concatenate(fields) for fields in zip(*parts, strict=True))
-    best = boxes.nms(boxes.windows_of(corners), scores, NMS_IN_LEVEL)
-    return Proposed(corners[best], offsets[best], scores[best])
+    def _look(self, mosaic: Mosaic, tile: int) -> Proposed:
+        """What P-Net proposes on one tile."""
+        outputs = self._first(mosaic.tile(tile))
+        down, across = np.nonzero(outputs.face[0] >= self.detector.thresholds[0])
+        inside, cells = mosaic.cells(tile, down, across)
+        down, across = down[inside], across[inside]
+        offsets = outputs.box[0][down, across].astype(np.float64)
+        return Proposed(np.stack(cells, axis=1), offsets, outputs.face[0][down, across])
 
 
 def reported_cells(
@@ -178,13 +164,19 @@ def _run_on_crops(
     net: Engine, image: pixels.Image, windows: IntArray
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32] | None]:
     def judge(start: int) -> Outputs:
-        some = windows[start : start + CROPS_AT_ONCE]
-        return net(pixels.cut(image, some, net.net.size, np.float32))
+        return net(_lot(image, windows[start : start + CROPS_AT_ONCE], net.net.size))
 
     said = in_threads(judge, range(0, len(windows), CROPS_AT_ONCE))
     face, box, points = zip(*said, strict=True)
-    joined = None if points[0] is None else np.concatenate(points)
-    return np.concatenate(face), np.concatenate(box), joined
+    joined = None if points[0] is None else np.concatenate(points)[: len(windows)]
+    return np.concatenate(face)[: len(windows)], np.concatenate(box)[: len(windows)], joined
+
+
+def _lot(image: pixels.Image, windows: IntArray, size: int) -> NDArray[np.float32]:
+    """As many crops as nets are laid out for, the last ones black where there are fewer."""
+    lot = np.zeros((CROPS_AT_ONCE, size, size, 3), np.float32)
+    lot[: len(windows)] = pixels.cut(image, windows, size, np.float32)
+    return lot
 
 
 def _drop_empty(faces: Faces) -> Faces:

@@ -9,11 +9,12 @@ import pytest
 import tensorflow as tf
 
 from configs.settings import NETS, Detector, Layer, Net, NetName
-from models import architecture, boxes, cascade, nets, pixels
+from models import boxes, cascade, nets, pixels, runners
 from models.architecture import PAPER_NETS, CellMap
 from models.cascade import Cascade, Faces
 from models.engine import Engine, Outputs, use_threads
 from models.layouts import Trained
+from models.mosaic import Level, Mosaic
 from tests.weights_files import drawn
 
 HEIGHT, WIDTH = 320, 480
@@ -40,15 +41,8 @@ def judged(name: NetName, windows: np.ndarray) -> Outputs:
     return Outputs(1 - score / 2, said, boxes.encode_points(POINTS[nearest], windows))
 
 
-def cells_along(net: Net, side: int) -> int:
-    """Output cells of a convolutional net."""
-    for layer in net.layers:
-        side = layer.outputs(side)
-    return side
-
-
 class Perfect:
-    """Stands in for `Engine`; its crops are their windows (see `perfect_nets`)."""
+    """Stands in for `Engine`; it is given places, not pixels (see `perfect_nets`)."""
 
     def __init__(self, name: NetName, trained: Trained) -> None:
         self.name, self.net = name, trained.net
@@ -56,17 +50,20 @@ class Perfect:
     def __call__(self, given: Any) -> Outputs:
         if self.name != NETS[0]:
             return judged(self.name, given.astype(float))
-        height, width = given.shape[1:3]
-        shape = (1, cells_along(self.net, height), cells_along(self.net, width))
-        rows, columns = np.indices(shape[1:]).reshape(2, -1)
-        shrunk = HEIGHT / height
-        maps = (architecture.cell_map(self.net, side) for side in (width, height))
-        at = [
-            n * cells.stride + cells.offset for n, cells in zip((columns, rows), maps, strict=True)
-        ]
-        first = np.stack(at, axis=1) * shrunk
-        said = judged(self.name, np.concatenate([first, first + self.net.size * shrunk], axis=1))
-        return Outputs(said.face.reshape(shape), said.box.reshape(*shape, 4), None)
+        laid, tile = given
+        shape = (laid._tall, laid._wide)
+        inside, cells = laid.cells(tile, *np.indices(shape).reshape(2, -1))
+        windows = np.tile([0.0, 0, 1, 1], (inside.size, 1))
+        windows[inside] = [self.window(laid._levels[n], *at) for n, *at in zip(*cells, strict=True)]
+        said = judged(self.name, windows)
+        return Outputs(said.face.reshape(1, *shape), said.box.reshape(1, *shape, 4), None)
+
+    def window(self, level: Level, down: int, across: int) -> np.ndarray:
+        """What a cell of a level looks at, in pixels of the picture."""
+        at = ((across, level.across), (down, level.down))
+        first = np.array([n * cells.stride + cells.offset for n, cells in at] * 2)
+        first[2:] += self.net.size
+        return first * (HEIGHT / level.height)
 
 
 TRAINED = {name: Trained(PAPER_NETS[name], {}) for name in NETS}
@@ -76,8 +73,8 @@ TRAINED = {name: Trained(PAPER_NETS[name], {}) for name in NETS}
 def perfect_nets(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Cascade]:
     """Makes a cascade of perfect nets."""
     monkeypatch.setattr(cascade, "Engine", Perfect)
-    monkeypatch.setattr(pixels, "cut", lambda image, windows, size, dtype: windows)
-    monkeypatch.setattr(cascade, "BAND", PICTURE.size)  # perfect nets need the whole level
+    monkeypatch.setattr(cascade, "_lot", lambda image, windows, size: windows)
+    monkeypatch.setattr(Mosaic, "tile", lambda self, number: (self, number))
 
     def make(detector: Detector = EXACT, names: Sequence[NetName] = NETS) -> Cascade:
         return Cascade({name: TRAINED[name] for name in names}, detector)
@@ -211,7 +208,7 @@ def test_a_picture_without_faces_has_none(perfect_nets: Callable[..., Cascade]) 
 
 
 def test_cells_are_reported_as_the_package_counts_them() -> None:
-    cells = CellMap(2, 0, 12)
+    cells = CellMap(2, 0, 12, cells=1)
     rows, columns = np.array([0, 3]), np.array([0, 10])
     assert cascade.reported_cells(cells, cells, rows, columns, 1.0).tolist() == [
         [1, 1, 12, 12],
@@ -227,10 +224,13 @@ def test_a_box_without_a_pixel_is_dropped() -> None:
     assert cascade._drop_empty(faces).boxes.tolist() == [[5, 5, 9, 9]]
 
 
+@pytest.mark.parametrize("runner", ["litert", "openvino"])
 @pytest.mark.parametrize("name", NETS)
-def test_an_engine_says_what_its_net_says(name: NetName) -> None:
+def test_an_engine_says_what_its_net_says(name: NetName, runner: str) -> None:
+    if runner == "openvino":
+        pytest.importorskip("openvino")
     trained = drawn(replace(PAPER_NETS[name], points=True))
-    engine, size = Engine(name, trained), trained.net.size
+    engine, size = Engine(name, trained, getattr(runners, runner)), trained.net.size
     crops = np.random.default_rng(1).integers(0, 256, (5, size, size, 3), np.uint8)
     said = engine(crops)
     model = nets.build(trained.net)
@@ -253,38 +253,6 @@ def test_the_first_engine_takes_pictures_of_any_size() -> None:
         cells = tuple(-(-(side - 2) // 2) - 4 for side in (height, width))
         assert said.face.shape == (1, *cells)
         assert said.box.shape == (1, *cells, 4)
-
-
-SAME = [
-    Layer(conv=6, padding="same"),
-    Layer(pool=3, stride=2, padding="same"),
-    Layer(conv=8, padding="same"),
-]
-PADDED = Net(size=11, layers=tuple(SAME), points=False)
-
-
-@pytest.mark.parametrize("padded", [False, True])
-@pytest.mark.parametrize("height", [*range(40, 140, 3), 500])
-def test_bands_of_a_level_give_what_the_whole_gives(height: int, padded: bool) -> None:
-    trained = drawn(PAPER_NETS["pnet"])
-    if padded:
-        weights = nets.get_weights(nets.build(PADDED, seed=3))
-        trained = Trained(PADDED, weights)
-    engine, width = Engine("pnet", trained), 37
-    level = np.random.default_rng(height).integers(0, 256, (height, width, 3), np.uint8)
-    whole = engine(level[None])
-    tall = np.concatenate([np.full((height, width, 3), 77, np.uint8), level])  # any pixels above
-    bands = list(architecture.bands(trained.net, height, 50))
-    assert len(bands) == 1 or len(bands) >= height / 50
-    heights = {band.end - band.start for band in bands}
-    assert len(heights) == 1 or padded, "each height costs a layout"
-    seen = [
-        (engine(tall[None, height + b.start : height + b.end]), slice(b.skip, b.skip + b.cells))
-        for b in bands
-    ]
-    for head in ("face", "box"):
-        found = np.concatenate([getattr(said, head)[0, taken] for said, taken in seen])
-        np.testing.assert_allclose(found, getattr(whole, head)[0], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])

@@ -10,8 +10,9 @@ import pytest
 from configs import recipe
 from configs.errors import UserError
 from configs.settings import NETS, Layer, Net, NetName
-from models import architecture, folding, layouts, nets
+from models import architecture, folding, layouts, mosaic, nets, pixels
 from models.architecture import PAPER_NETS, CellMap
+from models.mosaic import Level
 
 RECIPE = Path(__file__).parents[1] / "configs" / "mtcnn.yaml"
 
@@ -76,7 +77,7 @@ def test_only_the_first_net_runs_over_pictures() -> None:
 @pytest.mark.parametrize("side", [12, 57, 230])
 def test_the_first_nets_cells(side: int) -> None:
     cells = architecture.cell_map(PAPER_NETS["pnet"], side)
-    assert cells == CellMap(stride=2, offset=0, size=12)
+    assert cells == CellMap(stride=2, offset=0, size=12, cells=-(-(side - 2) // 2) - 4)
 
 
 def convolutional(*layers: Layer) -> Net:
@@ -177,19 +178,47 @@ def test_a_crop_is_judged_as_the_cell_that_sees_it(net: Net, height: int, width:
 
 
 @mapped
-def test_bands_have_the_pictures_cells(net: Net) -> None:
-    model, _ = trained_at_random(net)
-    for height in (60, 61, 62, 63):
-        image = np.random.default_rng(height).normal(0, 1, (1, height, 40, 3)).astype(np.float32)
-        whole = model(image)["box"].numpy()
-        tall = np.concatenate([np.full_like(image, 9), image], axis=1)  # any pixels above
-        parts = []
-        for start, end, skip, cells in architecture.bands(net, height, 35):
-            assert end - start <= 35 + 2 * 12
-            band = tall[:, height + start : height + end]
-            parts.append(model(band)["box"].numpy()[:, skip : skip + cells])
-        assert len(parts) > 1
-        np.testing.assert_allclose(np.concatenate(parts, axis=1), whole, atol=1e-4)
+def test_the_mosaic_has_the_cells_of_all_levels(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mosaic, "TALL", 50)
+    monkeypatch.setattr(mosaic, "WIDE", 60)
+    model, weights = trained_at_random(net)
+    unpadded = nets.build(architecture.for_crops(net))
+    nets.set_weights(unpadded, weights, "x")
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (*s, 3), np.uint8) for s in ((83, 110), (41, 77), (22, 23))]
+    levels = []
+    for image in images:
+        sides = image.shape[1], image.shape[0]
+        maps = [architecture.cell_map(net, side) for side in sides]
+        levels.append(Level(1.0, lambda a, b, image=image: image[a:b], *maps, *sides))
+    whole = [model(pixels.normalise(i[None].astype(np.float32)))["box"].numpy()[0] for i in images]
+    maps, times = [np.zeros_like(w) for w in whole], [np.zeros(w.shape[:2]) for w in whole]
+    laid = mosaic.Mosaic(levels, lambda lay, strips: list(map(lay, strips)))
+    for tile in range(laid.tiles):
+        said = unpadded(pixels.normalise(laid.tile(tile).astype(np.float32)))["box"].numpy()[0]
+        inside, cells = laid.cells(tile, *np.indices(said.shape[:2]).reshape(2, -1))
+        for level, down, across, value in zip(*cells, said.reshape(-1, 4)[inside], strict=True):
+            maps[level][down, across] = value
+            times[level][down, across] += 1
+    assert laid.tiles > 3
+    for level, image, got, wanted, time in zip(levels, images, maps, whole, times, strict=True):
+        assert np.all(time == 1)
+        places = np.indices(time.shape)
+        inner = np.ones(time.shape, bool)
+        for at, cells, side in zip(places, (level.down, level.across), image.shape, strict=False):
+            first = cells.offset + cells.stride * at
+            inner &= (first >= 0) & (first + cells.size <= side)
+        assert inner.any()
+        np.testing.assert_allclose(got[inner], wanted[inner], atol=1e-4)
+        # Outside, the border again and again.
+        reach = net.size
+        wide = np.pad(image, ((reach, reach), (reach, reach), (0, 0)), "edge")
+        rows, columns = (
+            slice(reach + cells.offset, reach + cells.offset + cells.seen)
+            for cells in (level.down, level.across)
+        )
+        edged = pixels.normalise(wide[None, rows, columns].astype(np.float32))
+        np.testing.assert_allclose(got, unpadded(edged)["box"].numpy()[0], atol=1e-4)
 
 
 FOLDED = (

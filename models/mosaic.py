@@ -1,0 +1,127 @@
+"""A picture's levels, laid out side by side so that P-Net runs on tiles of one shape.
+
+Kernels are made for a shape, which takes longer than running them; pictures come in all shapes.
+Levels are cut into strips no taller than a tile, the strips laid along one ribbon, the ribbon cut
+into tiles. What a cell sees across a seam belongs to no level and is dropped.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from models.architecture import CellMap
+from models.boxes import IntArray
+from models.pixels import Image, Rows
+
+TALL, WIDE = 128, 384  # pixels of a tile: what P-Net makes of them stays in a core's cache
+
+
+class Level(NamedTuple):
+    """The picture at a scale."""
+
+    scale: float
+    rows: Rows
+    across: CellMap
+    down: CellMap
+    width: int
+    height: int
+
+
+class Strip(NamedTuple):
+    """Some rows of cells of a level, and where on the ribbon they lie, in cells."""
+
+    level: int
+    first: int
+    tall: int
+    y: int
+    x: int
+
+
+class Cells(NamedTuple):
+    """Cells of the levels: (N,) each."""
+
+    level: IntArray
+    down: IntArray
+    across: IntArray
+
+
+class Mosaic:
+    """The ribbon of one picture.
+
+    Args:
+        levels: of one net, at least one.
+        in_threads: the detector's, runs a function on many things at once.
+    """
+
+    def __init__(self, levels: Sequence[Level], in_threads: Callable[..., object]) -> None:
+        self._levels = levels
+        self.stride, size = levels[0].across.stride, levels[0].across.size
+        lost = -(-size // self.stride) - 1  # cells between two strips that see both
+        self._tall = _cells(max(TALL, size), self.stride, size)
+        self._wide = _cells(max(WIDE, 2 * size), self.stride, size)
+        self.strips, length = _placed(levels, self._tall, lost)
+        self.tiles = -(-length // self._wide)
+        shape = (self._tall, self.tiles * self._wide)
+        sides = [self.stride * (cells - 1) + size for cells in shape]
+        self._ribbon = np.zeros((*sides, 3), np.uint8)
+        self._strip_at = np.full(shape, -1, np.int32)
+        for number, strip in enumerate(self.strips):
+            end = strip.x + levels[strip.level].across.cells
+            self._strip_at[strip.y : strip.y + strip.tall, strip.x : end] = number
+        in_threads(self._lay, self.strips)
+
+    def tile(self, number: int) -> Image:
+        """The pixels of a tile, (1, h, w, 3)."""
+        first = number * self._wide * self.stride
+        overlap = self._ribbon.shape[1] - self.tiles * self._wide * self.stride
+        return self._ribbon[None, :, first : first + self._wide * self.stride + overlap]
+
+    def cells(self, tile: int, down: IntArray, across: IntArray) -> tuple[NDArray[np.bool_], Cells]:
+        """Cells of a tile's map: which of them are a level's, and which cells of it those are."""
+        across = across + tile * self._wide
+        strips = self._strip_at[down, across]
+        inside = strips >= 0
+        level, first, _, y, x = np.array(self.strips)[strips[inside]].T
+        return inside, Cells(level, down[inside] - y + first, across[inside] - x)
+
+    def _lay(self, strip: Strip) -> None:
+        level = self._levels[strip.level]
+        top = level.down.offset + self.stride * strip.first
+        bottom = top + self.stride * (strip.tall - 1) + level.down.size
+        left, right = level.across.offset, level.across.offset + level.across.seen
+        rows = level.rows(max(top, 0), min(bottom, level.height))
+        pixels = rows[:, max(left, 0) : min(right, level.width)]
+        # In place of what the net would pad with: the border once more.
+        around = (-top, bottom - level.height, -left, right - level.width)
+        if max(around) > 0:
+            edges = [max(pad, 0) for pad in around]
+            pixels = cv2.copyMakeBorder(pixels, *edges, cv2.BORDER_REPLICATE)  # type: ignore
+        y, x = strip.y * self.stride, strip.x * self.stride
+        self._ribbon[y : y + pixels.shape[0], x : x + pixels.shape[1]] = pixels
+
+
+def _cells(side: int, stride: int, size: int) -> int:
+    return (side - size) // stride + 1
+
+
+def _placed(levels: Sequence[Level], tall: int, lost: int) -> tuple[list[Strip], int]:
+    """Strips on a ribbon, and its length in cells: wide ones first, each above narrower ones."""
+    strips = []
+    for number, level in enumerate(levels):
+        for first in range(0, level.down.cells, tall):
+            count = min(tall, level.down.cells - first)
+            strips.append(Strip(number, first, count, 0, 0))
+    strips.sort(key=lambda strip: -levels[strip.level].across.cells)
+    columns: list[list[int]] = []  # x and free y of each
+    placed, length = [], 0
+    for strip in strips:
+        column = next((c for c in columns if c[1] + strip.tall <= tall), None)
+        if column is None:
+            columns.append(column := [length, 0])
+            length += levels[strip.level].across.cells + lost
+        placed.append(strip._replace(x=column[0], y=column[1]))
+        column[1] += strip.tall + lost
+    return placed, length
