@@ -21,7 +21,7 @@ from configs import quiet  # noqa: E402
 from configs.errors import UserError, run_cli  # noqa: E402
 
 ROUNDS = 15
-OURS = "LiteRT, as the detector has it"
+OURS = "as the detector has it"
 Run = Callable[[np.ndarray], np.ndarray]  # (1, H, W, 3) float32, 0 to 255 -> (1, h, w, 4) offsets
 
 
@@ -63,13 +63,13 @@ def engines(name: Any, trained: Any) -> dict[str, Run]:
     import tensorflow as tf
 
     from export.onnx_format import onnx_model
-    from models import nets
+    from models import nets, runners
     from models.engine import Engine, to_run
     from models.pixels import normalise
 
     model = nets.build(to_run(name, trained.net))
     nets.set_weights(model, trained.weights, "the net to time")
-    ours = Engine(name, trained)
+    ours, plain = Engine(name, trained), Engine(name, trained, runners.litert)
 
     def heads(pixels: Any) -> Any:
         return model(normalise(pixels), training=False)
@@ -84,6 +84,7 @@ def engines(name: Any, trained: Any) -> dict[str, Run]:
 
     return {
         OURS: lambda level: ours(level).box,
+        "LiteRT": lambda level: plain(level).box,
         "TensorFlow, traced": lambda level: traced(tf.constant(level))["box"].numpy(),
         "TensorFlow, XLA": lambda level: compiled(tf.constant(level))["box"].numpy(),
         "OpenCV dnn": by_opencv,

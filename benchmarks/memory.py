@@ -1,7 +1,7 @@
 """`python -m benchmarks.memory`: does the detector's memory stay flat over 2,000 pictures?
 
 Pictures of all sizes, again and again; what the process holds is noted along the way. The first
-part settles: interpreters for the sizes seen last are kept. What is gained after it is a leak.
+part settles: the nets stay laid out for the shapes seen last. What is gained after it is a leak.
 """
 
 import itertools

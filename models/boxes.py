@@ -65,22 +65,16 @@ def nms(
         over_smaller: measure intersection over the smaller area ("Min") instead of the union.
 
     Returns:
-        Indices of the boxes that stay, best first; of equally good ones the last, as in the
-        package. Sure faces have many boxes of probability 1.
+        Indices of the boxes that stay, best first. Of equally good ones the first is kept, with
+        `over_smaller` the last: there are few boxes then, and that is how the package sorts few.
     """
-    from_end = _nms(boxes[::-1], scores[::-1], threshold, over_smaller)
-    return len(scores) - 1 - from_end
-
-
-def _nms(boxes: FloatArray, scores: FloatArray, threshold: float, over_smaller: bool) -> IntArray:
-    """`nms` where of equally good boxes the first goes first."""
     if not over_smaller:  # OpenCV's is the same rule, and much faster on P-Net's thousands
         rects = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
         # It wants scores above 0 strictly.
         ranks = np.maximum(scores.astype(float), np.finfo(np.float32).tiny)
         best = cv2.dnn.NMSBoxes(rects.astype(float), ranks, 0.0, threshold)  # type: ignore[arg-type]
         return np.asarray(best, int).reshape(-1)
-    order = np.argsort(-scores, kind="stable")
+    order = np.argsort(scores, kind="stable")[::-1]
     ranked = boxes[order].astype(np.float64)
     alive = np.ones(len(order), bool)
     kept = []

@@ -23,7 +23,7 @@ from models import nets, runners
 from models.layouts import Trained
 from models.pixels import normalise
 
-KEPT = 8  # shapes for which a net stays laid out; that takes as long as running it ten times
+KEPT = 16  # shapes for which a net stays laid out; that takes as long as running it ten times
 Shape = tuple[int, ...]  # of an input
 Item = TypeVar("Item")
 Result = TypeVar("Result")

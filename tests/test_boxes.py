@@ -43,7 +43,7 @@ def nms_oracle(
 ) -> list[int]:
     """The package's rule, box by box: what overlaps a better one by more than this goes."""
     kept: list[int] = []
-    for i in sorted(range(len(scores)), key=lambda i: (-scores[i], -i)):
+    for i in sorted(range(len(scores)), key=lambda i: (-scores[i], -i if over_smaller else i)):
         for k in kept:
             wide = min(windows[i, 2], windows[k, 2]) - max(windows[i, 0], windows[k, 0])
             high = min(windows[i, 3], windows[k, 3]) - max(windows[i, 1], windows[k, 1])
@@ -119,12 +119,14 @@ def test_nms_keeps_what_overlaps_by_just_the_threshold(over_smaller: bool) -> No
 
 
 @pytest.mark.parametrize("over_smaller", [False, True], ids=["union", "Min"])
-def test_nms_of_equals_keeps_the_last(over_smaller: bool) -> None:
+def test_nms_of_equals_keeps_the_first_or_the_last(over_smaller: bool) -> None:
     windows = np.tile([[3.0, 4, 30, 50]], (5, 1))
-    assert boxes.nms(windows, np.full(5, 0.9, np.float32), 0.5, over_smaller).tolist() == [4]
+    assert boxes.nms(windows, np.full(5, 0.9, np.float32), 0.5, over_smaller).tolist() == [
+        4 * over_smaller
+    ]
     apart = windows + 100 * np.arange(5)[:, None]
     kept = boxes.nms(apart, np.full(5, 0.9, np.float32), 0.5, over_smaller)
-    assert kept.tolist() == [4, 3, 2, 1, 0]
+    assert kept.tolist() == ([4, 3, 2, 1, 0] if over_smaller else [0, 1, 2, 3, 4])
 
 
 @pytest.mark.parametrize("over_smaller", [False, True], ids=["union", "Min"])
