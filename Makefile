@@ -70,8 +70,8 @@ train-onet: $(READY)  ## train O-Net, then measure the recall of the whole casca
 export-weights: $(READY)  ## merge the nets; FORMAT=ipazc and others; PNET= RNET= ONET= take other files
 	$(PY) -m export $(STAGE) $(if $(PNET),--pnet $(PNET)) $(if $(RNET),--rnet $(RNET)) $(if $(ONET),--onet $(ONET)) $(if $(FORMAT),--format $(FORMAT)) $(if $(PICTURES),--pictures $(PICTURES))
 
-detect: $(READY)  ## faces of PICTURES="files or folders", drawn into runs/detect; WEIGHTS= other than ours
-	$(PY) -m models $(PICTURES) --weights $(or $(WEIGHTS),weights/mtcnn_weights.npy) --out runs/detect
+detect: $(READY)  ## faces of PICTURES="files or folders", drawn into OUT= (runs/detect); WEIGHTS= other than ours
+	$(PY) -m models $(PICTURES) --weights $(or $(WEIGHTS),weights/mtcnn_weights.npy) --out $(or $(OUT),runs/detect)
 
 inspect: $(READY)  ## tell what the weights file FILE= is, and whether our checks pass
 	$(PY) -m export inspect $(FILE)
@@ -119,7 +119,7 @@ consumers: $(CONSUMERS:%=%/ready)  ## install the packages that our weights are 
 consumer-torch: $(TORCH_CONSUMER)/ready  ## the same for facenet-pytorch, with torch (1 GB)
 
 $(TORCH_CONSUMER)/ready: $(READY)
-	$(ASIDE) $(@D) torch==2.13.0
+	$(ASIDE) $(@D) torch==2.13.0 pillow
 	$(ASIDE) $(@D) --no-deps facenet-pytorch==2.6.0
 	touch $@
 
@@ -131,10 +131,10 @@ lint: $(READY)  ## ruff and mypy
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 
-bench: $(READY)  ## paired timings; minutes
-	$(PY) -m benchmarks.data_prep
+bench: $(READY) consumers  ## paired timings on the data in DATA= (data); minutes
+	$(PY) -m benchmarks.data_prep $(if $(DATA),--folder $(DATA))
 	$(PY) -m benchmarks.train
-	$(PY) -m benchmarks.detect
+	$(PY) -m benchmarks.detect $(if $(DATA),--pictures $(DATA)/wider/WIDER_val/images)
 
 clean:  ## remove the virtual environment and caches; runs/ and data/ stay
 	rm -rf $(VENV) .consumers .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

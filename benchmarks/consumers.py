@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from configs import quiet
+from configs.errors import UserError
 
 Detect = Callable[[np.ndarray], list[list[float]]]  # rows of x1, y1, x2, y2, score
 SMALLEST, THRESHOLDS, FACTOR = 20, [0.6, 0.7, 0.7], 0.709
@@ -144,10 +145,11 @@ class Consumer:
     def look(self, pictures: list[Path]) -> Answer:
         """Have it detect on pictures."""
         assert self.process.stdin and self.process.stdout
-        print(json.dumps([str(path) for path in pictures]), file=self.process.stdin, flush=True)
+        with contextlib.suppress(BrokenPipeError):
+            print(json.dumps([str(path) for path in pictures]), file=self.process.stdin, flush=True)
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError(f"{self.name} has died")
+            raise UserError(f"{self.name} has died; above it says why.")
         return Answer(**json.loads(line))
 
     def end(self) -> None:

@@ -22,13 +22,13 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from benchmarks.pictures import DATA, ROOT
 from configs import quiet, recipe
 from configs.errors import UserError, run_cli
 from configs.settings import KINDS, Kind, Settings
 from data_prep import annotations, prepare
 from data_prep.annotations import Annotation
 
-ROOT = Path(__file__).parent.parent
 IMAGES = "wider/WIDER_train/images"
 LABELS = "wider/wider_face_split/wider_face_train_bbx_gt.txt"
 POINTS = "wider/wider_face_split/retinaface_train_label.txt"
@@ -53,10 +53,7 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    default = ROOT.parent / "shared" / "data"
-    parser.add_argument(
-        "--folder", type=Path, default=default, help="holds wider/ (../shared/data)"
-    )
+    parser.add_argument("--folder", type=Path, default=DATA, help="holds wider/ (%(default)s)")
     parser.add_argument("--images", type=int, default=250, help="the first so many (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="of both ways (%(default)s)")
     parser.add_argument(

@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks import pictures
 from benchmarks.consumers import CONSUMERS, Answer, Consumer
-from configs.errors import run_cli
+from configs.errors import UserError, run_cli
 from models.boxes import iou
 
 WARM_UP, SURE = 3, 0.75
@@ -49,6 +49,8 @@ def installed(names: list[str], folder: Path) -> list[Consumer]:
             consumers.append(Consumer(name, folder / place))
         else:
             print(f"left out: {name}, since {folder / place / needed} is not there")
+    if not consumers:
+        raise UserError("no detector is there: `make consumers` installs them, --consumers=.")
     return consumers
 
 

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks import pictures
 from configs import quiet
 from configs.errors import UserError, run_cli
 from configs.settings import Detector
 from data_prep.annotations import Annotation, read
 from models.boxes import iou
 
-ROOT = Path(__file__).parent.parent
 IMAGES = "WIDER_val/images"
 LABELS = "wider_face_split/wider_face_val_bbx_gt.txt"
 SURE, PIXELS, OVERLAP = 0.75, 2, 0.95
@@ -37,33 +37,34 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    wider = ROOT.parent / "shared" / "data" / "wider"
-    package = ROOT / ".consumers" / "mtcnn-0.1.1"
-    parser.add_argument("--wider", type=Path, default=wider, help="folder of the data set")
-    parser.add_argument("--package", type=Path, default=package, help="holds mtcnn 0.1.1")
+    package = pictures.CONSUMERS / "mtcnn-0.1.1"
+    parser.add_argument("--wider", type=Path, default=pictures.DATA / "wider", help="(%(default)s)")
+    parser.add_argument(
+        "--package", type=Path, default=package, help="holds mtcnn 0.1.1 (%(default)s)"
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/exactness"), help="%(default)s")
     arguments = parser.parse_args()
     for path in (arguments.wider / IMAGES, arguments.wider / LABELS, arguments.package / "mtcnn"):
         if not path.exists():
             raise UserError(f"{path} is not there: --wider and --package say where.")
     quiet.import_tensorflow()
-    pictures = read("wider", arguments.wider / LABELS, arguments.wider / IMAGES, None, "wider")
-    print(report(pictures, *both(pictures, arguments.package, arguments.out)))
+    labelled = read("wider", arguments.wider / LABELS, arguments.wider / IMAGES, None, "wider")
+    print(report(labelled, *both(labelled, arguments.package, arguments.out)))
 
 
 def both(
-    pictures: list[Annotation], package: Path, out: Path
+    labelled: list[Annotation], package: Path, out: Path
 ) -> tuple[dict[str, Reported], dict[str, Reported]]:
     """Ours, always anew, and the package's, of which what is there already is kept."""
     from evaluation import detect
 
     weights = package / "mtcnn" / "data" / "mtcnn_weights.npy"
     theirs = detect.detect_all(
-        detect.package(weights, Detector(), package), pictures, out / "mtcnn-0.1.1.jsonl"
+        detect.package(weights, Detector(), package), labelled, out / "mtcnn-0.1.1.jsonl"
     )
     log = out / "ours.jsonl"
     log.unlink(missing_ok=True)
-    ours = detect.detect_all(detect.ours(weights, Detector()), pictures, log)
+    ours = detect.detect_all(detect.ours(weights, Detector()), labelled, log)
     return _whole(ours), _whole(theirs)
 
 
@@ -76,13 +77,13 @@ def _whole(found: dict[str, Any]) -> dict[str, Reported]:
 
 
 def report(
-    pictures: list[Annotation], ours: dict[str, Reported], theirs: dict[str, Reported]
+    labelled: list[Annotation], ours: dict[str, Reported], theirs: dict[str, Reported]
 ) -> str:
     """The shares and the exceptions."""
     lines = []
     for name, left, right in (("mtcnn 0.1.1", theirs, ours), ("ours", ours, theirs)):
         sure, missed = 0, []
-        for picture in pictures:
+        for picture in labelled:
             faces, others = left[picture.key], right[picture.key]
             for row in np.flatnonzero(faces.scores > SURE):
                 sure += 1
@@ -90,7 +91,7 @@ def report(
                     missed.append(f"    {picture.key}: {told(faces, row, others)}")
         share = 100 * (1 - len(missed) / max(sure, 1))
         lines += [f"of {sure} faces of {name} above {SURE}: {share:.2f} % of the other", *missed]
-    return "\n".join([f"{len(pictures)} pictures", *lines])
+    return "\n".join([f"{len(labelled)} pictures", *lines])
 
 
 def same(box: np.ndarray, others: np.ndarray) -> np.ndarray:

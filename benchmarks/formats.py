@@ -5,11 +5,17 @@ and with what was written from them (a folder of LiteRT, ONNX or SavedModel nets
 """
 
 import argparse
+import functools
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from configs import quiet, recipe, stages
 from configs.errors import run_cli
+from configs.settings import Detector
 from export.formats import FORMATS
+
+if TYPE_CHECKING:
+    from evaluation import detect
 
 
 def main() -> None:
@@ -27,24 +33,30 @@ def main() -> None:
     settings = recipe.load(arguments.config, arguments.set)
     quiet.import_tensorflow()
     from evaluation import detect, score
+
+    columns = {}
+    ours = detect.our_runtime()
+    written = _runtime(arguments.written, arguments.format, ours.code)
+    for path, runtime in ((arguments.weights, ours), (arguments.written, written)):
+        given = arguments.weights, settings.detector
+        log = detect.log_folder(arguments.run / "benchmark-formats", *given, runtime)
+        result = score.score(settings, detect.when_needed(runtime, *given), log)
+        columns[str(path)] = score.figures(result)
+    print(score.table(columns))
+
+
+def _runtime(written: Path, format: str, code: str) -> "detect.Runtime":
+    """Our cascade with what was written in the places of its nets."""
+    from evaluation.detect import Runtime
     from export.calibration import cascade_of
     from models import layouts
 
-    form, trained = FORMATS[arguments.format], layouts.read(arguments.weights)
-    written = cascade_of(
-        trained, lambda name: form.runner(arguments.written, name), settings.detector
-    )
-    detectors = {
-        str(arguments.weights): detect.ours(arguments.weights, settings.detector),
-        str(arguments.written): written.stages,
-    }
-    columns = {}
-    for name, detector in detectors.items():
-        # A log is gone on with only where the same files made it.
-        parts = sorted(part for part in [Path(name), *Path(name).rglob("*")] if part.is_file())
-        log = arguments.run / "benchmark-formats" / stages.digest(parts)[:12]
-        columns[name] = score.figures(score.score(settings, detector, log))
-    print(score.table(columns))
+    def start(weights: Path, settings: Detector) -> "detect.Detect":
+        runner = functools.partial(FORMATS[format].runner, written)
+        return cascade_of(layouts.read(weights), runner, settings).stages
+
+    files = sorted(path for path in [written, *written.rglob("*")] if path.is_file())
+    return Runtime(start, f"{code}, {format} {stages.digest(files)}")
 
 
 if __name__ == "__main__":

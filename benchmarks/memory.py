@@ -1,7 +1,7 @@
 """`python -m benchmarks.memory`: does the detector's memory stay flat over 2,000 pictures?
 
 Pictures of all sizes, again and again; what the process holds is noted along the way. The first
-part settles: the nets stay laid out for the shapes seen last. What is gained after it is a leak.
+half settles: it meets the largest picture. What is gained after it is a leak.
 """
 
 import itertools
@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from benchmarks import pictures
 from configs import quiet
-from configs.errors import run_cli
+from configs.errors import UserError, run_cli
 
 
 def main() -> None:
@@ -22,6 +22,8 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=weights, help="(%(default)s)")
     parser.add_argument("--every", type=int, default=200, help="pictures (%(default)s)")
     arguments = parser.parse_args()
+    if arguments.images < 2 * arguments.every:
+        raise UserError("--images must be at least twice --every: the second half is judged.")
     files = pictures.pictures_in(arguments.pictures)
     quiet.import_tensorflow()
     from models.detector import MTCNN

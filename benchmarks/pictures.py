@@ -7,7 +7,8 @@ from configs.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 CONSUMERS = ROOT / ".consumers"
-VALIDATION = ROOT.parent / "shared" / "data" / "wider" / "WIDER_val" / "images"
+DATA = ROOT / "data"  # where `make wider` puts it
+VALIDATION = DATA / "wider" / "WIDER_val" / "images"
 
 
 def parser(module: str, doc: str | None, images: str, count: int) -> argparse.ArgumentParser:

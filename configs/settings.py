@@ -258,6 +258,9 @@ class Settings:
             require(place > 0 or over_pictures, f"{name}.net.layers", problem)
             problem = "hold no dense one: only the first net runs over whole pictures"
             require(place == 0 or not over_pictures, f"{name}.net.layers", problem)
+        last = NETS[-1]
+        problem = "must be true: the faces' points come from this net"
+        require(self.stage(last).net.points, f"{last}.net.points", problem)
 
     def stage(self, name: NetName) -> Stage:
         """The part of the recipe that describes one net."""

@@ -78,6 +78,18 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(doomed)
 
 
+def put(draft: Path, target: Path) -> None:
+    """Give a draft, file or folder, its name; what bore the name before goes last."""
+    if not target.is_dir():
+        draft.replace(target)
+        return
+    old = target.with_name(target.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    target.rename(old)
+    draft.rename(target)
+    shutil.rmtree(old)
+
+
 def read_manifest(folder: Path) -> dict[str, Any] | None:
     """The manifest of a stage's folder, or None where there is none."""
     path = folder / MANIFEST
@@ -162,9 +174,9 @@ def digest(paths: list[Path]) -> str:
 
 def versions() -> dict[str, Any]:
     """What the result may depend on besides the recipe."""
-    names = ("tensorflow", "keras", "numpy", "opencv-python", "opencv-python-headless")
+    nets, pixels = ("tensorflow", "keras", "ai-edge-litert", "openvino"), ("numpy", "opencv-python")
     found = {"python": platform.python_version()}
-    for name in names:
+    for name in (*nets, *pixels, "opencv-python-headless"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return {"versions": found, "commit": _commit()}

@@ -47,8 +47,7 @@ class Targets:
     @staticmethod
     def of(annotation: Annotation, min_face: int, weights: FloatArray) -> "Targets":
         """Faces under `min_face` pixels join the ignored ones."""
-        sides = (annotation.boxes[:, 2:] - annotation.boxes[:, :2]).max(axis=1, initial=0)
-        usable = ~annotation.ignored & (sides >= min_face)
+        usable = ~annotation.ignored & (boxes.longer_sides(annotation.boxes) >= min_face)
         exact = annotation.boxes.astype(np.float64)
         points = annotation.points[usable].astype(np.float64)
         return Targets(exact[usable], points, weights[usable], exact[~usable])

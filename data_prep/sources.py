@@ -13,7 +13,7 @@ from configs.settings import Kind, Settings, Source
 from data_prep import annotations
 from data_prep.annotations import Annotation
 from data_prep.sampling import scale_weights
-from models.boxes import FloatArray
+from models.boxes import FloatArray, longer_sides
 
 Split = Literal["train", "validation"]
 SPLITS: tuple[Split, ...] = ("train", "validation")
@@ -96,6 +96,6 @@ def place(key: str) -> float:
 
 
 def _weights(source: list[Annotation], balance: float) -> list[FloatArray]:
-    sides = [(a.boxes[:, 2:] - a.boxes[:, :2]).max(axis=1, initial=0) for a in source]
+    sides = [longer_sides(annotation.boxes) for annotation in source]
     weights = scale_weights(np.concatenate([*sides, np.zeros(0)]), balance)
     return np.split(weights, np.cumsum([len(s) for s in sides])[:-1])

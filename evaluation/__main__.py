@@ -77,7 +77,8 @@ def _rounds(arguments: argparse.Namespace) -> None:
     quiet.import_tensorflow()
     from evaluation.rounds import keep_best
 
-    keep_best(settings, arguments.run)
+    with stages.locked(arguments.run):
+        keep_best(settings, arguments.run, arguments.force)
 
 
 def _score(arguments: argparse.Namespace) -> None:

@@ -18,7 +18,7 @@ from configs import stages
 from configs.errors import UserError
 from configs.settings import NETS, Detector
 from data_prep.annotations import Annotation
-from models import layouts, pixels
+from models import layouts, pixels, runners
 from models.cascade import Cascade, Faces
 
 Floats = NDArray[np.floating]
@@ -28,7 +28,7 @@ Detect = Callable[[pixels.Image], list[Faces]]
 
 @dataclass(frozen=True)
 class Runtime:
-    """A way to run weights: how it is started, and a digest of the code that then runs."""
+    """A way to run weights: how it is started, and what tells apart the code that then runs."""
 
     start: Callable[[Path, Detector], Detect]
     code: str
@@ -50,8 +50,9 @@ def when_needed(runtime: Runtime, weights: Path, settings: Detector) -> Detect:
 
 
 def our_runtime() -> Runtime:
-    """Our cascade."""
-    return Runtime(ours, _code_in(Path(layouts.__file__).parent))
+    """Our cascade; its faces and its time are those of the engine that is installed."""
+    code = _code_in(Path(layouts.__file__).parent)
+    return Runtime(ours, f"{code}, run by {runners.fastest.__name__}")
 
 
 def package_runtime(folder: Path) -> Runtime:
@@ -61,7 +62,9 @@ def package_runtime(folder: Path) -> Runtime:
 
 
 def _code_in(folder: Path) -> str:
-    return stages.digest([Path(__file__), *sorted(folder.rglob("*.py"))])
+    digest = stages.digest([Path(__file__), *sorted(folder.rglob("*.py"))])
+    versions = (f"{name} {version}" for name, version in stages.versions()["versions"].items())
+    return ", ".join([digest, *versions])
 
 
 def ours(weights: Path, settings: Detector) -> Detect:
@@ -75,8 +78,13 @@ def ours(weights: Path, settings: Detector) -> Detect:
 def package(weights: Path, settings: Detector, folder: Path) -> Detect:
     """The real mtcnn 0.1.1 out of `folder` (`pip install --no-deps --target`).
 
-    Only its slow `predict` calls are replaced by traced ones of the same Keras models.
+    Only its slow `predict` calls are replaced by traced ones of the same Keras models. It
+    unpickles the file it is given: one that our reader does not know as its own never gets there.
     """
+    if any(found.layout != "ipazc" for found in layouts.look(weights).values()):
+        raise UserError(
+            f"{weights} is not as mtcnn 0.1.1 loads it: `make export-weights` writes it."
+        )
     sys.path.insert(0, str(folder))
     try:
         from mtcnn import MTCNN

@@ -77,12 +77,15 @@ def overrides(data: Path | None, images: Path | None, format: str | None) -> lis
         format: The labels' format; None to tell it from the file.
 
     Raises:
-        UserError: the labels are missing, or their format cannot be told.
+        UserError: the labels are missing, or their format cannot be told; or there are none that
+            the other two could belong to.
     """
+    if (data is None or data.is_dir()) and (images or format):
+        raise UserError("IMAGES= and FORMAT= say more about DATA=, a labels file: name it, too.")
     if data is None:
         return []
     if data.is_dir():
-        return [f"data.folder={data}"]
+        return [f"data.folder={json.dumps(str(data))}"]
     if not data.is_file():
         raise UserError(f"DATA={data} is not there: it names a labels file, or a data folder.")
     format = format or likely_format(data)

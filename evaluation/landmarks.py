@@ -7,26 +7,17 @@ import numpy as np
 
 from configs.errors import UserError
 from evaluation.protocol import MIN_OVERLAP, Floats, overlaps
+from models.cascade import Faces
 
 FAILURE = 0.1  # of the eye distance
 
 
 @dataclass(frozen=True, eq=False)
-class PointDetections:
-    """What a detector reports on one image.
-
-    boxes (N, 4) xyxy half-open, scores (N,), points (N, 5, 2) as x, y: left eye, right eye, nose,
-    left and right corner of the mouth; all in pixels.
-    """
-
-    boxes: Floats
-    scores: Floats
-    points: Floats
-
-
-@dataclass(frozen=True, eq=False)
 class LabelledFace:
-    """The one labelled face of an image: box (4,) xyxy half-open, points (5, 2), in pixels."""
+    """The one labelled face of an image: box (4,) xyxy half-open, points (5, 2), in pixels.
+
+    Points are left eye, right eye, nose, left and right corner of the mouth, each x and y.
+    """
 
     box: Floats
     points: Floats
@@ -67,7 +58,7 @@ class LandmarkScore:
 
 
 def evaluate(
-    detections: Mapping[str, PointDetections],
+    detections: Mapping[str, Faces],
     faces: Mapping[str, LabelledFace],
     min_overlap: float = MIN_OVERLAP,
 ) -> LandmarkScore:
@@ -111,9 +102,7 @@ def eye_distance(points: Floats) -> float:
     return float(np.linalg.norm(points[0] - points[1]))
 
 
-def _points_on(
-    face: LabelledFace, detections: PointDetections, min_overlap: float
-) -> Floats | None:
+def _points_on(face: LabelledFace, detections: Faces, min_overlap: float) -> Floats | None:
     overlap = overlaps(detections.boxes, face.box[None])[:, 0]
     on_face = np.flatnonzero(overlap >= min_overlap)
     if not len(on_face):

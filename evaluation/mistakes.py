@@ -11,9 +11,9 @@ from data_prep.annotations import Annotation
 from data_prep.sources import place
 from evaluation.detect import Seen
 from evaluation.protocol import MIN_OVERLAP, Match
-from evaluation.recall import survives
-from evaluation.score import SPANS, BoxScore, size_label
-from models.boxes import BoolArray, FloatArray, IntArray, iou
+from evaluation.recall import SPANS, size_label, survives
+from evaluation.score import BoxScore
+from models.boxes import FloatArray, iou
 from models.cascade import Faces
 
 NEAR = 0.2  # IoU from which a box means the face beside it
@@ -47,7 +47,7 @@ def missed(result: BoxScore, other: BoxScore | None = None) -> list[Mistake]:
     every = [
         Mistake(picture, seen.faces, box, *_miss(box, seen), _best_score(box, beside))
         for picture, seen, fate, beside in _rows(result, other)
-        for box in picture.boxes[~_hit(picture, fate.face[fate.found]) & ~picture.ignored]
+        for box in picture.boxes[~fate.hit(len(picture.boxes)) & ~picture.ignored]
     ]
     return sorted(every, key=lambda m: (-m.other, place(f"{m.picture.key} {m.box.tolist()}")))
 
@@ -76,10 +76,6 @@ def _rows(
     return zip(result.pictures, result.seen, result.fates, beside, strict=True)
 
 
-def _hit(picture: Annotation, faces: IntArray) -> BoolArray:
-    return np.isin(np.arange(len(picture.boxes)), faces)
-
-
 def _miss(box: FloatArray, seen: Seen) -> tuple[str, float, float]:
     """Kind, score and overlap of a missed face."""
     overlap = iou(box[None], seen.faces.boxes)[0]
@@ -90,11 +86,11 @@ def _miss(box: FloatArray, seen: Seen) -> tuple[str, float, float]:
 
 
 def _lost_by(box: FloatArray, seen: Seen) -> str:
-    """The net after which no box is left on the face."""
+    """The net after which no box is left on the face; one may bring a box nearer again."""
     if not seen.proposals:
         return NOTHING
     passed = [survives(boxes, box[None], at)[0] for at, boxes in enumerate(seen.proposals)]
-    return f"lost by {NETS[[*passed, False].index(False)]}"
+    return f"lost by {NETS[1 + max(np.flatnonzero(passed), default=-1)]}"
 
 
 def _alarm(picture: Annotation, found: Faces, row: int, twice: bool) -> tuple[str, float, float]:

@@ -7,9 +7,10 @@ import numpy as np
 
 from data_prep.annotations import Annotation
 from evaluation.mistakes import Mistake
+from evaluation.protocol import Match
 from evaluation.score import Score
 from models import pixels
-from models.boxes import FloatArray, iou
+from models.boxes import FloatArray
 from models.cascade import Faces
 from models.drawing import GREEN, RED, WHITE, draw_boxes, draw_faces
 
@@ -25,8 +26,9 @@ def draw_sheet(result: Score, target: Path) -> bool:
     tiles = []
     for boxes in result.boxes.values():
         step = max(len(boxes.pictures) // SHOWN, 1)
-        chosen = list(zip(boxes.pictures, boxes.seen, strict=True))[::step][:SHOWN]
-        tiles += [_tile(picture, seen.faces) for picture, seen in chosen]
+        every = zip(boxes.pictures, boxes.seen, boxes.fates, strict=True)
+        chosen = list(every)[::step][:SHOWN]
+        tiles += [_tile(picture, seen.faces, fate) for picture, seen, fate in chosen]
     rows = [np.hstack(tiles[i : i + ACROSS]) for i in range(0, len(tiles), ACROSS)]
     if rows:
         width = max(row.shape[1] for row in rows)
@@ -36,11 +38,10 @@ def draw_sheet(result: Score, target: Path) -> bool:
     return bool(rows)
 
 
-def _tile(picture: Annotation, found: Faces) -> pixels.Image:
-    image = _read(picture)
-    canvas = draw_faces(image, found)
-    missed = iou(picture.boxes, found.boxes).max(axis=1, initial=0) < 0.5
-    draw_boxes(canvas, picture.boxes[missed & ~picture.ignored], RED)
+def _tile(picture: Annotation, found: Faces, fate: Match) -> pixels.Image:
+    canvas = draw_faces(_read(picture), found)
+    missed = ~fate.hit(len(picture.boxes)) & ~picture.ignored
+    draw_boxes(canvas, picture.boxes[missed], RED)
     width = round(canvas.shape[1] * TILE_HEIGHT / canvas.shape[0])
     return pixels.resize(canvas, width, TILE_HEIGHT)
 

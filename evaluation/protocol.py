@@ -63,6 +63,10 @@ class Match:
     found: NDArray[np.bool_]
     false_alarm: NDArray[np.bool_]
 
+    def hit(self, faces: int) -> NDArray[np.bool_]:
+        """(M,) bool: which of the image's so many faces were found."""
+        return np.isin(np.arange(faces), self.face[self.found])
+
 
 @dataclass(frozen=True, eq=False)
 class PrecisionRecall:
@@ -76,15 +80,6 @@ class PrecisionRecall:
     recall: Floats
     ap: float
     thresholds: Floats
-
-
-@dataclass(frozen=True)
-class Counts:
-    """Faces that count, how many of them are found, and false alarms."""
-
-    faces: int
-    found: int
-    false_alarms: int
 
 
 def evaluate(
@@ -116,18 +111,6 @@ def average_precision(
     found, false_alarms, faces = _pool(detections, truths)
     thresholds = np.unique(np.concatenate([found, false_alarms]))[::-1]
     return _curve(found, false_alarms, faces, thresholds)
-
-
-def count_at(
-    detections: Mapping[str, Detections], truths: Mapping[str, GroundTruth], threshold: float
-) -> Counts:
-    """Faces found and false alarms among detections scored `threshold` or more, at plain IoU 0.5.
-
-    Raises:
-        UserError: as `evaluate`.
-    """
-    found, false_alarms, faces = _pool(detections, truths)
-    return Counts(faces, int((found >= threshold).sum()), int((false_alarms >= threshold).sum()))
 
 
 def match(detections: Detections, truth: GroundTruth, border: float = 0.0) -> Match:

@@ -23,6 +23,7 @@ from models.layouts import Trained
 # Crops of this IoU with a face are trained on as parts of it: the next net can still refine them.
 SURVIVES, FOUND = 0.4, 0.5
 SIZES = (20, 32, 64, 128, 256)  # px, longer side
+SPANS = tuple(itertools.pairwise((0, *SIZES, np.inf)))
 
 
 class Survival(NamedTuple):
@@ -41,7 +42,7 @@ def measure(cascade: Cascade, held_out: list[Picture], min_face: int) -> Surviva
         if image is None:
             continue
         faces = picture.annotation.boxes[~picture.annotation.ignored]
-        side = (faces[:, 2:] - faces[:, :2]).max(axis=1, initial=0)
+        side = boxes.longer_sides(faces)
         faces, side = faces[side >= min_face], side[side >= min_face]
         stages = cascade.stages(image)
         sides.append(side)
@@ -65,18 +66,21 @@ def survives(reported: FloatArray, faces: FloatArray, stage: int) -> BoolArray:
 def table(survival: Survival) -> str:
     """A Markdown table: sizes down, nets across."""
     names = NETS[: survival.passed.shape[1]]
-    limits = [0, *SIZES, np.inf]
     lines = [
         "| longer side, px | faces | " + " | ".join(f"after {n}" for n in names) + " |",
         "| --- " * (2 + len(names)) + "|",
     ]
-    for low, high in itertools.pairwise(limits):
+    for low, high in SPANS:
         rows = (survival.sides >= low) & (survival.sides < high)
-        label = f"{low:g} to {high:g}" if high < np.inf else f"{low:g} and more"
-        lines += [_row(label, survival.passed[rows])] if rows.any() else []
+        lines += [_row(size_label(low, high), survival.passed[rows])] if rows.any() else []
     lines.append(_row("all", survival.passed))
     per_picture = " | ".join(f"{count:.1f}" for count in survival.boxes)
     return "\n".join([*lines, f"| boxes a picture | | {per_picture} |"])
+
+
+def size_label(low: float, high: float) -> str:
+    """A span of sizes in words."""
+    return f"{low:g} to {high:g}" if np.isfinite(high) else f"{low:g} and more"
 
 
 def _row(label: str, passed: BoolArray) -> str:

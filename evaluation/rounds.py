@@ -18,28 +18,41 @@ from evaluation import protocol
 from evaluation.detect import detect_all, log_folder, our_runtime, when_needed
 from evaluation.inputs import exported
 from evaluation.protocol import Detections, GroundTruth
+from models import layouts, pixels
+from models.boxes import longer_sides
 from models.cascade import Faces
 
 EXPORTS = {"ipazc": "export", "own": "export-own"}  # by export.layout: its stage's folder
 
 
-def keep_best(settings: Settings, run: Path) -> None:
+def keep_best(settings: Settings, run: Path, force: bool) -> None:
     """Copy the weights of the best of `run/round-*` to `run`; write `run/rounds.md`.
 
     Raises:
-        UserError: there is no round, or one is not complete.
+        UserError: there is no round, or one is not complete; or the run has weights that are
+            none of the rounds', and `force` is not set.
     """
+    rounds = _rounds(run, EXPORTS[settings.export.layout])
+    target = run / exported(rounds[0]).name
+    if target.exists() and not force:
+        digests = [stages.digest(layouts.files(exported(folder))) for folder in rounds]
+        if stages.digest(layouts.files(target)) not in digests:
+            raise UserError(
+                f"{target} is no round's: move it away (FORCE=1 replaces it, and makes all rounds "
+                "anew)."
+            )
     split = pictures(settings, settings.pnet.records.scale_balance)["validation"]
-    held_out = [picture.annotation for picture in split if "positive" in picture.kinds]
+    labelled = [picture.annotation for picture in split if "positive" in picture.kinds]
+    # The stages have left out a few, too (data.broken_share).
+    held_out = [one for one in labelled if pixels.read_image(one.image) is not None]
     truths = {annotation.key: _truth(annotation, settings.data.min_face) for annotation in held_out}
     figures: dict[Path, float] = {}
-    for folder in _rounds(run, EXPORTS[settings.export.layout]):
+    for folder in rounds:
         weights = exported(folder)
         found = _found(folder, weights, settings.detector, held_out)
         detections = {key: Detections(faces.boxes, faces.scores) for key, faces in found.items()}
         figures[folder] = protocol.average_precision(detections, truths).ap
     best = max(figures, key=lambda folder: figures[folder])  # the first of equals
-    target = run / exported(best).name
     _copy(exported(best), target)
     rows = [f"| {folder.name} | {ap:.4f} |" for folder, ap in figures.items()]
     head = f"AP on {len(held_out)} held-out pictures:\n\n| round | AP |\n| --- | --- |\n"
@@ -71,14 +84,15 @@ def _rounds(run: Path, export: str) -> list[Path]:
 
 def _truth(annotation: Annotation, min_face: int) -> GroundTruth:
     """Faces that no net is trained on are neither missed nor false alarms."""
-    sides = (annotation.boxes[:, 2:] - annotation.boxes[:, :2]).max(axis=1, initial=0)
-    ignored = annotation.ignored | (sides < min_face)
+    ignored = annotation.ignored | (longer_sides(annotation.boxes) < min_face)
     return GroundTruth(annotation.key, annotation.boxes, ignored)
 
 
 def _copy(source: Path, target: Path) -> None:
+    draft = target.with_name(target.name + ".tmp")
     if source.is_dir():
-        shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(source, target)
+        shutil.rmtree(draft, ignore_errors=True)
+        shutil.copytree(source, draft)
     else:
-        shutil.copy2(source, target)
+        shutil.copy2(source, draft)
+    stages.put(draft, target)

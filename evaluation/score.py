@@ -1,6 +1,5 @@
 """Figures of weights on a recipe's validation pictures, and what they come from."""
 
-import itertools
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,24 +13,38 @@ from data_prep.annotations import Annotation
 from data_prep.sources import read_sources
 from evaluation import landmarks, protocol
 from evaluation.detect import Detect, Seen, detect_all
-from evaluation.landmarks import LabelledFace, LandmarkScore, PointDetections
-from evaluation.protocol import Counts, Detections, GroundTruth, Match, PrecisionRecall
-from evaluation.recall import SIZES
+from evaluation.landmarks import LabelledFace, LandmarkScore
+from evaluation.protocol import Detections, GroundTruth, Match, PrecisionRecall
+from evaluation.recall import SPANS, size_label
+from models.boxes import longer_sides
 
 Figures = dict[str, str]
 LFW_OVERLAP = 0.3  # MTFL's boxes are tighter than WIDER's; at 0.5 the box, not the points, decides
-SPANS = tuple(itertools.pairwise((0, *SIZES, np.inf)))  # px, longer side
 
 
 @dataclass(frozen=True, eq=False)
 class BoxScore:
-    """How boxes did on one source of N pictures: three lists side by side, counts and curves."""
+    """How boxes did on one source of N pictures: three lists side by side, and curves."""
 
     pictures: list[Annotation]
     seen: list[Seen]
     fates: list[Match]
-    counts: Counts
     curves: dict[str, PrecisionRecall]  # "plain", and WIDER's levels where its files are
+
+    @property
+    def faces(self) -> int:
+        """Faces that count."""
+        return sum(int((~picture.ignored).sum()) for picture in self.pictures)
+
+    @property
+    def found(self) -> int:
+        """How many of them were found."""
+        return sum(int(fate.found.sum()) for fate in self.fates)
+
+    @property
+    def false_alarms(self) -> int:
+        """Boxes on no face, or on one found before."""
+        return sum(int(fate.false_alarm.sum()) for fate in self.fates)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,25 +88,22 @@ def score(settings: Settings, detect: Detect, folder: Path) -> Score:
             result.points[name] = judge_points(pictures, seen)
         else:
             curves = _official(sources[name], root, seen)
-            threshold = settings.detector.thresholds[-1]
-            result.boxes[name] = judge_boxes(pictures, seen, threshold, curves)
+            result.boxes[name] = judge_boxes(pictures, seen, curves)
     return result
 
 
 def judge_boxes(
     pictures: list[Annotation],
     seen: Mapping[str, Seen],
-    threshold: float,
     official: Mapping[str, PrecisionRecall],
 ) -> BoxScore:
-    """Detections against labelled boxes, at plain IoU 0.5; counts at `threshold`."""
+    """Detections, all that were reported, against labelled boxes at plain IoU 0.5."""
     detections = _detections(seen)
     truths = {p.key: GroundTruth(p.key, p.boxes, p.ignored) for p in pictures}
     return BoxScore(
         pictures,
         [seen[p.key] for p in pictures],
         [protocol.match(detections[p.key], truths[p.key]) for p in pictures],
-        protocol.count_at(detections, truths, threshold),
         {"plain": protocol.average_precision(detections, truths), **official},
     )
 
@@ -139,9 +149,7 @@ def judge_points(pictures: list[Annotation], seen: Mapping[str, Seen]) -> PointS
     """Points against the one labelled face of each picture."""
     labelled = [picture for picture in pictures if len(picture.boxes)]
     faces = {p.key: LabelledFace(p.boxes[0], p.points[0]) for p in labelled}
-    found = {key: seen[key].faces for key in faces}
-    detections = {key: PointDetections(f.boxes, f.scores, f.points) for key, f in found.items()}
-    result = landmarks.evaluate(detections, faces, LFW_OVERLAP)
+    result = landmarks.evaluate({key: seen[key].faces for key in faces}, faces, LFW_OVERLAP)
     return PointScore(labelled, [seen[key] for key in faces], result)
 
 
@@ -150,9 +158,8 @@ def by_size(result: BoxScore) -> list[SizeRow]:
     sides, hit = [], []
     for picture, fate in zip(result.pictures, result.fates, strict=True):
         counts = ~picture.ignored
-        found = np.isin(np.arange(len(counts)), fate.face[fate.found])
-        sides.append((picture.boxes[:, 2:] - picture.boxes[:, :2]).max(axis=1, initial=0)[counts])
-        hit.append(found[counts])
+        sides.append(longer_sides(picture.boxes)[counts])
+        hit.append(fate.hit(len(counts))[counts])
     side, found = np.concatenate(sides), np.concatenate(hit)
     rows = []
     for low, high in SPANS:
@@ -161,19 +168,13 @@ def by_size(result: BoxScore) -> list[SizeRow]:
     return [row for row in rows if row.faces]
 
 
-def size_label(low: float, high: float) -> str:
-    """A span of sizes in words."""
-    return f"{low:g} to {high:g}" if np.isfinite(high) else f"{low:g} and more"
-
-
 def figures(result: Score) -> Figures:
     """The figures of one detector, by what they mean."""
     told: Figures = {}
     for name, boxes in result.boxes.items():
-        counts, plain = boxes.counts, boxes.curves["plain"]
-        told[f"{name}: faces found"] = f"{counts.found} of {counts.faces}"
-        told[f"{name}: false alarms"] = f"{counts.false_alarms} on {len(boxes.pictures)} pictures"
-        told[f"{name}: AP"] = f"{plain.ap:.3f}"
+        told[f"{name}: faces found"] = f"{boxes.found} of {boxes.faces}"
+        told[f"{name}: false alarms"] = f"{boxes.false_alarms} on {len(boxes.pictures)} pictures"
+        told[f"{name}: AP"] = f"{boxes.curves['plain'].ap:.3f}"
         for level in protocol.LEVELS:
             if level in boxes.curves:
                 row = f"{name}: AP {level}, WIDER protocol on these pictures"

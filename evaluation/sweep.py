@@ -110,16 +110,15 @@ def summary(
     seen: Mapping[str, Seen],
 ) -> Point:
     """What was found at one setting."""
-    # Everything in the log counts: the detector's own threshold has been at work.
-    judged = judge_boxes(list(pictures), seen, 0.0, {})
+    judged = judge_boxes(list(pictures), seen, {})
     hits = [s.faces.scores[f.found] for s, f in zip(judged.seen, judged.fates, strict=True)]
     scores = np.concatenate(hits)
     return Point(
         parameter,
         value,
         usual,
-        judged.counts.found / judged.counts.faces,
-        judged.counts.false_alarms / len(pictures),
+        judged.found / judged.faces,
+        judged.false_alarms / len(pictures),
         float(scores.mean()) if len(scores) else float("nan"),
         float(np.median([one.seconds for one in seen.values()])),
     )

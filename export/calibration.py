@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from configs.errors import UserError
-from configs.settings import NETS, Detector, NetName
+from configs.settings import NETS, Detector, Net, NetName
 from export.formats import Runner
 from models import boxes, pixels
+from models.architecture import cell_map
 from models.cascade import Cascade
 from models.engine import Engine, Outputs
 from models.layouts import Trained
@@ -84,23 +85,53 @@ class Same(NamedTuple):
 
 
 class _Stand(Engine):
-    """Runs a written model in the place of a net."""
+    """Runs a written model in the place of a net.
 
-    def __init__(self, name: NetName, trained: Trained, run: Runner) -> None:
-        self.name, self.net, self._run = name, trained.net, run
+    Args:
+        name: which net.
+        net: as it was written, maybe padded.
+        run: the model.
+    """
+
+    def __init__(self, name: NetName, net: Net, run: Runner) -> None:
+        self.name, self.net, self._run = name, net, run
         self._alone = threading.Lock()  # written models run in one thread at a time
 
     def __call__(self, pixels: NDArray[Any]) -> Outputs:
+        said: Outputs
+        if not self.net.convolutional:
+            with self._alone:
+                said = self._run(pixels)
+            return said
+        # The cascade asks for the cells that see no padding.
+        down, across = (_unpadded(self.net, side) for side in pixels.shape[1:3])
         with self._alone:
-            outputs: Outputs = self._run(pixels)
-        return outputs
+            said = self._run(np.pad(pixels, ((0, 0), down.added, across.added, (0, 0))))
+        face, box = (maps[:, down.cells, across.cells] for maps in (said.face, said.box))
+        return Outputs(face, box, None)
+
+
+class _Unpadded(NamedTuple):
+    """Where the cells of the unpadded net lie in a padded one's map."""
+
+    added: tuple[int, int]  # pixels before and after a side, for the cells of both to coincide
+    cells: slice
+
+
+def _unpadded(net: Net, side: int) -> _Unpadded:
+    padded = cell_map(net, side)
+    stride = padded.stride
+    before = padded.offset % stride  # a stride more in all: the offset stays the same
+    first = (before - padded.offset) // stride
+    count = (side - padded.size) // stride + 1
+    return _Unpadded((before, stride - before), slice(first, first + count))
 
 
 def cascade_of(
     trained: Mapping[NetName, Trained], runner: Callable[[NetName], Runner], detector: Detector
 ) -> Cascade:
     """The cascade with written models in the places of its nets."""
-    return Cascade(trained, detector, lambda name, net: _Stand(name, net, runner(name)))
+    return Cascade(trained, detector, lambda name, _: _Stand(name, trained[name].net, runner(name)))
 
 
 def compare(

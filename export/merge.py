@@ -1,6 +1,5 @@
 """Three nets, from wherever they come, into the files that other packages load."""
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -60,7 +59,7 @@ def merge(
         return
     draft = stage.folder / target.name
     facts, told = _written(draft, form, trained, pictures)
-    _move(draft, target)
+    stages.put(draft, target)
     stage.finish({"file": str(target), **facts})
     print(f"{command}: {target}; {told} {form.loads.format(target)}")
 
@@ -118,15 +117,3 @@ def _random_pixels(trained: Trained) -> list[np.ndarray[Any, Any]]:
     if trained.net.convolutional:
         shapes.append((1, 3 * size + 1, 5 * size, 3))
     return [rng.integers(0, 256, shape, np.uint8) for shape in shapes]
-
-
-def _move(draft: Path, target: Path) -> None:
-    """Give a draft, file or folder, its name; what bore the name before goes last."""
-    if not target.is_dir():
-        draft.replace(target)
-        return
-    old = target.with_name(target.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    target.rename(old)
-    draft.rename(target)
-    shutil.rmtree(old)

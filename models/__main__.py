@@ -91,7 +91,7 @@ def _read(files: list[Path]) -> Iterator[tuple[Path, Image]]:
 
     unreadable = 0
     for path in tqdm(files, unit="img", disable=len(files) < 2):
-        image = pixels.read_image(path)
+        image = pixels.read_image(path, upright=True)
         if image is not None:
             yield path, image
             continue
@@ -103,11 +103,14 @@ def _read(files: list[Path]) -> Iterator[tuple[Path, Image]]:
 
 def _targets(files: list[Path], out: Path) -> dict[Path, Path]:
     """Where annotated pictures go: as the pictures lie below the folder that all share."""
-    shared = Path(os.path.commonpath([path.absolute().parent for path in files]))
-    targets = {path: out / path.absolute().relative_to(shared) for path in files}
-    for target in targets.values():
+    places = {path: path.parent.resolve() / path.name for path in files}  # without any `..`
+    shared = os.path.commonpath([place.parent for place in places.values()])
+    targets = {path: out / place.relative_to(shared) for path, place in places.items()}
+    for path, target in targets.items():
         if target.exists():
-            raise UserError(f"{target} is there already: remove it, or name another --out.")
+            raise UserError(f"{target} is there already: remove it, or name another --out (OUT=).")
+        if target.suffix.lower() not in SUFFIXES:
+            raise UserError(f"{path} does not end like a picture, so its copy cannot be written.")
     return targets
 
 

@@ -50,9 +50,9 @@ def load(name: NetName, weights: Path) -> Engine:
 
 
 def judge(engine: Engine, crop: pixels.Image) -> Judgement:
-    """(H, W, 3) RGB, brought to the net's size as the detector does it."""
+    """(H, W, 3) RGB, brought to the net's size as the detector's crops are: with fractions."""
     size = engine.net.size
-    said = engine(pixels.resize(crop, size, size)[None])
+    said = engine(pixels.resize(crop.astype(np.float32), size, size)[None])
     offsets = said.box.reshape(4).astype(np.float64)
     height, width = crop.shape[:2]
     window = np.array([[0.0, 0, width, height]])

@@ -31,6 +31,12 @@ def areas(boxes: FloatArray) -> FloatArray:
     return product
 
 
+def longer_sides(boxes: FloatArray) -> FloatArray:
+    """(N, 4) windows -> (N,) pixels: what the size of a face is measured by."""
+    sides: FloatArray = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0)
+    return sides
+
+
 def intersections(boxes: FloatArray, others: FloatArray) -> FloatArray:
     """(N, 4) and (M, 4) windows -> (N, M) areas that they share."""
     first = np.maximum(boxes[:, None, :2], others[None, :, :2])

@@ -1,7 +1,8 @@
 """The detector: P-Net over a pyramid, then R-Net and O-Net on what is left.
 
 Steps and constants are those of ipazc's mtcnn 0.1.1, whose weights files these are: what is
-found here is found there.
+found here is found there. Only where a level's side is odd does its last row or column of cells
+see something else: the border's pixels again (`models.mosaic`), not the padding of a pool.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from configs.errors import UserError
 from configs.settings import NETS, Detector, NetName
 from models import boxes, pixels
 from models.architecture import CellMap, cell_map, for_crops
@@ -47,7 +49,18 @@ def _no_points(count: int) -> FloatArray:
 
 
 class Cascade:
-    """The nets in their order, as many as there are: one, two or all three."""
+    """The nets in their order, as many as there are: one, two or all three.
+
+    Args:
+        trained: the nets.
+        detector: its settings.
+        engine: what runs them in place of `Engine`; the first net is given without its padding,
+            and must be run so.
+
+    Raises:
+        UserError: the last net has no points.
+        ValueError: a net is skipped.
+    """
 
     def __init__(
         self,
@@ -58,6 +71,8 @@ class Cascade:
         names = [name for name in NETS if name in trained]
         if names != list(NETS[: len(names)]) or not names:
             raise ValueError(f"a cascade starts with {NETS[0]} and skips no net; got {names}")
+        if names[-1] == NETS[-1] and not trained[NETS[-1]].net.points:
+            raise UserError(f"the {NETS[-1]} given has no head for the points: take another.")
         self.detector = detector
         make = engine or Engine
         self._first_net = trained[NETS[0]].net

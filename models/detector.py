@@ -1,6 +1,6 @@
 """The detector with the face that users of ipazc's `mtcnn` know."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ class MTCNN:
         """
         return as_dictionaries(self.cascade.detect(as_rgb(image)))
 
-    def detect_faces_batch(self, images: Iterable[NDArray[Any]]) -> list[list[dict[str, Any]]]:
+    def detect_faces_batch(self, images: Sequence[NDArray[Any]]) -> list[list[dict[str, Any]]]:
         """`detect_faces` of many pictures, of any sizes; one on each core at a time."""
         return in_threads(self.detect_faces, images)
 

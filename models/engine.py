@@ -7,7 +7,7 @@ than one with many threads, and what is found depends on nothing but the pixels.
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
@@ -129,24 +129,27 @@ def use_threads(count: int) -> None:
     _threads.count = count
 
 
-def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
     """`function` of all items, in their order; from inside of such a call, in that thread alone.
 
     The calling thread works like the others: one that only waited for them would be woken, and
-    take Python from them, after every item.
+    take Python from them, after every item. After an error no further item is begun.
     """
-    waiting = list(items)
-    if _threads.count == 1 or len(waiting) == 1 or getattr(_threads.inside, "yes", False):
-        return [function(item) for item in waiting]
+    if _threads.count == 1 or len(items) == 1 or getattr(_threads.inside, "yes", False):
+        return [function(item) for item in items]
     pool = _threads.pool = _threads.pool or ThreadPoolExecutor(_threads.count - 1, "detector")
     results: dict[int, Result] = {}
-    places = iter(range(len(waiting)))  # that all draw from
+    places = iter(range(len(items)))  # that all draw from
 
     def work() -> None:
         _threads.inside.yes = True
         try:
             for place in places:
-                results[place] = function(waiting[place])
+                results[place] = function(items[place])
+        except BaseException:
+            for _ in places:  # nobody need go on
+                pass
+            raise
         finally:
             _threads.inside.yes = False
 
@@ -158,4 +161,4 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> lis
         wait(helpers)
     for helper in helpers:
         helper.result()
-    return [results[place] for place in range(len(waiting))]
+    return [results[place] for place in range(len(items))]

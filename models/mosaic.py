@@ -58,39 +58,39 @@ class Mosaic:
 
     def __init__(self, levels: Sequence[Level], in_threads: Callable[..., object]) -> None:
         self._levels = levels
-        self.stride, size = levels[0].across.stride, levels[0].across.size
-        lost = -(-size // self.stride) - 1  # cells between two strips that see both
-        self._tall = _cells(max(TALL, size), self.stride, size)
-        self._wide = _cells(max(WIDE, 2 * size), self.stride, size)
-        self.strips, length = _placed(levels, self._tall, lost)
+        self._stride, size = levels[0].across.stride, levels[0].across.size
+        lost = -(-size // self._stride) - 1  # cells between two strips that see both
+        self._tall = _cells(max(TALL, size), self._stride, size)
+        self._wide = _cells(max(WIDE, 2 * size), self._stride, size)
+        self._strips, length = _placed(levels, self._tall, lost)
         self.tiles = -(-length // self._wide)
         shape = (self._tall, self.tiles * self._wide)
-        sides = [self.stride * (cells - 1) + size for cells in shape]
+        sides = [self._stride * (cells - 1) + size for cells in shape]
         self._ribbon = np.zeros((*sides, 3), np.uint8)
         self._strip_at = np.full(shape, -1, np.int32)
-        for number, strip in enumerate(self.strips):
+        for number, strip in enumerate(self._strips):
             end = strip.x + levels[strip.level].across.cells
             self._strip_at[strip.y : strip.y + strip.tall, strip.x : end] = number
-        in_threads(self._lay, self.strips)
+        in_threads(self._lay, self._strips)
 
     def tile(self, number: int) -> Image:
         """The pixels of a tile, (1, h, w, 3)."""
-        first = number * self._wide * self.stride
-        overlap = self._ribbon.shape[1] - self.tiles * self._wide * self.stride
-        return self._ribbon[None, :, first : first + self._wide * self.stride + overlap]
+        first = number * self._wide * self._stride
+        overlap = self._ribbon.shape[1] - self.tiles * self._wide * self._stride
+        return self._ribbon[None, :, first : first + self._wide * self._stride + overlap]
 
     def cells(self, tile: int, down: IntArray, across: IntArray) -> tuple[NDArray[np.bool_], Cells]:
         """Cells of a tile's map: which of them are a level's, and which cells of it those are."""
         across = across + tile * self._wide
         strips = self._strip_at[down, across]
         inside = strips >= 0
-        level, first, _, y, x = np.array(self.strips)[strips[inside]].T
+        level, first, _, y, x = np.array(self._strips)[strips[inside]].T
         return inside, Cells(level, down[inside] - y + first, across[inside] - x)
 
     def _lay(self, strip: Strip) -> None:
         level = self._levels[strip.level]
-        top = level.down.offset + self.stride * strip.first
-        bottom = top + self.stride * (strip.tall - 1) + level.down.size
+        top = level.down.offset + self._stride * strip.first
+        bottom = top + self._stride * (strip.tall - 1) + level.down.size
         left, right = level.across.offset, level.across.offset + level.across.seen
         rows = level.rows(max(top, 0), min(bottom, level.height))
         pixels = rows[:, max(left, 0) : min(right, level.width)]
@@ -99,7 +99,7 @@ class Mosaic:
         if max(around) > 0:
             edges = [max(pad, 0) for pad in around]
             pixels = cv2.copyMakeBorder(pixels, *edges, cv2.BORDER_REPLICATE)  # type: ignore
-        y, x = strip.y * self.stride, strip.x * self.stride
+        y, x = strip.y * self._stride, strip.x * self._stride
         self._ribbon[y : y + pixels.shape[0], x : x + pixels.shape[1]] = pixels
 
 

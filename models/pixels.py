@@ -27,10 +27,13 @@ def use_threads(count: int) -> None:
     cv2.setNumThreads(count)
 
 
-def read_image(path: Path) -> Image | None:
-    """(H, W, 3) RGB of a picture file, or None when it is missing or does not decode."""
-    # Annotations count the pixels as stored: an EXIF rotation would move them.
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+def read_image(path: Path, upright: bool = False) -> Image | None:
+    """(H, W, 3) RGB of a picture file, or None when it is missing or does not decode.
+
+    The pixels come as stored, which is how annotations count them; `upright` turns a photograph
+    as its EXIF says.
+    """
+    flags = cv2.IMREAD_COLOR | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
     try:
         coded = np.fromfile(path, np.uint8)
         picture = cv2.imdecode(coded, flags) if len(coded) else None

@@ -1,6 +1,7 @@
 """The detector's face: kinds of pictures, the package's dictionaries, the command."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -16,6 +17,7 @@ from models.cascade import Faces
 from models.detector import MTCNN, as_dictionaries, as_rgb
 from models.engine import Engine
 from models.layouts import Trained
+from tests.weights_files import lively
 
 GREY = np.arange(20 * 30, dtype=np.uint16).reshape(20, 30).astype(np.uint8)
 
@@ -119,6 +121,38 @@ def test_pictures_of_one_name_do_not_overwrite_each_other_nor_anything_else(
     assert made == ["a/x.png", "b/x.jpg", "b/x.png"]
     with pytest.raises(UserError, match="is there already"):
         run(monkeypatch, *given, "--weights", weights, "--out", out)
+
+
+def test_annotated_pictures_stay_inside_their_folder(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("here/a.png", "there/b.png"):
+        (tmp_path / name).parent.mkdir()
+        cv2.imwrite(str(tmp_path / name), np.zeros((20, 20, 3), np.uint8))
+    monkeypatch.chdir(tmp_path / "here")
+    run(monkeypatch, "a.png", "../there/b.png", "--weights", weights, "--out", "out")
+    made = sorted(str(p.relative_to("out")) for p in Path("out").rglob("*") if p.is_file())
+    assert made == ["here/a.png", "there/b.png"]
+    assert not (tmp_path / "there" / "b.png").samefile("out/there/b.png")
+
+
+def test_a_picture_without_a_pictures_ending_is_detected_on_but_not_drawn(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((20, 20, 3), np.uint8))
+    bare = (tmp_path / "a.png").rename(tmp_path / "bare")
+    run(monkeypatch, bare, "--weights", weights)
+    assert json.loads(capsys.readouterr().out)["faces"] == []
+    with pytest.raises(UserError, match="bare does not end like a picture"):
+        run(monkeypatch, bare, "--weights", weights, "--out", tmp_path / "out")
+
+
+def test_an_onet_without_points_is_no_detectors(tmp_path: Path) -> None:
+    nets = {name: lively(name, 1) for name in NETS}
+    nets["onet"] = lively("onet", 1, replace(PAPER_NETS["onet"], points=False))
+    layouts.write_own_folder(tmp_path, nets)
+    with pytest.raises(UserError, match="onet given has no head for the points"):
+        MTCNN(tmp_path)
 
 
 def test_a_folder_without_pictures_is_refused(

@@ -11,8 +11,9 @@ from configs.errors import UserError
 from configs.settings import NETS, Detector, Layer, Net, NetName
 from export import calibration
 from export.formats import FORMATS, INT8
+from export.tensorflow_formats import tflite
 from models import layouts
-from models.architecture import PAPER_NETS
+from models.architecture import PAPER_NETS, for_crops
 from models.cascade import Cascade
 from models.engine import Engine
 from models.layouts import Trained
@@ -77,7 +78,7 @@ OTHER: dict[NetName, Net] = {
             Layer(dense=7),
         ),
     ),
-    "onet": replace(PAPER_NETS["onet"], points=False),
+    "onet": replace(PAPER_NETS["onet"], layers=(Layer(conv=8, stride=2), Layer(dense=9))),
 }
 
 
@@ -85,6 +86,31 @@ OTHER: dict[NetName, Net] = {
 def test_any_net_says_the_same_elsewhere(tmp_path: Path, kind: str) -> None:
     nets = {name: lively(name, 3, net) for name, net in OTHER.items()}
     assert_same_outputs(kind, written(kind, tmp_path / "nets", nets), nets)
+
+
+STRIDES = Net(
+    32,
+    (
+        Layer(conv=6, padding="same"),
+        Layer(pool=3, stride=2, padding="same"),
+        Layer(conv=8, kernel=2, padding="same"),
+        Layer(pool=3, stride=2, padding="same"),
+        Layer(conv=8, kernel=5, padding="same"),
+    ),
+)
+
+
+@pytest.mark.parametrize("net", [replace(OTHER["pnet"], size=13), STRIDES])
+def test_a_padded_net_stands_in_for_the_unpadded_one(tmp_path: Path, net: Net) -> None:
+    trained = lively("pnet", 3, net)
+    (tmp_path / "pnet.tflite").write_bytes(tflite("pnet", trained))
+    run = FORMATS["tflite"].runner(tmp_path, "pnet")
+    cascade = calibration.cascade_of({"pnet": trained}, lambda _: run, Detector())
+    unpadded = Engine("pnet", trained._replace(net=for_crops(net)))
+    for size in ((40, 64), (41, 63), (42, 50), (43, 33)):
+        for said, wanted in zip(cascade._first(crops(size)), unpadded(crops(size)), strict=True):
+            if wanted is not None:
+                np.testing.assert_allclose(said, wanted, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["tflite", "onnx"])

@@ -1,5 +1,6 @@
 """What the command line names: weights, the ones beside them, an own data set."""
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -93,6 +94,20 @@ def test_a_folder_holds_the_recipes_sets_elsewhere(tmp_path):
     moved = settings(tmp_path, None, None)
     assert moved.data.folder == str(tmp_path)
     assert list(moved.data.validation) == list(settings(None, None, None).data.validation)
+
+
+def test_a_folder_named_like_a_number_or_a_mapping_is_a_folder(tmp_path):
+    for name in ("2024", "a: b"):
+        (tmp_path / name).mkdir()
+        with contextlib.chdir(tmp_path):
+            assert settings(Path(name), None, None).data.folder == name
+
+
+@pytest.mark.parametrize("more", [(Path("pictures"), None), (None, "coco")])
+def test_what_belongs_to_labels_is_refused_without_them(tmp_path, more):
+    for data in (None, tmp_path):
+        with pytest.raises(UserError, match="IMAGES= and FORMAT= say more about DATA="):
+            settings(data, *more)
 
 
 def test_data_that_cannot_be_is_told_in_a_sentence(tmp_path):

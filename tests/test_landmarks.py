@@ -11,11 +11,11 @@ from configs.errors import UserError
 from evaluation.landmarks import (
     LabelledFace,
     LandmarkScore,
-    PointDetections,
     evaluate,
     eye_distance,
     point_error,
 )
+from models.cascade import Faces
 
 # eyes 40 px apart
 POINTS = np.array([(30, 40), (70, 40), (50, 60), (35, 80), (65, 80)], dtype=float)
@@ -26,11 +26,11 @@ FACE = LabelledFace(BOX, POINTS)
 def reported(*faces):
     """Faces as box, score, points."""
     boxes, scores, points = zip(*faces, strict=True)
-    return PointDetections(np.array(boxes, float), np.array(scores), np.array(points))
+    return Faces(np.array(boxes, float), np.array(scores), np.array(points))
 
 
 def nothing():
-    return PointDetections(np.zeros((0, 4)), np.zeros(0), np.zeros((0, 5, 2)))
+    return Faces(np.zeros((0, 4)), np.zeros(0), np.zeros((0, 5, 2)))
 
 
 def test_error_is_the_mean_distance_in_eye_distances():

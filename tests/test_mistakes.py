@@ -28,7 +28,7 @@ def seen(*faces, pnet=(), rnet=()):
 
 
 def judged(pictures, everything):
-    return judge_boxes(pictures, everything, 0.0, {})
+    return judge_boxes(pictures, everything, {})
 
 
 FACE, WIDE = (100, 100, 140, 140), (300, 100, 400, 150)
@@ -44,6 +44,8 @@ FACE, WIDE = (100, 100, 140, 140), (300, 100, 400, 150)
         (seen(pnet=[FACE], rnet=[(101, 101, 140, 120)]), "lost by onet", 0, 0),
         (seen(((100, 100, 140, 110), 0.9), pnet=[FACE], rnet=[FACE]), "box too far off", 0.9, 0.25),
         (seen(((100, 100, 140, 107), 0.9), pnet=[FACE], rnet=[FACE]), "lost by onet", 0, 0.175),
+        # R-Net brings back what P-Net's box had lost.
+        (seen(pnet=[(101, 101, 140, 110)], rnet=[FACE]), "lost by onet", 0, 0),
         (seen()._replace(proposals=()), "nothing there", 0, 0),
     ],
 )

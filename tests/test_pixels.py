@@ -210,8 +210,8 @@ def test_grey_and_deep_pictures_are_read_as_eight_bit_colours(tmp_path: Path) ->
     np.testing.assert_array_equal(pixels.read_image(written(tmp_path / "deep.png", deep)), ROW)
 
 
-def test_a_photograph_is_read_as_it_is_stored(tmp_path: Path) -> None:
-    """Annotations count stored pixels: the turn that a camera notes down is not followed."""
+def test_a_photograph_is_read_as_it_is_stored_or_upright(tmp_path: Path) -> None:
+    """Annotations count stored pixels; people look at what their camera noted down."""
     coded = written(tmp_path / "wide.jpg", np.full((20, 50, 3), 90, np.uint8)).read_bytes()
     # One entry, orientation (0x0112): 6, to be shown turned by a quarter.
     entry = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0)
@@ -222,9 +222,10 @@ def test_a_photograph_is_read_as_it_is_stored(tmp_path: Path) -> None:
     assert turned is not None
     assert turned.shape == (50, 20, 3), "the note is one that OpenCV would follow"
     (tmp_path / "noted.jpg").write_bytes(marked)
-    read = pixels.read_image(tmp_path / "noted.jpg")
-    assert read is not None
+    read, upright = (pixels.read_image(tmp_path / "noted.jpg", turn) for turn in (False, True))
+    assert read is not None and upright is not None
     assert read.shape == (20, 50, 3)
+    assert upright.shape == (50, 20, 3)
 
 
 def huge_png() -> bytes:

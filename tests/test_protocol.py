@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from configs.errors import UserError
 from evaluation import protocol
-from evaluation.protocol import Counts, Detections, GroundTruth, average_precision, evaluate, match
+from evaluation.protocol import Detections, GroundTruth, average_precision, evaluate, match
 
 WIDER = Path(__file__).parents[1] / "../shared/data/wider"
 real_data = pytest.mark.skipif(not WIDER.is_dir(), reason="WIDER FACE is not here")
@@ -110,8 +110,15 @@ def test_what_each_kind_of_error_costs(measure, rows, ignored, ap):
 @pytest.mark.parametrize(
     ("threshold", "found", "false_alarms"), [(1.1, 0, 0), (1.0, 1, 0), (0.75, 1, 1), (0.0, 2, 3)]
 )
-def test_counts_at_a_threshold(threshold, found, false_alarms):
-    assert protocol.count_at(*hand_worked(), threshold) == Counts(3, found, false_alarms)
+def test_what_is_found_at_a_threshold(threshold, found, false_alarms):
+    reported, faces = hand_worked()
+    every = {key: (d.scores >= threshold, d) for key, d in reported.items()}
+    kept = {key: Detections(d.boxes[rows], d.scores[rows]) for key, (rows, d) in every.items()}
+    fates = [match(kept[key], faces[key]) for key in kept]
+    assert sum(fate.found.sum() for fate in fates) == found
+    assert sum(fate.false_alarm.sum() for fate in fates) == false_alarms
+    hit = [fate.hit(len(faces[key].boxes)).sum() for key, fate in zip(kept, fates, strict=True)]
+    assert sum(hit) == found
 
 
 def test_match_names_the_fate_of_each_detection():
@@ -168,7 +175,6 @@ def test_nothing_reported_scores_nothing(measure):
     faces = {"a": truth((0, 0, 9, 9)), "b": truth()}
     for found in ({}, {"a": detections()}, {"a": detections(), "b": detections()}):
         assert measure(found, faces).ap == 0.0
-        assert protocol.count_at(found, faces, 0.5) == Counts(1, 0, 0)
 
 
 @pytest.mark.filterwarnings("error")

@@ -90,7 +90,7 @@ def judged(tmp_path):
     scores = {}
     for label, answer in answers.items():
         found = dict(zip(keys, answer, strict=True))
-        boxes = {"scenes": judge_boxes(every, found, 0.7, {})}
+        boxes = {"scenes": judge_boxes(every, found, {})}
         scores[label] = Score(boxes, {"people": judge_points(every, found)})
     files = {"mine.npy": Path("a/mine.npy"), "theirs": Path("b/w.npy")}
     return Judged(files, scores, recipe_of("own.txt"), "Our detector")
@@ -137,7 +137,7 @@ def test_the_page_holds_its_pictures(judged, tmp_path):
 def test_nothing_found_at_all(judged, tmp_path):
     every = judged.scores["theirs"].boxes["scenes"].pictures
     nothing = {picture.key: seen() for picture in every}
-    boxes = {"scenes": judge_boxes(every, nothing, 0.7, {})}
+    boxes = {"scenes": judge_boxes(every, nothing, {})}
     scores = {"w.npy": Score(boxes, {"people": judge_points(every, nothing)})}
     blind = Judged({"w.npy": Path("w.npy")}, scores, recipe_of("own.txt"), "Our detector")
     content = read(blind, tmp_path / "report")
@@ -176,7 +176,7 @@ def test_alone_and_without_mistakes(judged, tmp_path):
 
 def test_a_tile_shows_the_place_and_its_colours(tmp_path):
     picture = annotation(tmp_path, "dark")
-    result = judge_boxes([picture], {picture.key: seen()}, 0.7, {})
+    result = judge_boxes([picture], {picture.key: seen()}, {})
     (miss,) = missed(result)
     tile = pictures.mistake_tile(miss)
     size = pictures.MISTAKE_TILE

@@ -46,7 +46,7 @@ def run(tmp_path, monkeypatch):
 
 def test_the_best_round_is_kept_and_told(run, capsys):
     for _ in range(2):  # again: from the detections that are there
-        rounds.keep_best(recipe.load(RECIPE), run)
+        rounds.keep_best(recipe.load(RECIPE), run, False)
         assert (run / "mtcnn_weights.npy").read_text() == "2"
         told = (run / "rounds.md").read_text()
         rows = [line for line in told.splitlines() if line.startswith("| round-")]
@@ -58,8 +58,27 @@ def test_the_best_round_is_kept_and_told(run, capsys):
 def test_an_unfinished_round_is_told(run):
     shutil.rmtree(run / "round-10" / "export")
     with pytest.raises(UserError, match=r"round-10/export is not there: `make rounds` makes it"):
-        rounds.keep_best(recipe.load(RECIPE), run)
+        rounds.keep_best(recipe.load(RECIPE), run, False)
     for folder in run.glob("round-*"):
         shutil.rmtree(folder)
     with pytest.raises(UserError, match="holds no round-1: `make rounds` trains"):
-        rounds.keep_best(recipe.load(RECIPE), run)
+        rounds.keep_best(recipe.load(RECIPE), run, False)
+
+
+def test_weights_that_are_no_rounds_are_kept_unless_forced(run):
+    target = run / "mtcnn_weights.npy"
+    target.write_text("of another training")
+    with pytest.raises(UserError, match=r"mtcnn_weights\.npy is no round's: move it away"):
+        rounds.keep_best(recipe.load(RECIPE), run, False)
+    assert target.read_text() == "of another training"
+    rounds.keep_best(recipe.load(RECIPE), run, True)
+    assert target.read_text() == "2"
+    target.write_text("10")  # of an earlier round, then
+    rounds.keep_best(recipe.load(RECIPE), run, False)
+    assert target.read_text() == "2"
+
+
+def test_a_held_out_picture_that_does_not_decode_is_left_out(run, capsys):
+    (run.parent / "2.png").write_bytes(b"no picture")
+    rounds.keep_best(recipe.load(RECIPE), run, False)
+    assert "AP on 1 held-out pictures" in capsys.readouterr().out

@@ -58,6 +58,22 @@ def test_an_error_in_any_thread_comes_out_and_stops_nothing_for_good(bad: int) -
     assert engine.in_threads(abs, [-1, -2, -3]) == [1, 2, 3]
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_nothing_is_begun_after_an_error(count: int) -> None:
+    engine.use_threads(count)
+    begun = []
+
+    def fails(item: int) -> None:
+        begun.append(item)
+        time.sleep(0.01)
+        if item == 1:
+            raise ValueError
+
+    with pytest.raises(ValueError):
+        engine.in_threads(fails, range(100))
+    assert len(begun) <= 4
+
+
 def test_callers_at_once_do_not_wait_for_each_others_work() -> None:
     started, free = threading.Event(), threading.Event()
 

@@ -141,6 +141,7 @@ def test_an_extra_relu_and_a_norm_fit_the_package():
         ("pnet.net.layers=[{pool: 2, norm: batch}]", "has neither norm nor relu"),
         ("pnet.net.layers=[{conv: 8}, {dense: 8}]", r"pnet\.net\.layers hold a dense one"),
         ("rnet.net.layers=[{conv: 8, kernel: 24}]", r"rnet\.net\.layers hold no dense one"),
+        ("onet.net.points=false", r"onet\.net\.points must be true: the faces' points come from"),
     ],
 )
 def test_nets_that_cannot_be_are_refused(setting, told):
