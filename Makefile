@@ -81,8 +81,8 @@ train: $(READY)  ## all stages in their order
 
 finetune: $(READY)  ## train the nets in NETS="pnet ..." (all) from WEIGHTS=, take over the others
 	@test -n "$(WEIGHTS)" || { echo 'error: WEIGHTS= names the weights to start from.' >&2; exit 1; }
-	$(MAKE) --no-print-directory train CONFIG=$(if $(filter command line,$(origin CONFIG)),$(CONFIG),configs/finetune.yaml) \
-		RUN=$(if $(filter command line,$(origin RUN)),$(RUN),runs/finetune) SET="$(call FROM,$(WEIGHTS)) $(SET)"
+	$(MAKE) --no-print-directory train CONFIG=$(if $(filter file,$(origin CONFIG)),configs/finetune.yaml,$(CONFIG)) \
+		RUN=$(if $(filter file,$(origin RUN)),runs/finetune,$(RUN)) SET="$(call FROM,$(WEIGHTS)) $(SET)"
 
 rounds: $(READY)  ## `train` ROUNDS=2 times, each from the nets before (the first from WEIGHTS=); keep the best
 	@before="$(WEIGHTS)"; for round in $$(seq $(ROUNDS)); do \
@@ -101,7 +101,7 @@ sweep: $(READY)  ## what each setting of the detector does, on PICTURES= (60) pi
 
 demo: $(READY)  ## the whole road in minutes on composed sample scenes
 	$(PY) -m data_prep sample --folder data/sample
-	$(MAKE) --no-print-directory train evaluate CONFIG=configs/demo.yaml RUN=$(if $(filter command line,$(origin RUN)),$(RUN),runs/demo) AGAINST=$(or $(AGAINST),weights/mtcnn_weights.npy)
+	$(MAKE) --no-print-directory train evaluate CONFIG=configs/demo.yaml RUN=$(if $(filter file,$(origin RUN)),runs/demo,$(RUN)) AGAINST=$(or $(AGAINST),weights/mtcnn_weights.npy)
 	@echo 'Our own weights on a picture of yours: make detect PICTURES=picture.jpg'
 
 consumers: $(CONSUMERS:%=%/ready)  ## install the packages that our weights are for, aside, for the tests

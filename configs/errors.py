@@ -7,6 +7,9 @@ import sys
 import threading
 from collections.abc import Callable
 
+# What a user can mend where a file or folder is named.
+THEIRS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+
 
 class UserError(Exception):
     """One sentence for the person at the keyboard: which file, line or key, and what to do."""
@@ -28,10 +31,12 @@ def run_cli(main: Callable[[], None]) -> None:
         sys.stderr.flush()
         os._exit(130)  # TensorFlow's threads would otherwise hold the exit up for many seconds
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno == errno.ENOSPC:
+            where = f" while writing {error.filename}" if error.filename else ""
+            sys.exit(f"error: the disk is full{where}: free some space and repeat the command.")
+        if error.errno not in THEIRS or not error.filename:
             raise
-        where = f" while writing {error.filename}" if error.filename else ""
-        sys.exit(f"error: the disk is full{where}: free some space and repeat the command.")
+        sys.exit(f"error: {error.filename}: {error.strerror}; mend that, or name another place.")
 
 
 def _interrupt_again(unraisable: "sys.UnraisableHookArgs") -> None:

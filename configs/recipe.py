@@ -71,7 +71,8 @@ def net_from_dict(values: Any, origin: str) -> Net:
     return net
 
 
-def _read_tree(path: Path) -> dict[str, Any]:
+def _read_tree(path: Path, over: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The recipe over its base; `over` are the recipes that this one is the base of."""
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -85,9 +86,11 @@ def _read_tree(path: Path) -> dict[str, Any]:
     base = tree.pop("base", None)
     if base is None:
         return tree
-    if path.parent / _expect(base, str, "base", str(path)) == path:
-        raise UserError(f"{path}: base names the recipe itself.")
-    return _merged(_read_tree(path.parent / base), tree)
+    over = (*over, path.resolve())
+    below = path.parent / _expect(base, str, "base", str(path))
+    if below.resolve() in over:
+        raise UserError(f"{path}: base leads back to {below}; a recipe cannot be its own base.")
+    return _merged(_read_tree(below, over), tree)
 
 
 def _merged(base: dict[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:

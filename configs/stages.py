@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -21,7 +22,7 @@ from typing import Any
 
 from configs.errors import UserError
 
-MANIFEST = "manifest.json"
+MANIFEST, DRAFT = "manifest.json", ".tmp"
 
 
 @dataclass(frozen=True)
@@ -36,16 +37,23 @@ class Stage:
         """Whether there is work to do; prepares the folder for it.
 
         Raises:
-            UserError: the folder holds the work of another recipe and `force` is not set.
+            UserError: the folder holds the work of another recipe and `force` is not set; or
+                files that no stage made.
         """
         found = read_manifest(self.folder)
+        if found is None and self._holds_work():
+            raise UserError(
+                f"{self.folder} holds files but no {MANIFEST}, so no stage made it: move it away, "
+                "or name another folder by RUN=."
+            )
         changed = "" if found is None else changes(found["recipe"], flat(self.recipe))
-        if changed and not force and self._holds_work(found):
+        done = found is not None and found["complete"]
+        if changed and not force and (done or self._holds_work()):
             raise UserError(
                 f"{self.folder} was made by another recipe ({changed}): "
                 f"`make {self.command} FORCE=1` makes it anew, RUN= names another folder."
             )
-        if not changed and found is not None and found["complete"] and not force:
+        if not changed and done and not force:
             print(f"{self.command}: {self.folder} is complete for this recipe; nothing to do.")
             return False
         if force and self.folder.exists():
@@ -54,10 +62,10 @@ class Stage:
         self._write(False, {})
         return True
 
-    def _holds_work(self, found: Mapping[str, Any] | None) -> bool:
-        """Whether a former call left anything that a new recipe could mix with."""
+    def _holds_work(self) -> bool:
+        """Whether there is anything that a new recipe could mix with."""
         files = (path.name for path in self.folder.rglob("*") if path.is_file())
-        return bool(found and found["complete"]) or any(name != MANIFEST for name in files)
+        return any(name.removesuffix(DRAFT) != MANIFEST for name in files)
 
     def finish(self, facts: Mapping[str, Any]) -> None:
         """Mark the stage complete."""
@@ -65,17 +73,26 @@ class Stage:
 
     def _write(self, complete: bool, facts: Mapping[str, Any]) -> None:
         content = {"complete": complete, **facts, "recipe": flat(self.recipe), **versions()}
-        temporary = self.folder / (MANIFEST + ".tmp")
-        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
-        temporary.replace(self.folder / MANIFEST)
+        write(self.folder / MANIFEST, json.dumps(content, indent=1).encode())
 
 
 def _remove(folder: Path) -> None:
     """Remove a folder under another name: what a kill leaves is never taken for a beginning."""
-    doomed = folder.with_name(folder.name + ".removed")
+    doomed = folder.with_name(f".{folder.name}.removed")
     shutil.rmtree(doomed, ignore_errors=True)
     folder.rename(doomed)
     shutil.rmtree(doomed)
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file that has its name only when it is whole, and on the disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(path.name + DRAFT)
+    with draft.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
 
 
 def put(draft: Path, target: Path) -> None:
@@ -83,7 +100,7 @@ def put(draft: Path, target: Path) -> None:
     if not target.is_dir():
         draft.replace(target)
         return
-    old = target.with_name(target.name + ".old")
+    old = target.with_name(f".{target.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     target.rename(old)
     draft.rename(target)

@@ -21,9 +21,9 @@ from data_prep import worker
 from data_prep.sources import SPLITS, Picture, Split, fingerprint, pictures
 from data_prep.worker import Cut, Plan
 from models import layouts
-from models.layouts import Trained
 
 SCHEMA_VERSION = 2
+TOLD = 5  # pictures that cannot be used, by name
 
 
 class Chunk(NamedTuple):
@@ -53,7 +53,7 @@ def prepare(settings: Settings, name: NetName, run: Path, workers: int, force: b
         print(f"{name}-data: {name} is taken over as it is (train.steps: 0); it needs no records.")
         return
     nets = _miners(settings, name, run)
-    trained = {miner: _net_of(miner, path) for miner, path in nets.items()}
+    trained = {miner: layouts.read_net(path, miner) for miner, path in nets.items()}
     split = pictures(settings, settings.stage(name).records.scale_balance)
     recipe = _recipe(settings, name, nets) | {"annotations": fingerprint(split)}
     stage = stages.Stage(run / "records" / name, recipe, f"{name}-data")
@@ -78,13 +78,6 @@ def _miners(settings: Settings, name: NetName, run: Path) -> dict[NetName, Path]
     for net in earlier:
         stages.require(run / net, f"train-{net}")
     return {net: run / net / "weights.npz" for net in earlier}
-
-
-def _net_of(name: NetName, path: Path) -> Trained:
-    found = layouts.read(path)
-    if name not in found:
-        raise UserError(f"{path} holds {', '.join(found)}, but no {name} to mine with.")
-    return found[name]
 
 
 def _recipe(settings: Settings, name: NetName, nets: Mapping[NetName, Path]) -> dict[str, Any]:
@@ -129,10 +122,8 @@ def _write(folder: Path, chunk: Chunk, cut: Cut) -> dict[Kind, int]:
     for kind in KINDS:
         records.write_shard(chunk.shard(folder, kind), cut.crops[kind], kind)
     counts = {kind: len(cut.crops[kind].images) for kind in KINDS}
-    summary = chunk.summary(folder)
-    temporary = summary.with_name(summary.name + ".tmp")
-    temporary.write_text(json.dumps({"counts": counts, "broken": cut.broken}), encoding="utf-8")
-    temporary.replace(summary)
+    told = json.dumps({"counts": counts, "broken": cut.broken})
+    stages.write(chunk.summary(folder), told.encode())
     return counts
 
 
@@ -170,15 +161,15 @@ def _submit(pool: ProcessPoolExecutor, chunk: list[Picture]) -> Future[Cut]:
 
 def _finish(stage: stages.Stage, chunks: list[Chunk], broken_share: float) -> None:
     summaries = [json.loads(chunk.summary(stage.folder).read_text()) for chunk in chunks]
-    broken = [name for summary in summaries for name in summary["broken"]]
+    broken = {path: why for one in summaries for path, why in one["broken"].items()}
     images = sum(len(chunk.pictures) for chunk in chunks)
     if len(broken) > broken_share * images:
         for chunk, summary in zip(chunks, summaries, strict=True):
             if summary["broken"]:
                 chunk.summary(stage.folder).unlink()  # looked at again next time
         raise UserError(
-            f"{len(broken)} of {images} pictures are missing or unreadable, first {broken[0]}: "
-            "mend them and repeat the command, or raise data.broken_share."
+            f"{len(broken)} of {images} pictures cannot be used: {_first(broken)}. Mend them and "
+            "repeat the command, or raise data.broken_share."
         )
     counts: dict[str, Counter[str]] = {part: Counter() for part in SPLITS}
     for chunk, summary in zip(chunks, summaries, strict=True):
@@ -196,5 +187,13 @@ def _finish(stage: stages.Stage, chunks: list[Chunk], broken_share: float) -> No
     told = ", ".join(f"{counts['train'][kind]} {kind}" for kind in KINDS)
     print(
         f"{stage.command}: {told} crops to train on, "
-        f"{sum(counts['validation'].values())} to validate; {len(broken)} pictures left out."
+        f"{sum(counts['validation'].values())} to validate; {len(broken)} pictures left out"
+        + (f": {_first(broken)}." if broken else ".")
     )
+
+
+def _first(broken: Mapping[str, str]) -> str:
+    """The first reasons; the manifest has all."""
+    told = list(broken.values())
+    more = f"; and {len(told) - TOLD} more" if len(told) > TOLD else ""
+    return "; ".join(told[:TOLD]) + more

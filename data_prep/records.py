@@ -24,10 +24,7 @@ from configs.errors import UserError
 from configs.settings import KINDS, Kind
 from data_prep.crops import Crops
 
-MEND = (
-    "delete it and the chunk-*.json of its number beside it, and the manifest.json, then repeat "
-    "the command that makes the records"
-)
+MEND = "repeat the command that makes the records, with FORCE=1"
 FRAME = 16  # bytes that a TFRecord puts around an example: its length and two checksums
 TARGETS = {"box": 4, "points": 10, "side": 1}
 

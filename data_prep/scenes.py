@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from models.boxes import MIRRORED_POINTS
+
 Floats = NDArray[np.floating[Any]]
 
 PHOTO_WIDTH, PHOTO_HEIGHT = 92, 112
@@ -21,7 +23,6 @@ MAX_DECOYS = 5
 NOBODY = 0  # the person of a decoy
 MAX_TILT = 20.0  # degrees
 PLACING_TRIALS = 30
-MIRRORED = [1, 0, 2, 4, 3]  # left and right change places in a mirror
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def _draw_placement(rng: np.random.Generator, face: Face, size: tuple[int, int])
         affine=np.column_stack([linear, offset]),
         extent=np.concatenate([corners.min(0), corners.max(0)]),
         box=np.concatenate([centre - scale * half, centre + scale * half]),
-        points=(face.points @ linear.T + offset)[MIRRORED if mirrored else slice(None)],
+        points=(face.points @ linear.T + offset)[MIRRORED_POINTS if mirrored else slice(None)],
     )
 
 

@@ -64,9 +64,23 @@ def read_source(folder: Path, name: str, source: Source) -> list[Annotation]:
 
 
 def pictures(settings: Settings, balance: float) -> dict[Split, list[Picture]]:
-    """All pictures of a recipe, in an order and a split that follow from their names alone."""
+    """All pictures of a recipe, in an order and a split that follow from their names alone.
+
+    Raises:
+        UserError: as `read_sources`; or two sources list one picture, which could be trained on
+            by one and held out by the other.
+    """
     data = settings.data
     found = read_sources(Path(data.folder), data.train)
+    owners: dict[Path, str] = {}
+    for name, source in found.items():
+        for annotation in source:
+            owner = owners.setdefault(annotation.image, name)
+            if owner != name:
+                raise UserError(
+                    f"{annotation.image} is listed by {owner} and by {name}: it could be trained "
+                    "on by one and held out by the other; drop one of them."
+                )
     split: dict[Split, list[Picture]] = {"train": [], "validation": []}
     for name, source in found.items():
         kinds = data.train[name].kinds
@@ -80,7 +94,7 @@ def pictures(settings: Settings, balance: float) -> dict[Split, list[Picture]]:
 
 
 def fingerprint(split: Mapping[Split, list[Picture]]) -> str:
-    """What the annotations say, in short: it changes with any picture, box or point."""
+    """What the annotations say, in short: it changes with any picture listed, box or point."""
     total = hashlib.sha256()
     for part in SPLITS:
         for annotation, kinds, _ in split[part]:

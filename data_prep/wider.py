@@ -93,7 +93,7 @@ def download_wider(
         OSError: The disk is full.
     """
     if not re.match("https?://", base_url):
-        raise UserError(f"--base-url {base_url!r} must begin with http:// or https://.")
+        raise UserError(f"--url (URL=) {base_url!r} must begin with http:// or https://.")
     wider = folder / "wider"
     missing = [file for file in files if not (wider / file.folder).is_dir()]
     if not missing:
@@ -163,7 +163,7 @@ def _open(url: str, start: int, redirects: _Redirects) -> Any:
         if error.code >= 500 or error.code in (408, 429):
             raise BrokenConnectionError(f"the server answers {error.code}") from error
         raise UserError(
-            f"{url}: the server answers {error.code} {error.reason}: check --base-url."
+            f"{url}: the server answers {error.code} {error.reason}: check --url (URL=)."
         ) from error
 
 

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from configs import quiet
-from configs.errors import UserError
 from configs.settings import KINDS, NETS, Kind, NetName, Settings
 from data_prep.crops import Crops, cut_crops
 from data_prep.mining import mine
@@ -24,7 +23,7 @@ class Cut(NamedTuple):
     """What a worker makes of a chunk."""
 
     crops: dict[Kind, Crops]
-    broken: list[str]
+    broken: dict[str, str]  # pictures that cannot be used, and why
 
 
 @dataclass(frozen=True)
@@ -76,11 +75,15 @@ def _die_with_parent() -> None:
 def cut_chunk(chunk: list[Picture]) -> Cut:
     """All crops of some pictures, by the plan that the process was started with."""
     parts: dict[Kind, list[Crops]] = {kind: [] for kind in KINDS}
-    broken = []
+    broken = {}
     for picture in chunk:
-        image = pixels.read_image(picture.annotation.image)
+        path = picture.annotation.image
+        image = pixels.read_image(path)
         if image is None:
-            broken.append(str(picture.annotation.image))
+            broken[str(path)] = f"{path} is missing or unreadable"
+            continue
+        if (fault := _box_outside(picture, image)) is not None:
+            broken[str(path)] = fault
             continue
         for kind, windows in _windows(picture, image).items():
             parts[kind].append(cut_crops(image, windows, _worker.plan.size))
@@ -91,7 +94,6 @@ def _windows(picture: Picture, image: pixels.Image) -> dict[Kind, Windows]:
     """All windows of one picture; they follow from the seed and its name."""
     plan, annotation = _worker.plan, picture.annotation
     settings = plan.settings
-    _check_inside(picture, image)
     records = settings.stage(plan.name).records
     seeds = [settings.seed, NETS.index(plan.name), *annotation.key.encode()]
     rng = np.random.default_rng(seeds)
@@ -105,13 +107,16 @@ def _windows(picture: Picture, image: pixels.Image) -> dict[Kind, Windows]:
     return {kind: windows for kind, windows in found.items() if kind in picture.kinds}
 
 
-def _check_inside(picture: Picture, image: pixels.Image) -> None:
-    height, width = image.shape[:2]
+def _box_outside(picture: Picture, image: pixels.Image) -> str | None:
+    """What is wrong with the first box that lies outside its picture, or far beyond it."""
+    size = np.array([image.shape[1], image.shape[0]])
     boxes = picture.annotation.boxes
-    outside = (boxes[:, :2] >= (width, height)).any(axis=1) | (boxes[:, 2:] <= 0).any(axis=1)
-    if outside.any():
-        box = ", ".join(f"{value:g}" for value in boxes[outside][0])
-        raise UserError(
-            f"{picture.annotation.where}: the face ({box}) lies outside its picture "
-            f"{picture.annotation.image} of {width} x {height} pixels; correct or remove it."
-        )
+    first, last = boxes[:, :2], boxes[:, 2:]
+    outside = (first >= size) | (last <= 0) | (first < -size) | (last > 2 * size)
+    if not outside.any():
+        return None
+    box = ", ".join(f"{value:g}" for value in boxes[outside.any(axis=1)][0])
+    return (
+        f"{picture.annotation.where}: the face ({box}) lies outside its picture "
+        f"{picture.annotation.image} of {size[0]} x {size[1]} pixels"
+    )

@@ -118,9 +118,8 @@ def _write_json(judged: Judged, columns: Mapping[str, score.Figures], target: Pa
         before = json.loads(target.read_text(encoding="utf-8"))["inputs"]
         if changed := stages.changes(before, inputs):
             print(f"note: the report that was in {target.parent} is replaced ({changed}).")
-    temporary = target.with_suffix(".tmp")
-    temporary.write_text(json.dumps({"inputs": inputs, "figures": columns}, indent=1) + "\n")
-    temporary.replace(target)
+    content = json.dumps({"inputs": inputs, "figures": columns}, indent=1) + "\n"
+    stages.write(target, content.encode())
 
 
 def _labels(judged: Judged, name: str) -> str:

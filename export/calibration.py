@@ -23,15 +23,19 @@ MOST_PICTURES, LONGEST, CROPS = 60, 640, 24  # pixels of a picture's side; crops
 SETTINGS = Detector()
 
 
+def chosen(folder: Path) -> list[Path]:
+    """Picture files spread evenly over a folder's."""
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in pixels.SUFFIXES)
+    return paths[:: -(-len(paths) // MOST_PICTURES) or 1]
+
+
 def read_pictures(folder: Path) -> list[Image]:
-    """Pictures spread evenly over a folder's; the longer side is at most `LONGEST`.
+    """The pictures `chosen` from a folder; the longer side is at most `LONGEST`.
 
     Raises:
         UserError: there is none that can be read.
     """
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in pixels.SUFFIXES)
-    chosen = paths[:: -(-len(paths) // MOST_PICTURES) or 1]
-    images = [image for path in chosen if (image := pixels.read_image(path)) is not None]
+    images = [image for path in chosen(folder) if (image := pixels.read_image(path)) is not None]
     if not images:
         raise UserError(f"{folder} holds no pictures that can be read.")
     return [_at_most(image, LONGEST) for image in images]
@@ -66,7 +70,8 @@ def _levels(image: Image, size: int) -> Iterator[Image]:
     height, width = image.shape[:2]
     smallest, factor = SETTINGS.min_face_size, SETTINGS.scale_factor
     for scale in pixels.pyramid_scales(height, width, smallest, factor, size)[::2]:
-        yield pixels.resize(image, int(np.ceil(width * scale)), int(np.ceil(height * scale)))
+        down, across = pixels.level_size(height, width, scale)
+        yield pixels.resize(image, across, down)
 
 
 def _black_and_white(trained: Trained) -> Image:

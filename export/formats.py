@@ -3,15 +3,18 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from configs.settings import NETS, NetName
 from models import layouts
 from models.layouts import Trained
 from models.pixels import Image
 
+if TYPE_CHECKING:
+    from models.engine import Outputs  # with TensorFlow
+
 Nets = Mapping[NetName, Trained]
-Runner = Callable[[Image], Any]  # gives `models.engine.Outputs`
+Runner = Callable[[Image], "Outputs"]
 Seen = Mapping[NetName, Sequence[Image]]  # batches that the nets see, for int8's ranges
 
 
@@ -24,14 +27,14 @@ class Format:
         write: the three nets to a path; raises `UserError` where the format cannot hold them.
         runner: (path, net) of what was written -> a function of a batch of pixels.
         loads: how it is loaded, for the last line of an export; `{}` is the target.
-        tolerance: by how much outputs may differ; None where that is no fault (int8).
+        tolerance: by how much outputs may differ; of int8's it is asked what faces they find.
     """
 
     target: str
     write: Callable[[Path, Nets, Seen], None]
     runner: Callable[[Path, NetName], Runner]
     loads: str
-    tolerance: float | None = 1e-4
+    tolerance: float = 1e-4
 
 
 def _run_layout(path: Path, name: NetName) -> Runner:
@@ -127,7 +130,7 @@ FORMATS: dict[str, Format] = {
         "tf.saved_model.load('{}/pnet').signatures['serving_default'] runs P-Net.",
     ),
     "tflite": Format("tflite", _write_tflite, _run_tflite, _LITERT),
-    INT8: Format(INT8, _write_tflite, _run_tflite, _LITERT, tolerance=None),
+    INT8: Format(INT8, _write_tflite, _run_tflite, _LITERT),
     "onnx": Format(
         "onnx",
         _write_onnx,

@@ -16,6 +16,7 @@ from models.engine import Engine
 from models.layouts import Trained
 
 DEFAULT = "ipazc"
+LEAST = 0.5  # share of the faces that int8 must find again
 
 
 def merge(
@@ -46,37 +47,38 @@ def merge(
         raise UserError(
             f"{INT8} and no other format needs PICTURES=, a folder of pictures with faces."
         )
-    trained = {name: _net_of(name, sources[name]) for name in NETS}
+    trained = {name: layouts.read_net(sources[name], name) for name in NETS}
     command = "export-weights" + (f" FORMAT={kind}" if suffix else "")
     stage = stages.Stage(run / f"export{suffix}", _recipe(sources, pictures), command)
-    target = run / form.target
-    if target.exists() and stages.read_manifest(stage.folder) is None and not force:
+    target, made = run / form.target, stages.read_manifest(stage.folder)
+    # A stage that was killed may have written it already.
+    ours = made is not None and made.get("made") in (None, _digest(target))
+    if target.exists() and not ours and not force:
         raise UserError(
-            f"{target} was not made by an export: move it away, or replace it by "
-            f"`make {command} FORCE=1`."
+            f"{target} was not made by an export, or was changed since: move it away, or replace "
+            f"it by `make {command} FORCE=1`."
         )
     if not stage.begin(force or not target.exists()):
         return
     draft = stage.folder / target.name
     facts, told = _written(draft, form, trained, pictures)
     stages.put(draft, target)
-    stage.finish({"file": str(target), **facts})
+    files = {name: str(path) for name, path in sources.items()}
+    stage.finish({"file": str(target), "made": _digest(target), "from": files, **facts})
     print(f"{command}: {target}; {told} {form.loads.format(target)}")
 
 
 def _recipe(sources: Mapping[NetName, Path], pictures: Path | None) -> dict[str, Any]:
-    recipe: dict[str, Any] = {
-        name: {"file": str(path), "sha256": stages.digest(layouts.files(path))[:16]}
-        for name, path in sources.items()
-    }
-    return recipe | ({} if pictures is None else {"pictures": str(pictures)})
+    """What decides the content of what is written, wherever it lies."""
+    inputs: dict[str, list[Path]] = {n: layouts.files(path) for n, path in sources.items()}
+    if pictures is not None:
+        inputs |= {"pictures": calibration.chosen(pictures)}
+    return {name: stages.digest(paths)[:16] for name, paths in inputs.items()}
 
 
-def _net_of(name: NetName, path: Path) -> Trained:
-    found = layouts.read(path)
-    if name not in found:
-        raise UserError(f"{path} holds {', '.join(found)}, but no {name}.")
-    return found[name]
+def _digest(target: Path) -> str:
+    files = sorted(path for path in (target, *target.rglob("*")) if path.is_file())
+    return stages.digest(files)[:16]
 
 
 def _written(
@@ -91,6 +93,11 @@ def _written(
     images = calibration.read_pictures(pictures)
     form.write(draft, trained, calibration.seen_by(trained, images))
     same = calibration.compare(trained, lambda name: form.runner(draft, name), images)
+    if same.both < LEAST * same.before:
+        raise UserError(
+            f"{draft}: of {same.before} faces on {len(images)} pictures only {same.both} are found "
+            "again: give other PICTURES=, like those that it is for, or another FORMAT=."
+        )
     return same._asdict(), f"{same.both} of {same.before} faces on {len(images)} pictures are " + (
         f"found as before, and {same.after - same.both} others."
     )
@@ -103,9 +110,11 @@ def _check(path: Path, form: Format, trained: Nets) -> float:
         before, after = Engine(name, trained[name]), form.runner(path, name)
         for pixels in _random_pixels(trained[name]):
             for a, b in zip(before(pixels), after(pixels), strict=True):
+                if (a is None) != (b is None):
+                    raise UserError(f"{path}: what was written has lost or gained {name}'s points.")
                 if a is not None and b is not None:
                     worst = max(worst, float(np.abs(a - b).max()))
-    if form.tolerance is not None and not worst <= form.tolerance:
+    if not worst <= form.tolerance:
         raise UserError(f"{path}: what was written differs from the nets by {worst:.1e}.")
     return worst
 

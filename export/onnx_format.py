@@ -14,7 +14,8 @@ import numpy as np
 from configs.errors import UserError
 from configs.layers import HEADS
 from configs.settings import NetName
-from export.tensorflow_formats import Runner, outputs_of
+from export.formats import Runner
+from export.tensorflow_formats import outputs_of
 from models import nets
 from models.engine import to_run
 from models.layouts import Trained

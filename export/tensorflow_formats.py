@@ -7,7 +7,7 @@ any size, and gives maps [N, h, w, ...].
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from configs import quiet
 from configs.settings import NETS, NetName
+from export.formats import Runner
 from models import nets
 from models.engine import Outputs, to_run
 from models.layouts import Trained
 from models.pixels import Image, normalise
 
-Runner = Callable[[Image], Outputs]
 # The nets whose int8 models compute in whole numbers throughout. Where all three do, the cascade
 # loses a hundredth of AP; with only the weights of the last one in int8 it does not.
 WHOLE = NETS[:-1]

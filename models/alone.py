@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from configs.errors import UserError
 from configs.settings import NetName
 from models import boxes, layouts, pixels
 from models.architecture import for_crops
@@ -42,11 +41,8 @@ def _row(values: tuple[float, ...], digits: int) -> str:
 
 def load(name: NetName, weights: Path) -> Engine:
     """A net out of any file that holds it."""
-    trained = layouts.read(weights)
-    if name not in trained:
-        raise UserError(f"{weights} holds {', '.join(trained)}, but no {name}.")
-    net = for_crops(trained[name].net)  # one cell, that of a picture
-    return Engine(name, trained[name]._replace(net=net))
+    trained = layouts.read_net(weights, name)
+    return Engine(name, trained._replace(net=for_crops(trained.net)))  # one cell, of a picture
 
 
 def judge(engine: Engine, crop: pixels.Image) -> Judgement:

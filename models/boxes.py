@@ -162,6 +162,10 @@ def face_offsets(name: NetName, said: Numbers, sides: Numbers) -> Numbers:
     return plain
 
 
+# Of the five points in a mirror: eyes and mouth corners change places.
+MIRRORED_POINTS = [1, 0, 2, 4, 3]
+
+
 def encode_points(points: FloatArray, windows: FloatArray) -> FloatArray:
     """(N, 5, 2) points in pixels -> (N, 10) fractions x1..x5, y1..y5 of the windows."""
     side = windows[:, None, 2:] - windows[:, None, :2]

@@ -96,8 +96,7 @@ def _load_zip(file: BinaryIO) -> Any:
         names = archive.namelist()
         if any(name.endswith("model.weights.h5") for name in names):
             raise RefusedError("it is a Keras model: save its arrays with `model.get_weights()`")
-        if sum(entry.file_size for entry in archive.infolist()) > MOST:
-            raise RefusedError(f"it unpacks to more than {MOST >> 20} MiB")
+        refuse_if_large(archive)
         top = next(name for name in names if name.endswith("data.pkl"))[: -len("data.pkl")]
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
             raise RefusedError("parts of it are packed, which torch does not do")
@@ -107,6 +106,12 @@ def _load_zip(file: BinaryIO) -> Any:
         keys = {tensor.place[0].key for tensor in tensors}
         held = {key: archive.read(f"{top}data/{key}") for key in keys}
     return _filled(content, tensors, held)
+
+
+def refuse_if_large(archive: zipfile.ZipFile) -> None:
+    """Before anything of it is unpacked."""
+    if sum(entry.file_size for entry in archive.infolist()) > MOST:
+        raise RefusedError(f"it unpacks to more than {MOST >> 20} MiB")
 
 
 def _load_torch(file: BinaryIO) -> Any:

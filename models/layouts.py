@@ -5,7 +5,6 @@ Ours is an `.npz` of one net's natural weights plus its settings as JSON, which 
 
 import io
 import json
-import math
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -15,6 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from configs import stages
 from configs.errors import UserError
 from configs.recipe import net_from_dict
 from configs.settings import NETS, Net, NetName, Settings
@@ -42,6 +42,14 @@ def read(path: Path) -> dict[NetName, Trained]:
         UserError: the file is missing, damaged, hostile, or of an unknown layout.
     """
     return {name: found.trained for name, found in look(path).items()}
+
+
+def read_net(path: Path, name: NetName) -> Trained:
+    """One net out of a weights file; raises as `read`, and where it holds no such net."""
+    found = read(path)
+    if name not in found:
+        raise UserError(f"{path} holds {', '.join(found)}, but no {name}.")
+    return found[name]
 
 
 def look(path: Path) -> dict[NetName, Found]:
@@ -102,16 +110,13 @@ def _own_archive(file: BinaryIO) -> zipfile.ZipFile | None:
 
 
 def _read_own(archive: zipfile.ZipFile, path: Path) -> dict[NetName, Trained]:
+    containers.refuse_if_large(archive)
     try:
-        net = net_from_dict(json.loads(str(_member(archive, SETTINGS, 1 << 20))), str(path))
+        net = net_from_dict(json.loads(str(_member(archive, SETTINGS))), str(path))
         names = {entry.removesuffix(".npy") for entry in archive.namelist()}
-        told = str(_member(archive, NAME, 1 << 10)) if NAME in names else _name_by_size(net)
+        told = str(_member(archive, NAME)) if NAME in names else _name_by_size(net)
         name = _name_of(told, net, path)
-        held = {
-            key: _member(archive, key, 8 * math.prod(shape) + 4096)
-            for key, shape in shapes(net)
-            if key in names
-        }
+        held = {key: _member(archive, key) for key, _ in shapes(net) if key in names}
     except (UserError, RefusedError):
         raise
     except Exception as error:
@@ -134,12 +139,9 @@ def _name_of(told: str, net: Net, path: Path) -> NetName:
     return name
 
 
-def _member(archive: zipfile.ZipFile, name: str, most: int) -> NDArray[Any]:
-    """One array of our archive; what unpacks to more bytes than it can have is left alone."""
-    entry = archive.getinfo(f"{name}.npy")
-    if entry.file_size > most:
-        raise RefusedError(f"{name} unpacks to {entry.file_size} bytes, more than it can hold")
-    array: NDArray[Any] = np.load(io.BytesIO(archive.read(entry)), allow_pickle=False)
+def _member(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
+    content = io.BytesIO(archive.read(f"{name}.npy"))
+    array: NDArray[Any] = np.load(content, allow_pickle=False)
     return array
 
 
@@ -151,7 +153,7 @@ def write_own(path: Path, trained: Trained, name: NetName | None = None) -> None
     content = io.BytesIO()
     told = {SETTINGS: json.dumps(asdict(trained.net)), NAME: name or _name_by_size(trained.net)}
     np.savez(content, **told, **trained.weights)  # type: ignore[arg-type]
-    _replace(path, content.getvalue())
+    stages.write(path, content.getvalue())
 
 
 def write_own_folder(path: Path, nets: Mapping[NetName, Trained]) -> None:
@@ -174,12 +176,7 @@ def write(layout: str, path: Path, nets: Mapping[NetName, Trained]) -> None:
         contents = {path: {target.keys[name]: parts[name] for name in NETS}}
     dumped = {file: target.dump(content) for file, content in contents.items()}
     for file, content in dumped.items():
-        _replace(file, content)
-
-
-def write_ipazc(path: Path, nets: Mapping[NetName, Trained]) -> None:
-    """Write the three nets as ipazc's mtcnn 0.1.x loads them; see `write`."""
-    write("ipazc", path, nets)
+        stages.write(file, content)
 
 
 def refuse_unless_ipazc(name: NetName, net: Net) -> None:
@@ -199,10 +196,3 @@ def refuse_unless_exportable(settings: Settings) -> None:
             raise UserError(
                 f'{told}; SET="export.layout=own" trains it for our own detector alone.'
             ) from None
-
-
-def _replace(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)

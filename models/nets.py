@@ -11,13 +11,11 @@ P-Net has no dense layer: it runs over pictures of any size and gives maps [N, h
 
 import keras
 import numpy as np
-from numpy.typing import NDArray
 
 from configs.errors import UserError
 from configs.layers import HEADS, Layer, Net
 from models.architecture import NORM_EPSILON
-
-Weights = dict[str, NDArray[np.float32]]
+from models.trained import Weights
 
 
 def build(net: Net, seed: int = 0) -> keras.Model:

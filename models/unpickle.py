@@ -15,7 +15,6 @@ from typing import Any, BinaryIO, NamedTuple, Self
 import numpy as np
 
 MOST = 1 << 28  # bytes; the largest net of the cascade has a hundredth of it
-MOST_TENSORS = 500  # the cascade has 50; each may be as large as its storage
 
 
 class RefusedError(Exception):
@@ -30,8 +29,11 @@ def load_arrays(file: BinaryIO) -> Any:
         Exception: of any other kind, where it is damaged.
     """
     # What joblib's wrapper announces follows the wrapper, as bytes between two instructions.
-    following = type("_Following", (_Following,), {"file": file})
-    admitted = {**ARRAYS, ("joblib.numpy_pickle", "NumpyArrayWrapper"): following}
+    room = {"room": _Room()}
+    following = type("_Following", (_Following,), {"file": file} | room)
+    array = type("_Array", (_Array,), room)
+    own = {name: array if kind is _Array else kind for name, kind in ARRAYS.items()}
+    admitted = {**own, ("joblib.numpy_pickle", "NumpyArrayWrapper"): following}
     return _Admits(file, admitted).load()
 
 
@@ -41,7 +43,7 @@ def load_tensors(file: BinaryIO) -> tuple[Any, "list[Tensor]"]:
     Their values lie outside of the pickle, by the names of their storages: see `Tensor.fill`.
     """
     made: list[Tensor] = []
-    tensor = type("_Tensor", (Tensor,), {"made": made})
+    tensor = type("_Tensor", (Tensor,), {"made": made, "room": _Room()})
     admitted = {**TENSORS, ("torch._utils", "_rebuild_tensor_v2"): tensor}
     return _Admits(file, admitted).load(), made
 
@@ -85,8 +87,22 @@ class _Dtype:
         self.dtype = self.dtype.newbyteorder(state[1])
 
 
+class _Room:
+    """What the arrays of one load may still take; many can share what is in the file once."""
+
+    def __init__(self) -> None:
+        self.left = MOST
+
+    def take(self, length: int) -> None:
+        self.left -= length
+        if self.left < 0:
+            raise RefusedError(f"its arrays take more than {MOST >> 20} MiB")
+
+
 class _Array(np.ndarray[Any, Any]):
     """Empty until its state comes, which is compared with its content before numpy gets it."""
+
+    room = _Room()
 
     def __new__(cls, *_: Any) -> Self:
         return super().__new__(cls, (0,), np.uint8)
@@ -94,6 +110,7 @@ class _Array(np.ndarray[Any, Any]):
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, lengths, described, by_columns, content = state
         shape, dtype = tuple(int(length) for length in lengths), described.dtype
+        self.room.take(len(content) * (8 if dtype.hasobject else 1))
         if isinstance(content, str):  # as Python 2 wrote bytes
             content = content.encode("latin1")
         form, size = (list, 1) if dtype.hasobject else (bytes, dtype.itemsize)
@@ -147,8 +164,6 @@ class Tensor(_Array):
         tensor = super().__new__(cls)
         tensor.place = storage, offset, tuple(shape), tuple(strides)
         cls.made.append(tensor)
-        if len(cls.made) > MOST_TENSORS:
-            raise RefusedError(f"it has over {MOST_TENSORS} tensors")
         return tensor
 
     def __setstate__(self, state: Any) -> None:
@@ -160,6 +175,7 @@ class Tensor(_Array):
         values = np.frombuffer(content, storage.dtype)
         if len(values) != storage.length:
             raise RefusedError("the shape of a tensor does not fit its content")
+        self.room.take(math.prod(shape) * values.itemsize)
         steps = [step * values.itemsize for step in strides]
         numbers = np.lib.stride_tricks.as_strided(values[offset:], shape, steps).tobytes()
         state = (1, shape, values.dtype, False, numbers)

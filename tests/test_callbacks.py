@@ -1,6 +1,7 @@
 """A training that is killed goes on and ends the same; one that goes wrong stops."""
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -180,6 +181,13 @@ def test_weights_spoilt_by_an_epochs_last_step_are_not_kept(run, monkeypatch):
     assert not left & {"last.weights.h5", "weights.npz", "log.csv"}
 
 
+def begun(run, short):
+    """A training that was killed early."""
+    (run / "pnet").mkdir()
+    told = json.loads((short / "pnet" / "manifest.json").read_text()) | {"complete": False}
+    (run / "pnet" / "manifest.json").write_text(json.dumps(told))
+
+
 def damaged(content, how):
     middle = len(content) // 2
     return {"empty": b"", "cut": content[:middle], "zeros": bytes(len(content))}[how]
@@ -187,7 +195,7 @@ def damaged(content, how):
 
 @pytest.mark.parametrize("how", ["empty", "cut", "zeros"])
 def test_damaged_checkpoint_is_told_in_a_sentence(run, short, how):
-    (run / "pnet").mkdir()
+    begun(run, short)
     content = (short / "pnet" / "last.weights.h5").read_bytes()
     (run / "pnet" / "last.weights.h5").write_bytes(damaged(content, how))
     with pytest.raises(UserError) as stopped:
@@ -199,8 +207,8 @@ def test_damaged_checkpoint_is_told_in_a_sentence(run, short, how):
 
 
 @pytest.mark.parametrize("other", ["rnet", "onet"])
-def test_checkpoint_of_another_net_is_told_in_a_sentence(run, recwarn, other):
-    (run / "pnet").mkdir()
+def test_checkpoint_of_another_net_is_told_in_a_sentence(run, short, recwarn, other):
+    begun(run, short)
     stranger, _ = trainee.compiled(recipe.load(RECIPE), other)
     stranger.save_weights(run / "pnet" / "last.weights.h5")
     with pytest.raises(UserError, match="is damaged or of another net"):

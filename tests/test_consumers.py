@@ -108,7 +108,7 @@ def test_mtcnn_0_1_finds_what_we_find(tmp_path: Path) -> None:
     """To 2 pixels: its crops keep fractions of grey levels; see `test_mtcnn_package`."""
     pytest.importorskip("pkg_resources")
     nets = layouts.read(home("mtcnn-0.1.1") / SHIPPED["mtcnn-0.1.1"])
-    layouts.write_ipazc(tmp_path / "w.npy", nets)
+    layouts.write("ipazc", tmp_path / "w.npy", nets)
     ours, total = MTCNN(tmp_path / "w.npy"), 0
     with imported("mtcnn-0.1.1") as package:
         detector = package.MTCNN(weights_file=str(tmp_path / "w.npy"))

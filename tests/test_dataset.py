@@ -228,6 +228,25 @@ def test_loading_joins_the_shards_of_a_split_in_order(tmp_path):
     assert not len(empty.crops.images)
 
 
+def test_records_that_memory_has_no_room_for_are_drawn_from_a_file(tmp_path, monkeypatch, capsys):
+    held = some_records(dict.fromkeys(KINDS, 5))
+    (tmp_path / "train").mkdir()
+    for kind in KINDS:
+        shard = tmp_path / "train" / f"{kind}-00000.tfrecord"
+        records.write_shard(shard, of_kind(held, kind), kind)
+    before = sorted(tmp_path.rglob("*"))
+    assert dataset._memory() > 1 << 20
+    monkeypatch.setattr(dataset, "_memory", lambda: 0)
+    loaded = dataset.load(tmp_path, "train", 12, dict.fromkeys(KINDS, 5))
+    assert "do not fit into memory" in capsys.readouterr().out
+    assert sorted(tmp_path.rglob("*")) == before, "the file has no name"
+    for field, wanted in zip(loaded.crops, held.crops, strict=True):
+        np.testing.assert_array_equal(field, wanted)
+    drawn, wanted = (list(dataset.batches(r, "pnet", settings(steps=2), 1)) for r in (loaded, held))
+    for one, other in zip(drawn, wanted, strict=True):
+        np.testing.assert_array_equal(one[0], other[0])
+
+
 @pytest.mark.parametrize("wanted", [4, 9])
 def test_a_lost_or_foreign_shard_is_noticed(tmp_path, wanted):
     (tmp_path / "train").mkdir()

@@ -29,7 +29,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name, net in PAPER_NETS.items()
     }
     path = tmp_path_factory.mktemp("weights") / "mtcnn_weights.npy"
-    layouts.write_ipazc(path, drawn)
+    layouts.write("ipazc", path, drawn)
     return path
 
 

@@ -77,8 +77,14 @@ def test_a_full_disk_is_told_with_the_file() -> None:
     assert "error: the disk is full: free" in run("raise OSError(errno.ENOSPC, 'No space')")[2]
 
 
+def test_a_place_that_cannot_be_written_is_told() -> None:
+    status, _, told = run("raise PermissionError(errno.EACCES, 'Permission denied', 'runs/x')")
+    assert status == 1
+    assert told == "error: runs/x: Permission denied; mend that, or name another place.\n"
+
+
 def test_our_own_faults_keep_their_traceback() -> None:
-    for fault in ("OSError(errno.EACCES, 'Permission denied', 'x')", "ValueError('odd')"):
+    for fault in ("OSError(errno.ENOENT, 'No such file', 'x')", "ValueError('odd')"):
         status, _, told = run(f"raise {fault}")
         assert status == 1
         assert told.startswith("Traceback")

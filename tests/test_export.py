@@ -6,12 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
 from configs.errors import UserError, run_cli
 from configs.settings import NETS, Layer, Net, NetName
 from configs.stages import Stage, read_manifest
+from export import calibration
 from export import merge as module
 from export.__main__ import main
 from export.formats import FORMATS
@@ -19,6 +21,7 @@ from export.merge import merge
 from models import layouts
 from models.architecture import PAPER_NETS
 from models.detector import MTCNN
+from models.engine import Engine
 from models.layouts import Trained
 from tests.weights_files import drawn
 
@@ -73,7 +76,7 @@ def test_a_runs_nets_are_merged(merged: Path) -> None:
     assert manifest is not None
     assert manifest["complete"]
     assert manifest["difference"] <= 1e-5
-    assert manifest["recipe"]["rnet.file"] == str(merged / "rnet" / "weights.npz")
+    assert manifest["from"]["rnet"] == str(merged / "rnet" / "weights.npz")
     assert sorted(path.name for path in merged.iterdir()) == [
         *("export", "mtcnn_weights.npy", "onet", "pnet", "rnet")
     ]
@@ -100,7 +103,7 @@ def test_an_export_that_was_deleted_is_made_again(run: Path) -> None:
 def test_nets_come_from_other_files(run: Path, tmp_path: Path) -> None:
     others = {name: drawn(PAPER_NETS[name], 10 + i) for i, name in enumerate(NETS)}
     ipazc, own = tmp_path / "other.npy", tmp_path / "other.npz"
-    layouts.write_ipazc(ipazc, others)
+    layouts.write("ipazc", ipazc, others)
     layouts.write_own(own, others["onet"])
     for name in ("pnet", "onet"):  # given: neither is asked from the run
         shutil.rmtree(run / name)
@@ -135,7 +138,7 @@ def test_changed_nets_replace_an_export_only_when_told(run: Path) -> None:
     merge(run, {}, force=False)
     before = exported(run)
     trains(run, "rnet", drawn(PAPER_NETS["rnet"], 77))
-    with pytest.raises(UserError, match=r"rnet\.sha256: .*make export-weights FORCE=1"):
+    with pytest.raises(UserError, match=r"rnet: .*make export-weights FORCE=1"):
         merge(run, {}, force=False)
     assert exported(run) == before
     merge(run, {}, force=True)
@@ -245,6 +248,50 @@ def test_a_folder_that_no_export_made_is_left_alone(run: Path) -> None:
     with pytest.raises(UserError, match="was not made by an export"):
         merge(run, {}, force=False, kind="facenet")
     assert (run / "facenet" / "mine.txt").read_text() == "mine"
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_run_may_be_moved_and_its_files_named_otherwise(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    merge(run, {}, force=False)
+    moved = run.rename(tmp_path / "elsewhere")
+    monkeypatch.chdir(tmp_path)
+    merge(moved, {"pnet": Path("elsewhere/pnet/weights.npz")}, force=False)
+    assert "nothing to do" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_file_that_was_changed_since_is_kept_unless_forced(run: Path) -> None:
+    merge(run, {}, force=False)
+    (run / "mtcnn_weights.npy").write_bytes(b"mine")
+    with pytest.raises(UserError, match="was changed since: move it away"):
+        merge(run, {}, force=False)
+    assert exported(run) == b"mine"
+    merge(run, {}, force=True)
+    assert exported(run) != b"mine"
+
+
+def test_a_net_that_lost_its_points_is_noticed(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without = drawn(replace(PAPER_NETS["onet"], points=False), 2)
+    runner = FORMATS["own"].runner
+    pointless = replace(
+        FORMATS["own"],
+        runner=lambda p, n: Engine(n, without) if n == "onet" else runner(p, n),
+    )
+    monkeypatch.setitem(FORMATS, "own", pointless)
+    with pytest.raises(UserError, match="has lost or gained onet's points"):
+        merge(run, {}, force=False, kind="own")
+
+
+def test_int8_that_finds_too_few_faces_gets_no_name(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cv2.imwrite(str(run / "a.png"), np.zeros((60, 60, 3), np.uint8))
+    monkeypatch.setattr(calibration, "compare", lambda *_: calibration.Same(10, 9, 4))
+    with pytest.raises(UserError, match="of 10 faces on 1 pictures only 4 are found again"):
+        merge(run, {}, force=False, kind="tflite-int8", pictures=run)
+    assert not (run / "tflite-int8").exists()
 
 
 def test_pictures_go_with_int8_alone(run: Path) -> None:

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from configs import stages
 from configs.errors import UserError
 from configs.settings import NETS, Layer, Net, NetName
-from models import layouts
+from models import containers, layouts
 from models.architecture import PAPER_NETS
 from models.layouts import Trained, Weights
 from tests.weights_files import IPAZC, all_drawn, assert_same, drawn, pickled, saved, told
@@ -25,7 +26,7 @@ def test_the_first_dense_layer_takes_columns_before_rows(
 ) -> None:
     path = tmp_path / "mtcnn_weights.npy"
     nets = all_drawn()
-    layouts.write_ipazc(path, nets)
+    layouts.write("ipazc", path, nets)
     written = np.load(path, allow_pickle=True).tolist()[name][place]
     held = nets[name].weights[f"layer{len(PAPER_NETS[name].layers)}/kernel"]
     for h, w, c in ((0, 1, 0), (2, 0, 5), (1, 2, channels - 1), (2, 2, 7)):
@@ -36,7 +37,7 @@ def test_the_first_dense_layer_takes_columns_before_rows(
 def test_training_heads_are_left_out_of_ipazcs_layout(tmp_path: Path) -> None:
     nets = all_drawn()
     nets["pnet"] = drawn(replace(PAPER_NETS["pnet"], points=True), 5)
-    layouts.write_ipazc(tmp_path / "w.npy", nets)
+    layouts.write("ipazc", tmp_path / "w.npy", nets)
     assert len(np.load(tmp_path / "w.npy", allow_pickle=True).tolist()["pnet"]) == 13
 
 
@@ -115,7 +116,7 @@ def test_what_the_layout_cannot_hold_is_refused_and_the_old_file_stays(
             weights[key] = array
 
     with pytest.raises(UserError, match=f"{name}.*{key}"):
-        layouts.write_ipazc(path, changed(name, change))
+        layouts.write("ipazc", path, changed(name, change))
     assert path.read_bytes() == b"as before"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -142,7 +143,7 @@ def test_a_net_that_the_layout_cannot_hold_is_refused_by_its_layer(
 ) -> None:
     nets = all_drawn() | {name: drawn(net, 0)}
     with pytest.raises(UserError, match=sentence):
-        layouts.write_ipazc(tmp_path / "w.npy", nets)
+        layouts.write("ipazc", tmp_path / "w.npy", nets)
     assert not list(tmp_path.iterdir())
 
 
@@ -153,17 +154,15 @@ def test_a_full_disk_leaves_the_old_file(
     path = tmp_path / "weights"
     path.write_bytes(b"as before")
 
-    def half_way(self: Path, content: bytes) -> int:
-        with self.open("wb") as file:
-            file.write(content[:100])
-        raise OSError(errno.ENOSPC, "no space left", str(self))
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
 
-    monkeypatch.setattr(Path, "write_bytes", half_way)
+    monkeypatch.setattr(stages.os, "fsync", full)
     with pytest.raises(OSError, match="no space left"):
         if write == "own":
             layouts.write_own(path, drawn(PAPER_NETS["pnet"], 0))
         else:
-            layouts.write_ipazc(path, all_drawn())
+            layouts.write("ipazc", path, all_drawn())
     assert path.read_bytes() == b"as before"
 
 
@@ -215,12 +214,15 @@ def test_our_layout_with_wrong_arrays_is_told(tmp_path: Path) -> None:
     assert "box/bias" in told(path)
 
 
-def test_what_unpacks_to_more_than_its_array_is_not_unpacked(tmp_path: Path) -> None:
+def test_what_unpacks_to_more_than_any_weights_is_not_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(containers, "MOST", 1 << 25)
     path = resaved(tmp_path / "w.npz", box__bias=None)
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("box/bias.npy", bytes(1 << 26))
     assert path.stat().st_size < 1 << 20
-    assert "box/bias unpacks to 67108864 bytes" in told(path)
+    assert "unpacks to more than 32 MiB" in told(path)
 
 
 def test_a_runs_folder_stands_for_its_nets(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A whole small training: what it leaves, and when there is nothing to do."""
 
 import importlib.util
+import json
 import shutil
 
 import pytest
@@ -96,3 +97,37 @@ def test_learning_rate_warms_up_and_falls():
     assert float(rate(500)) == pytest.approx(0.003, rel=1e-5)
     assert float(rate(750)) == pytest.approx((0.003 + 0.00001) / 2, rel=1e-4)
     assert float(rate(1000)) == pytest.approx(0.00001, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"data.min_face": 40}, "data.min_face: 40 -> 16"),
+        ({"pnet.records.max_shift": 0.5}, "pnet.records.max_shift: 0.5 -> 0.2"),
+        ({"data.train.mine.format": "coco"}, 'data.train.mine.format: "coco" -> null'),
+        ({"nets.pnet": "0" * 16}, "the pnet that mined: "),
+    ],
+)
+def test_records_of_another_recipe_or_of_other_nets_are_refused(run, short, change, told):
+    manifest = run / "records" / "pnet" / "manifest.json"
+    content = json.loads(manifest.read_text())
+    content["recipe"] |= change
+    manifest.write_text(json.dumps(content))
+    weights = short / "pnet" / "weights.npz"
+    mining = (f"pnet.records.mined_by={weights}", "pnet.records.proposal_thresholds=[0.3]")
+    with pytest.raises(UserError) as caught:
+        train(run, *SHORT, *(mining if "nets.pnet" in change else ()))
+    assert told in str(caught.value)
+    assert "`make pnet-data FORCE=1` makes it anew" in str(caught.value)
+    assert not (run / "pnet").exists()
+
+
+def test_records_of_the_same_nets_and_another_seed_are_not(run, short):
+    manifest = run / "records" / "pnet" / "manifest.json"
+    content = json.loads(manifest.read_text())
+    weights = short / "pnet" / "weights.npz"
+    content["recipe"] |= {"nets.pnet": stages.digest([weights])[:16]}
+    manifest.write_text(json.dumps(content))
+    mining = (f"pnet.records.mined_by={weights}", "pnet.records.proposal_thresholds=[0.3]")
+    train(run, *SHORT, *mining, "seed=2", "pnet.train.steps=2")
+    assert kept(run)

@@ -52,7 +52,7 @@ def ours(package: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Random nets, and the package's detector that has loaded them from our file."""
     nets = {name: lively(name, seed) for seed, name in enumerate(NETS)}
     path = tmp_path_factory.mktemp("export") / "mtcnn_weights.npy"
-    layouts.write_ipazc(path, nets)
+    layouts.write("ipazc", path, nets)
     return nets, package.MTCNN(weights_file=str(path))
 
 

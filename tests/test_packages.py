@@ -90,7 +90,7 @@ def old_name(path: Path) -> None:
 
 def test_ipazc_0_1_is_as_documented(tmp_path: Path) -> None:
     path, nets = tmp_path / "mtcnn_weights.npy", all_drawn()
-    layouts.write_ipazc(path, nets)
+    layouts.write("ipazc", path, nets)
     old_name(path)
     content = held_by(path)
     assert list(content) == ["pnet", "rnet", "onet"]

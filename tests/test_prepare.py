@@ -120,8 +120,8 @@ def test_too_many_broken_pictures_stop_the_stage_until_mended(tmp_path: Path) ->
     )
     assert done.returncode == 1
     sentence = done.stderr.splitlines()[-1]
-    assert sentence.startswith("error: 2 of 3 pictures are missing or unreadable, first ")
-    assert any(name in sentence for name in BROKEN)
+    assert sentence.startswith("error: 2 of 3 pictures cannot be used: ")
+    assert all(f"{name} is missing or unreadable" in sentence for name in BROKEN)
     assert "data.broken_share" in sentence
     assert "Traceback" not in done.stderr
 
@@ -141,7 +141,16 @@ def test_broken_pictures_may_be_accepted_afterwards(tmp_path: Path) -> None:
     assert len(manifest(run)["broken"]) == 2
 
 
-@pytest.mark.parametrize("box", [(120, 5, 30, 30, 0), (5, 90, 30, 30, 0), (-40, 5, 40, 30, 0)])
+@pytest.mark.parametrize(
+    "box",
+    [
+        (120, 5, 30, 30, 0),
+        (5, 90, 30, 30, 0),
+        (-40, 5, 40, 30, 0),
+        (0, 0, 800_000, 30, 0),  # a crop of it would take terabytes
+        (-121, 5, 140, 30, 0),
+    ],
+)
 def test_a_box_outside_its_picture_is_told_with_its_line(
     tmp_path: Path, box: tuple[int, int, int, int, int]
 ) -> None:
@@ -151,3 +160,16 @@ def test_a_box_outside_its_picture_is_told_with_its_line(
     told = r"labels\.txt:5: the face \(.*\) lies outside its picture .*b\.jpg of 120 x 90 pixels"
     with pytest.raises(UserError, match=told):
         prepare(settings, "pnet", tmp_path / "run", 1, force=False)
+
+
+def test_pictures_that_are_left_out_are_told_at_the_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outside = {f"0--Noise/{n}.jpg": (90, 120, [(200, 5, 30, 30, 0)]) for n in range(6)}
+    write_data(tmp_path, small_set() | outside)
+    settings = recipe.load(write_recipe(tmp_path), ["data.broken_share=0.9"])
+    prepare(settings, "pnet", tmp_path / "run", 1, force=False)
+    told = capsys.readouterr().out
+    assert "8 pictures left out: " in told and "lies outside its picture" in told
+    assert "; and 3 more." in told
+    assert len(manifest(tmp_path / "run")["broken"]) == 8

@@ -235,7 +235,7 @@ def test_a_base_may_be_corrected_in_one_source(tmp_path: Path) -> None:
         ("", "a recipe is a mapping"),
         ("seed: 1\n", "data is missing"),
         ("base: 5\n", "base must be text; got 5"),
-        ("base: own.yaml\n", "base names the recipe itself"),
+        ("base: own.yaml\n", "base leads back to"),
         ("base: gone.yaml\n", "gone.yaml: there is no such recipe"),
     ],
 )

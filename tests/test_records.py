@@ -118,12 +118,12 @@ def test_a_truncated_shard_is_told(tmp_path: Path, kept: int) -> None:
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(UserError, match=re.escape(f"{path} is damaged")) as caught:
         records.read_shard(path, 12, "part")
-    assert "then repeat the command" in str(caught.value)
+    assert "with FORCE=1" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_a_missing_shard_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"gone\.tfrecord is missing: delete"):
+    with pytest.raises(UserError, match=r"gone\.tfrecord is missing: repeat the command"):
         records.read_shard(tmp_path / "gone.tfrecord", 12, "part")
 
 

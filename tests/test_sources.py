@@ -121,3 +121,10 @@ def test_a_missing_list_of_points_is_no_obstacle(
     found = read_sources(tmp_path, {"own": replace(OWN, points="points.txt")})["own"]
     assert np.isnan(found[0].points).all()
     assert "points.txt is not there; its faces have no points" in capsys.readouterr().err
+
+
+def test_a_picture_of_two_sources_is_refused(tmp_path: Path) -> None:
+    listed(tmp_path, NAMES)
+    listed(tmp_path, ["other.jpg", NAMES[7]], "more.txt")
+    with pytest.raises(UserError, match=rf"images/{NAMES[7]} is listed by own and by more"):
+        keys(tmp_path, own=OWN, more=MORE)

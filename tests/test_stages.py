@@ -196,3 +196,33 @@ def test_a_recipe_refused_before_it_made_anything_may_be_corrected(tmp_path: Pat
     (tmp_path / "made" / "shard").write_text("work")
     with pytest.raises(UserError, match="seed: 2 -> 3"):
         stages.Stage(tmp_path / "made", {"seed": 3}, "make-it").begin(False)
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_folder_that_no_stage_made_is_left_alone(tmp_path: Path, force: bool) -> None:
+    (tmp_path / "stage" / "notes").mkdir(parents=True)
+    (tmp_path / "stage" / "notes" / "mine.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"stage holds files but no manifest\.json"):
+        stage(tmp_path).begin(force)
+    assert (tmp_path / "stage" / "notes" / "mine.txt").read_text() == "mine"
+
+
+def test_a_stage_that_was_killed_at_its_very_start_begins_again(tmp_path: Path) -> None:
+    (tmp_path / "stage").mkdir()
+    (tmp_path / "stage" / "manifest.json.tmp").write_text("{")
+    assert stage(tmp_path).begin(force=False)
+
+
+def test_putting_and_removing_touch_no_neighbour(tmp_path: Path) -> None:
+    for name in ("target.old", "stage.removed"):
+        (tmp_path / name).mkdir()
+    for content in ("first", "second"):
+        (tmp_path / "draft").mkdir()
+        (tmp_path / "draft" / "file").write_text(content)
+        stages.put(tmp_path / "draft", tmp_path / "target")
+        assert (tmp_path / "target" / "file").read_text() == content
+        assert finished(tmp_path / content).begin(force=True)
+    finished(tmp_path)
+    stage(tmp_path).begin(force=True)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"target.old", "stage.removed", "target", "stage", "first", "second"}

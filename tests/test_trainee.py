@@ -72,6 +72,11 @@ def test_frozen_layers_stay_and_the_others_learn(run, start, average):
     assert "points/kernel" in found, "new, and learned"
 
 
+def test_what_is_new_cannot_be_frozen(run, start):
+    with pytest.raises(UserError, match="has no points that fits pnet: take it out of"):
+        train(run, *SHORT, f"pnet.train.init={start}", "pnet.train.frozen=[points]")
+
+
 @pytest.mark.parametrize(
     ("frozen", "told"),
     [
@@ -166,6 +171,14 @@ def test_what_is_kept_is_averaged_with_the_start_and_shifted(run, prepared, star
     assert not np.allclose(kept(plain).weights["layer1/kernel"], began["layer1/kernel"])
 
 
+def test_epochs_are_judged_as_they_were_trained_not_as_they_are_shifted(run, prepared, tmp_path):
+    plain = copied(prepared, tmp_path / "plain")
+    train(plain, *SHORT)
+    train(run, *SHORT, "pnet.train.face_shift=1", "pnet.train.points_shift=0.1")
+    logs = [(folder / "pnet" / "log.csv").read_text() for folder in (plain, run)]
+    assert logs[0] == logs[1]
+
+
 def test_a_net_that_is_taken_over_can_be_shifted(run, start):
     train(run, f"pnet.train.init={start}", "pnet.train.steps=0", "pnet.train.face_shift=-1")
     shift = kept(run).weights["face/bias"] - layouts.read(start)["pnet"].weights["face/bias"]
@@ -186,7 +199,7 @@ def test_a_net_learns_what_its_teacher_says(run, start):
 @pytest.mark.parametrize(
     ("net", "told"),
     [
-        ("rnet", "holds rnet, but no pnet to learn from"),
+        ("rnet", "holds rnet, but no pnet"),
         (None, "no.npz, which pnet.train.teacher names, is not there"),
     ],
 )

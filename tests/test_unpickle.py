@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from configs.errors import UserError
-from models import containers, layouts
+from models import containers, layouts, unpickle
 from models.architecture import PAPER_NETS
-from tests.torch_files import old_torch
+from tests.torch_files import old_torch, torch_file
 from tests.weights_files import all_drawn, drawn, pickled, saved, told
 
 ROOT = Path(__file__).parents[1]
@@ -245,3 +245,31 @@ def test_a_state_never_reaches_a_stand_in(tmp_path: Path) -> None:
             path.write_bytes(b"\x80\x04" + name + state + b"b.")
             assert "is damaged" in told(path)
     assert layouts.read(all_kinds(tmp_path)[2])
+
+
+class Shared:
+    """An array whose numbers are those of others."""
+
+    content = bytes(1 << 16)
+
+    def __reduce__(self) -> Any:
+        make, given, _ = np.zeros(0, np.uint8).__reduce__()[:3]
+        return make, given, (1, (len(self.content),), np.dtype(np.uint8), False, self.content)
+
+
+def test_arrays_that_share_their_numbers_take_no_more_room_than_a_file_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "w.npy"
+    path.write_bytes(pickle.dumps([Shared() for _ in range(20)]))
+    assert path.stat().st_size < 1 << 17
+    assert "is refused" not in told(path)  # it is only no layout that we know
+    monkeypatch.setattr(unpickle, "MOST", 1 << 20)
+    assert "its arrays take more than 1 MiB" in told(path)
+
+
+def test_so_do_tensors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "w.pt").write_bytes(torch_file())
+    assert layouts.read(tmp_path / "w.pt")
+    monkeypatch.setattr(unpickle, "MOST", 1 << 12)
+    assert "its arrays take more than" in told(tmp_path / "w.pt")

@@ -234,7 +234,7 @@ def test_a_missing_file_is_said_at_once(
     server: Server, tmp_path: Path, pauses: list[float]
 ) -> None:
     del server.archives["/data/WIDER_train.zip"]
-    with pytest.raises(UserError, match=r"WIDER_train\.zip: the server answers 404 .*--base-url"):
+    with pytest.raises(UserError, match=r"WIDER_train\.zip: the server answers 404 .*check --url"):
         download_wider(tmp_path, server.url, FILES)
     assert pauses == []
 

@@ -39,7 +39,9 @@ def some_crops(kind, count, rng):
 def write_records(run, counts=(("train", 150), ("validation", 40))):
     """Records of P-Net as `data_prep` leaves them."""
     rng = np.random.default_rng(0)
-    stage = stages.Stage(run / "records" / "pnet", {"seed": 1}, "pnet-data")
+    sources = recipe.to_dict(recipe.load(RECIPE))["data"]["train"]
+    made_by = {"seed": 1, "data": {"train": sources}}
+    stage = stages.Stage(run / "records" / "pnet", made_by, "pnet-data")
     stage.begin(False)
     for split, count in counts:
         (stage.folder / split).mkdir()

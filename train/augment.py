@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from configs.settings import Augment
+from models.boxes import MIRRORED_POINTS
 from models.pixels import normalise
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # Rec. 601
@@ -25,8 +26,6 @@ INK = 2.5  # the largest gain of a channel of a crop that is printed in one ink
 COVERED = (0.2, 0.55)  # sides of what covers a face, in sides of the crop
 NOISE = 20  # grey levels, the largest standard deviation
 BLACK, WHITE = normalise(np.array([0, 255], np.float32))
-# Eyes and mouth corners change sides in a mirror.
-MIRRORED_POINTS = [1, 0, 2, 4, 3]
 
 
 def colours(seed: tf.Tensor, count: int, settings: Augment) -> tuple[tf.Tensor, tf.Tensor]:

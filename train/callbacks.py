@@ -14,7 +14,7 @@ from configs.settings import NetName, Stage, Train
 from models.layouts import Weights
 from train import dataset, metrics
 from train.log import read_log, write_log
-from train.trainee import keep, settle
+from train.trainee import average, keep
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -108,7 +108,8 @@ class Validation(keras.callbacks.Callback):
         logs = logs if logs is not None else {}
         raw = self.model.get_weights()
         self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
-        settle(self.model.net, self.stage.train, self.start)
+        average(self.model.net, self.stage.train.init_share, self.start)
+        # As it was trained: the shifts of what is kept would count as errors.
         figures = evaluate(self.model, self.held_out, self.name, self.stage.train)
         if not math.isfinite(figures["loss"]):  # the epoch's last step went wrong
             raise UserError(
@@ -118,7 +119,7 @@ class Validation(keras.callbacks.Callback):
             )
         best = min((row["val_loss"] for row in self.rows), default=math.inf)
         if figures["loss"] < best:
-            keep(self.model.net, self.stage.net, self.name, self.folder)
+            keep(self.model.net, self.stage, self.name, self.folder)
         self.model.set_weights(raw)
         logs.update({f"val_{key}": value for key, value in figures.items()})
         self.rows.append({"epoch": epoch, **{key: float(value) for key, value in logs.items()}})

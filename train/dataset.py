@@ -6,6 +6,9 @@ kinds are evenly mixed: a change to any stretch of it meets each kind by its sha
 """
 
 import math
+import re
+import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +26,7 @@ from models.pixels import normalise
 from train import augment
 
 ALIGNMENT = 64  # bytes
+MEMORY, SPARE = Path("/proc/meminfo"), 2 << 30  # bytes that the training itself may need
 # Set the draws of the other changes apart from that of colours.
 COVER, BLUR, NOISE, COARSE = (1 << bit for bit in range(29, 25, -1))
 
@@ -58,7 +62,8 @@ def load(folder: Path, split: str, size: int, counts: Mapping[str, int]) -> Reco
     """
     wanted = {kind: counts.get(kind, 0) for kind in KINDS}
     # Gigabytes: room for all of them once, filled shard by shard.
-    crops = Crops(*(_aligned(sum(wanted.values()), field) for field in Crops.joined([], size)))
+    count = sum(wanted.values())
+    crops = Crops(*(_aligned(count, field, folder) for field in Crops.joined([], size)))
     rooms: tuple[Any, ...] = crops
     paths = {kind: sorted((folder / split).glob(f"{kind}-*.tfrecord")) for kind in KINDS}
     filled = 0
@@ -83,12 +88,31 @@ def load(folder: Path, split: str, size: int, counts: Mapping[str, int]) -> Reco
     return Records(crops, wanted)
 
 
-def _aligned(count: int, like: Any) -> Any:
-    """An array for `count` rows like those of `like` that begins where TensorFlow's tensors do."""
+def _aligned(count: int, like: Any, folder: Path) -> Any:
+    """An array for `count` rows like those of `like` that begins where TensorFlow's tensors do.
+
+    One that memory has no room for lies in a nameless file in `folder`.
+    """
     shape = (count, *like.shape[1:])
-    room = np.empty(math.prod(shape) * like.itemsize + ALIGNMENT, np.uint8)
+    length = math.prod(shape) * like.itemsize + ALIGNMENT
+    if length + SPARE < _memory():
+        room = np.empty(length, np.uint8)
+    else:
+        print(
+            f"{length >> 20} MiB of crops do not fit into memory: they are drawn from a file in "
+            f"{folder}, which is slower; fewer crops a face in the recipe would fit."
+        )
+        with tempfile.TemporaryFile(dir=folder) as file:
+            room = np.memmap(file, np.uint8, shape=(length,)).view(np.ndarray)
     start = -room.ctypes.data % ALIGNMENT
     return room[start : len(room) - ALIGNMENT + start].view(like.dtype).reshape(shape)
+
+
+def _memory() -> int:
+    """Bytes that are free or can be made so, where the system tells."""
+    told = MEMORY.read_text() if MEMORY.exists() else ""
+    found = re.search(r"^MemAvailable: *(\d+) kB$", told, re.MULTILINE)
+    return int(found[1]) << 10 if found else sys.maxsize
 
 
 def batches(

@@ -1,7 +1,10 @@
 """The log of a training: a row of figures an epoch, in `log.csv`."""
 
 import csv
+import io
 from pathlib import Path
+
+from configs import stages
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
@@ -15,12 +18,11 @@ def read_log(path: Path) -> list[dict[str, float]]:
 
 def write_log(path: Path, rows: list[dict[str, float]]) -> None:
     """Replace a training's log."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[-1]))
-        writer.writeheader()
-        writer.writerows(rows)
-    temporary.replace(path)
+    file = io.StringIO(newline="")
+    writer = csv.DictWriter(file, list(rows[-1]))
+    writer.writeheader()
+    writer.writerows(rows)
+    stages.write(path, file.getvalue().encode())
 
 
 def best_row(path: Path) -> dict[str, float]:

@@ -11,7 +11,7 @@ import tensorflow as tf
 from configs import stages
 from configs.errors import UserError
 from configs.recipe import to_dict
-from configs.settings import NetName, Settings
+from configs.settings import NETS, NetName, Settings
 from models import layouts
 from train import dataset, picture
 from train.callbacks import Checkpoint, StopAtLastStep, StopOnNonFinite, Validation
@@ -31,6 +31,8 @@ def train(settings: Settings, name: NetName, run: Path, force: bool) -> None:
     layouts.refuse_unless_exportable(settings)
     steps, records_folder = settings.stage(name).train.steps, run / "records" / name
     made = stages.require(records_folder, f"{name}-data") if steps else {}
+    if steps:
+        _refuse_others(made["recipe"], settings, name, run)
     stage = stages.Stage(run / name, _recipe(settings, name, made), f"train-{name}")
     if not stage.begin(force):
         return
@@ -45,6 +47,26 @@ def train(settings: Settings, name: NetName, run: Path, force: bool) -> None:
         figures, told = {}, "taken over"
     stage.finish({"validation": figures})
     print(f"train-{name}: {told}; {stage.folder / 'weights.npz'}")
+
+
+def _refuse_others(recipe: dict[str, Any], settings: Settings, name: NetName, run: Path) -> None:
+    """Refuse records of another recipe, or mined by other nets than the run has now."""
+    now = stages.flat(to_dict(settings))
+    source = "data.train."
+    # Another seed may be tried on the same records.
+    old = {k: v for k, v in recipe.items() if (k in now and k != "seed") or k.startswith(source)}
+    new = {k: v for k, v in now.items() if k in old or k.startswith(source)}
+    mined_by = settings.stage(name).records.mined_by
+    for net in NETS:
+        if digest := recipe.get(f"nets.{net}"):
+            files = layouts.files(Path(mined_by or run / net / "weights.npz"))
+            old[f"the {net} that mined"] = digest
+            new[f"the {net} that mined"] = stages.digest(files)[: len(digest)]
+    if changed := stages.changes(old, new):
+        raise UserError(
+            f"{run / 'records' / name} was made by another recipe ({changed}): "
+            f"`make {name}-data FORCE=1` makes it anew."
+        )
 
 
 def _load(

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from configs.errors import UserError
-from configs.settings import NETS, Net, NetName, Settings, Stage, Train
+from configs.settings import NETS, NetName, Settings, Stage, Train
 from models import layouts, nets
 from models.architecture import folded, for_crops
 from models.folding import fold
@@ -48,28 +48,31 @@ def _rows(outputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     return {head: tf.reshape(value, [-1, value.shape[-1]]) for head, value in outputs.items()}
 
 
-def settle(net: keras.Model, train: Train, start: Weights) -> None:
-    """Turn what a training has reached into what is kept of it.
+def average(net: keras.Model, share: float, start: Weights) -> None:
+    """Give the weights that a training started from this share in those that it has reached.
 
-    The average of weights with those that a training started from often finds more than either
-    (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022). A shift of the class
-    head moves the net's working point, for detectors whose thresholds are given; one of the points
-    makes up for detectors that cut off fractions of pixels.
+    Such averages often find more than either (Wortsman et al., "Robust fine-tuning of zero-shot
+    models", CVPR 2022).
     """
     weights = nets.get_weights(net)
     for key, value in start.items():
-        weights[key] = (1 - train.init_share) * weights[key] + train.init_share * value
-    half = np.float32(train.face_shift / 2)
+        weights[key] = (1 - share) * weights[key] + share * value
+    nets.set_weights(net, weights, "the average")
+
+
+def keep(model: keras.Model, stage: Stage, name: NetName, folder: Path) -> None:
+    """Write what a training has reached, as a folded net, its outputs shifted as the stage says.
+
+    A shift of the class head moves the net's working point, for detectors whose thresholds are
+    given; one of the points makes up for detectors that cut off fractions of pixels.
+    """
+    weights = nets.get_weights(model)
+    half = np.float32(stage.train.face_shift / 2)
     weights["face/bias"] = weights["face/bias"] + np.stack([-half, half])
     if "points/bias" in weights:
-        weights["points/bias"] = weights["points/bias"] + np.float32(train.points_shift)
-    nets.set_weights(net, weights, "the settled training")
-
-
-def keep(model: keras.Model, net: Net, name: NetName, folder: Path) -> None:
-    """Write what a training has reached, as a folded net."""
-    weights = fold(net, nets.get_weights(model))
-    layouts.write_own(folder / "weights.npz", Trained(folded(net), weights), name)
+        weights["points/bias"] = weights["points/bias"] + np.float32(stage.train.points_shift)
+    folded_net = Trained(folded(stage.net), fold(stage.net, weights))
+    layouts.write_own(folder / "weights.npz", folded_net, name)
 
 
 def take_over(settings: Settings, name: NetName, folder: Path) -> None:
@@ -90,9 +93,8 @@ def take_over(settings: Settings, name: NetName, folder: Path) -> None:
             f"{path} has no {lacking[0]} that fits {name}, and without steps nothing is learned: "
             f"raise {name}.train.steps."
         )
-    settle(net, stage.train, {})
     kept = replace(stage.net, points=stage.net.points and not any("points/" in k for k in fresh))
-    keep(net, kept, name, folder)
+    keep(net, replace(stage, net=kept), name, folder)
 
 
 def compiled(settings: Settings, name: NetName) -> tuple[Trainee, Weights]:
@@ -100,6 +102,13 @@ def compiled(settings: Settings, name: NetName) -> tuple[Trainee, Weights]:
     stage = settings.stage(name)
     net, init = nets.build(for_crops(stage.net), settings.seed), stage.train.init
     start = {} if init is None else _start_from(Path(init), net, name)
+    for frozen in stage.train.frozen:
+        fresh = [key for key in nets.get_weights(net) if key not in start]
+        if any(_group(key.partition("/")[0]) == frozen for key in fresh):
+            raise UserError(
+                f"{init} has no {frozen} that fits {name}: take it out of {name}.train.frozen, "
+                "since what is new must learn."
+            )
     for layer in net.layers:
         layer.trainable = _group(layer.name) not in stage.train.frozen
     model = Trainee(net, stage.train, _teacher(stage, name))
@@ -121,7 +130,7 @@ def _teacher(stage: Stage, name: NetName) -> Teacher | None:
     if stage.train.teacher is None:
         return None
     path = Path(stage.train.teacher)
-    trained = _read(path, name, "learn from")
+    trained = layouts.read_net(path, name)
     if trained.net.size != stage.net.size:
         raise UserError(
             f"{path} cannot teach {name}: it looks at {trained.net.size} pixels, not "
@@ -139,17 +148,10 @@ def _group(layer: str) -> str:
 
 def _start_from(path: Path, net: keras.Model, name: NetName) -> Weights:
     """Take over, and return, what a weights file has of a net; say what it has not."""
-    fresh = nets.adopt_weights(net, _read(path, name, "start from").weights)
+    fresh = nets.adopt_weights(net, layouts.read_net(path, name).weights)
     told = f"; new: {', '.join(fresh)}" if fresh else ""
     print(f"train-{name}: starts from {path}{told}.")
     return {key: value for key, value in nets.get_weights(net).items() if key not in fresh}
-
-
-def _read(path: Path, name: NetName, to: str) -> Trained:
-    found = layouts.read(path)
-    if name not in found:
-        raise UserError(f"{path} holds {', '.join(found)}, but no {name} to {to}.")
-    return found[name]
 
 
 def schedule(train: Train) -> keras.optimizers.schedules.LearningRateSchedule:
