@@ -32,7 +32,7 @@ from train import callbacks, dataset, loop, trainee
 from train.log import read_log
 
 # Epochs long enough to be hit by a signal; the last one is shorter.
-LONG = (*SMALL, "pnet.train.steps=700", "pnet.train.steps_per_epoch=200")
+LONG = (*SMALL, "pnet.train.steps=350", "pnet.train.steps_per_epoch=100")
 
 
 def command(run, *overrides):
