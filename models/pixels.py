@@ -89,9 +89,10 @@ def resize(image: NDArray[Any], width: int, height: int, out: NDArray[Any] | Non
 class Pyramid:
     """A picture of which many smaller versions are wanted, a few rows at a time.
 
-    They are those of `resize`, up to a grey level where a mean lies between two. OpenCV reads the
-    whole picture for every level; here the rows under a pixel are taken from running sums down
-    the columns, so that a level costs what it measures itself.
+    They are those of `resize`, up to a grey level where a mean lies between two: sums of float32
+    move one value in a thousand to the other side. OpenCV reads the whole picture for every level;
+    here what lies above a row is taken from running sums down the columns, so that a level costs
+    what it measures itself.
     """
 
     def __init__(self, image: Image) -> None:
@@ -116,14 +117,10 @@ class Pyramid:
         real_height, real_width = self._image.shape[:2]
         edges = np.arange(first, last + 1) * (real_height / height)
         above = np.minimum(edges.astype(int), real_height - 1)
-        begun = self._flat[above] * (edges - above).astype(np.float32)[:, None]
-        sums = self._sums[above]
-        columns = sums[1:] - sums[:-1]
-        columns += begun[1:]
-        columns -= begun[:-1]
-        columns = columns.reshape(last - first, real_width, 3)
-        narrow = cv2.resize(columns, (width, last - first), interpolation=cv2.INTER_AREA)
-        rounded: Image = cv2.convertScaleAbs(narrow, alpha=height / real_height)
+        until = self._flat[above] * (edges - above).astype(np.float32)[:, None]
+        until += self._sums[above]
+        narrow: NDArray[Any] = resize(until.reshape(len(edges), real_width, 3), width, len(edges))
+        rounded: Image = cv2.convertScaleAbs(narrow[1:] - narrow[:-1], alpha=height / real_height)
         return rounded
 
 

@@ -73,7 +73,7 @@ TRAINED = {name: Trained(PAPER_NETS[name], {}) for name in NETS}
 def perfect_nets(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Cascade]:
     """Makes a cascade of perfect nets."""
     monkeypatch.setattr(cascade, "Engine", Perfect)
-    monkeypatch.setattr(cascade, "_lot", lambda image, windows, size: windows)
+    monkeypatch.setattr(cascade, "_crops", lambda image, windows, size, count: windows)
     monkeypatch.setattr(Mosaic, "tile", lambda self, number: (self, number))
 
     def make(detector: Detector = EXACT, names: Sequence[NetName] = NETS) -> Cascade:
@@ -137,7 +137,7 @@ def test_the_number_of_crops_at_once_changes_nothing(
 ) -> None:
     whole = perfect_nets().stages(PICTURE)
     assert len(whole[0].scores) > 3
-    monkeypatch.setattr(cascade, "CROPS_AT_ONCE", 1)
+    monkeypatch.setattr(cascade, "PIXELS_AT_ONCE", 1)
     for one, other in zip(perfect_nets().stages(PICTURE), whole, strict=True):
         for field, wanted in zip(one, other, strict=True):
             np.testing.assert_array_equal(field, wanted)
@@ -261,7 +261,7 @@ def test_the_number_of_threads_changes_nothing(threads: int) -> None:
     low = Cascade({name: drawn(PAPER_NETS[name]) for name in NETS}, EXACT.at((0.4, 0.3, 0.3)))
     use_threads(1)
     expected = low.stages(picture)
-    assert len(expected[0].scores) > 3 * cascade.CROPS_AT_ONCE
+    assert len(expected[0].scores) > 3 * cascade.PIXELS_AT_ONCE // 24**2
     use_threads(threads)
     for one, other in zip(low.stages(picture), expected, strict=True):
         for field, wanted in zip(one, other, strict=True):
