@@ -28,6 +28,7 @@ from configs.errors import UserError, run_cli
 from configs.settings import KINDS, Kind, Settings
 from data_prep import annotations, prepare
 from data_prep.annotations import Annotation
+from models.boxes import longer_sides
 
 IMAGES = "wider/WIDER_train/images"
 LABELS = "wider/wider_face_split/wider_face_train_bbx_gt.txt"
@@ -189,8 +190,7 @@ def usual_windows(
 
 def usable(picture: Annotation, min_face: int) -> tuple[np.ndarray, np.ndarray]:
     """The faces that crops are cut about, and their points."""
-    sides = (picture.boxes[:, 2:] - picture.boxes[:, :2]).max(axis=1, initial=0)
-    large = (sides >= min_face) & ~picture.ignored
+    large = (longer_sides(picture.boxes) >= min_face) & ~picture.ignored
     return picture.boxes[large].astype(float), picture.points[large].astype(float)
 
 

@@ -55,8 +55,7 @@ def _runtime(written: Path, format: str, code: str) -> "detect.Runtime":
         runner = functools.partial(FORMATS[format].runner, written)
         return cascade_of(layouts.read(weights), runner, settings).stages
 
-    files = sorted(path for path in [written, *written.rglob("*")] if path.is_file())
-    return Runtime(start, f"{code}, {format} {stages.digest(files)}")
+    return Runtime(start, f"{code}, {format} {stages.digest_of(written)}")
 
 
 if __name__ == "__main__":

@@ -189,6 +189,11 @@ def digest(paths: list[Path]) -> str:
     return total.hexdigest()
 
 
+def digest_of(path: Path) -> str:
+    """`digest` of a file, or of all files in a folder."""
+    return digest(sorted(part for part in (path, *path.rglob("*")) if part.is_file()))
+
+
 def versions() -> dict[str, Any]:
     """What the result may depend on besides the recipe."""
     nets, pixels = ("tensorflow", "keras", "ai-edge-litert", "openvino"), ("numpy", "opencv-python")

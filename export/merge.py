@@ -52,7 +52,7 @@ def merge(
     stage = stages.Stage(run / f"export{suffix}", _recipe(sources, pictures), command)
     target, made = run / form.target, stages.read_manifest(stage.folder)
     # A stage that was killed may have written it already.
-    ours = made is not None and made.get("made") in (None, _digest(target))
+    ours = made is not None and made.get("made") in (None, stages.digest_of(target))
     if target.exists() and not ours and not force:
         raise UserError(
             f"{target} was not made by an export, or was changed since: move it away, or replace "
@@ -64,7 +64,7 @@ def merge(
     facts, told = _written(draft, form, trained, pictures)
     stages.put(draft, target)
     files = {name: str(path) for name, path in sources.items()}
-    stage.finish({"file": str(target), "made": _digest(target), "from": files, **facts})
+    stage.finish({"file": str(target), "made": stages.digest_of(target), "from": files, **facts})
     print(f"{command}: {target}; {told} {form.loads.format(target)}")
 
 
@@ -74,11 +74,6 @@ def _recipe(sources: Mapping[NetName, Path], pictures: Path | None) -> dict[str,
     if pictures is not None:
         inputs |= {"pictures": calibration.chosen(pictures)}
     return {name: stages.digest(paths)[:16] for name, paths in inputs.items()}
-
-
-def _digest(target: Path) -> str:
-    files = sorted(path for path in (target, *target.rglob("*")) if path.is_file())
-    return stages.digest(files)[:16]
 
 
 def _written(

@@ -102,9 +102,9 @@ def compiled(settings: Settings, name: NetName) -> tuple[Trainee, Weights]:
     stage = settings.stage(name)
     net, init = nets.build(for_crops(stage.net), settings.seed), stage.train.init
     start = {} if init is None else _start_from(Path(init), net, name)
+    fresh = {_group(key.partition("/")[0]) for key in nets.get_weights(net) if key not in start}
     for frozen in stage.train.frozen:
-        fresh = [key for key in nets.get_weights(net) if key not in start]
-        if any(_group(key.partition("/")[0]) == frozen for key in fresh):
+        if frozen in fresh:
             raise UserError(
                 f"{init} has no {frozen} that fits {name}: take it out of {name}.train.frozen, "
                 "since what is new must learn."
