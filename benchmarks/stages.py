@@ -70,20 +70,19 @@ def wrap(clock: Clock, engine: Any) -> None:
     """Time the parts of every detector from now on."""
     from models import boxes, pixels
 
-    call, level = engine.__call__, pixels.Pyramid.level
-    pixels.Pyramid.level = lambda *given: clock.timed("pyramid", level(*given))  # type: ignore
-    pixels._running_sums = clock.timed("pyramid", pixels._running_sums)
+    call, level = engine.__call__, pixels.Picture.level
+    pixels.Picture.level = lambda *given: clock.timed("pyramid", level(*given))  # type: ignore
     boxes.nms = clock.timed("NMS", boxes.nms)
-    pixels.cut = clock.timed("crops", pixels.cut)
+    pixels.Picture.cut = clock.timed("crops", pixels.Picture.cut)  # type: ignore
     engine.__call__ = lambda net, crops: clock.timed(net.name, call)(net, crops)
 
 
 def multiplications(cascade: Any, image: Any) -> float:
     """What P-Net needs for the levels of a picture, none of them twice."""
-    from models.pixels import level_size
+    from models.pixels import Picture, level_size
 
     total = 0
-    for level in cascade._levels(image):
+    for level in cascade._levels(Picture(image)):
         total += of_net(cascade._first.net, *level_size(*image.shape[:2], level.scale))
     return total
 

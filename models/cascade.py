@@ -5,7 +5,8 @@ found here is found there. Only where a level's side is odd does its last row or
 see something else: the border's pixels again (`models.mosaic`), not the padding of a pool.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -16,9 +17,9 @@ from configs.settings import NETS, Detector, NetName
 from models import boxes, pixels
 from models.architecture import CellMap, cell_map, for_crops
 from models.boxes import FloatArray, IntArray
-from models.engine import Engine, Outputs, in_threads
+from models.engine import Engine, in_threads
 from models.layouts import Trained
-from models.mosaic import Level, Mosaic
+from models.mosaic import Cells, Level, Mosaic
 
 NMS_IN_LEVEL, NMS_OVER_LEVELS, NMS_CROPS, NMS_LAST = 0.5, 0.7, 0.7, 0.7
 # In crops that a net judges at once: 16 of R-Net's, 4 of O-Net's. A lot that is not full takes as
@@ -36,14 +37,6 @@ class Faces(NamedTuple):
     def take(self, rows: IntArray) -> "Faces":
         """The faces of these rows."""
         return Faces(*(field[rows] for field in self))
-
-
-class Proposed(NamedTuple):
-    """Cells that P-Net takes for faces."""
-
-    cells: IntArray  # (N, 3) level, row, column
-    offsets: FloatArray  # (N, 4)
-    scores: NDArray[np.float32]  # (N,)
 
 
 def _no_points(count: int) -> FloatArray:
@@ -89,23 +82,21 @@ class Cascade:
         All but the last net's boxes of a full cascade are squares of whole pixels: the crops
         that the next net looks at.
         """
-        passed = [self._propose(image)]
+        picture = pixels.Picture(image)
+        passed = [self._propose(picture)]
         for net, threshold in zip(self._crop_nets, self.detector.thresholds[1:], strict=False):
-            passed.append(_refine(net, image, passed[-1], threshold))
+            passed.append(_refine(net, picture, passed[-1], threshold))
         return passed
 
     def detect(self, image: pixels.Image) -> Faces:
         """(H, W, 3) uint8 RGB -> the faces, boxes in the numbers that the package returns."""
         return self.stages(image)[-1]
 
-    def _propose(self, image: pixels.Image) -> Faces:
-        levels = self._levels(image)
+    def _propose(self, picture: pixels.Picture) -> Faces:
+        levels = self._levels(picture)
         if not levels:
             return Faces(np.zeros((0, 4)), np.zeros(0, np.float32), _no_points(0))
-        mosaic = Mosaic(levels, in_threads)
-        seen = in_threads(lambda tile: self._look(mosaic, tile), range(mosaic.tiles))
-        cells, offsets, scores = (np.concatenate(parts) for parts in zip(*seen, strict=True))
-        level, down, across = cells.T
+        (level, down, across), offsets, scores = self._look(Mosaic(levels))
         found = []
         for number, at in enumerate(levels):
             mine = np.flatnonzero(level == number)
@@ -114,32 +105,49 @@ class Cascade:
             best = boxes.nms(boxes.windows_of(corners), scores[mine], NMS_IN_LEVEL)
             found.append((corners[best], offsets[mine][best], scores[mine][best]))
         corners, offsets, scores = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        best = boxes.nms(boxes.windows_of(corners), scores, NMS_OVER_LEVELS)
+        best = _best_over_levels(boxes.windows_of(corners), scores, [len(s) for _, _, s in found])
         corners, offsets, scores = corners[best], offsets[best], scores[best]
         refined = boxes.decode_offsets(offsets, corners, corners[:, 2:] - corners[:, :2])
         squares = np.trunc(boxes.squared(refined))
         return _drop_empty(Faces(squares, scores, _no_points(len(squares))))
 
-    def _levels(self, image: pixels.Image) -> list[Level]:
-        height, width = image.shape[:2]
+    def _levels(self, picture: pixels.Picture) -> list[Level]:
+        height, width = picture.image.shape[:2]
         smallest, factor = self.detector.min_face_size, self.detector.scale_factor
         net = self._first_net
-        pyramid = pixels.Pyramid(image)
         levels = []
         for scale in pixels.pyramid_scales(height, width, smallest, factor, net.size):
             down, across = pixels.level_size(height, width, scale)
             maps = cell_map(net, across), cell_map(net, down)
-            levels.append(Level(scale, pyramid.level(across, down), *maps, across, down))
+            levels.append(Level(scale, picture.level(across, down), *maps, across, down))
         return levels
 
-    def _look(self, mosaic: Mosaic, tile: int) -> Proposed:
-        """What P-Net proposes on one tile."""
-        outputs = self._first(mosaic.tile(tile))
-        down, across = np.nonzero(outputs.face[0] >= self.detector.thresholds[0])
-        inside, cells = mosaic.cells(tile, down, across)
-        down, across = down[inside], across[inside]
-        offsets = outputs.box[0][down, across].astype(np.float64)
-        return Proposed(np.stack(cells, axis=1), offsets, outputs.face[0][down, across])
+    def _look(self, mosaic: Mosaic) -> tuple[Cells, FloatArray, NDArray[np.float32]]:
+        """The cells that P-Net takes for faces, (N, 4) offsets and (N,) probabilities."""
+        tiles = in_threads(self._first, mosaic.tiles())
+        threshold = self.detector.thresholds[0]
+        found = [np.flatnonzero(said.face >= threshold) for said in tiles]
+        maps = list(zip(tiles, found, strict=True))
+        scores = np.concatenate([said.face.reshape(-1)[at] for said, at in maps])
+        offsets = np.concatenate([said.box.reshape(-1, 4)[at] for said, at in maps])
+        tile = np.repeat(np.arange(len(tiles)), [len(at) for at in found])
+        inside, cells = mosaic.cells(tile, np.concatenate(found))
+        return cells, offsets[inside].astype(np.float64), scores[inside]
+
+
+def _best_over_levels(
+    windows: FloatArray, scores: NDArray[np.float32], counts: Sequence[int]
+) -> IntArray:
+    """NMS of windows that were thinned out level by level, in the order of these.
+
+    Two windows share at most what the smaller one's area is of the larger one's: between levels as
+    far apart as usual too little for any to be dropped, and only their order is wanted.
+    """
+    areas = np.split(boxes.areas(windows), np.cumsum(counts[:-1]))
+    areas = [level for level in areas if len(level)]
+    if all(a.max() < NMS_OVER_LEVELS * b.min() for a, b in pairwise(areas)):
+        return np.argsort(-scores, kind="stable")
+    return boxes.nms(windows, scores, NMS_OVER_LEVELS)
 
 
 def reported_cells(
@@ -157,12 +165,12 @@ def reported_cells(
     return whole
 
 
-def _refine(net: Engine, image: pixels.Image, faces: Faces, threshold: float) -> Faces:
+def _refine(net: Engine, picture: pixels.Picture, faces: Faces, threshold: float) -> Faces:
     """Let one crop net judge, refine and thin out the faces."""
     if not len(faces.scores):
         return faces
     windows = boxes.windows_of(faces.boxes)
-    scores, offsets, fractions = _run_on_crops(net, image, windows.astype(int))
+    scores, offsets, fractions = _run_on_crops(net, picture, windows.astype(int))
     keep = np.flatnonzero(scores > threshold)
     windows, scores, offsets = windows[keep], scores[keep], offsets[keep].astype(np.float64)
     unit = windows[:, 2:] - windows[:, :2]
@@ -178,23 +186,24 @@ def _refine(net: Engine, image: pixels.Image, faces: Faces, threshold: float) ->
 
 
 def _run_on_crops(
-    net: Engine, image: pixels.Image, windows: IntArray
+    net: Engine, picture: pixels.Picture, windows: IntArray
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32] | None]:
     lot = max(PIXELS_AT_ONCE // net.net.size**2, 1)
-
-    def judge(start: int) -> Outputs:
-        return net(_crops(image, windows[start : start + lot], net.net.size, lot))
-
-    said = in_threads(judge, range(0, len(windows), lot))
+    starts = range(0, len(windows), lot)
+    said = in_threads(
+        net, (_crops(picture, windows[i : i + lot], net.net.size, lot) for i in starts)
+    )
     face, box, points = zip(*said, strict=True)
     joined = None if points[0] is None else np.concatenate(points)[: len(windows)]
     return np.concatenate(face)[: len(windows)], np.concatenate(box)[: len(windows)], joined
 
 
-def _crops(image: pixels.Image, windows: IntArray, size: int, count: int) -> NDArray[np.float32]:
+def _crops(
+    picture: pixels.Picture, windows: IntArray, size: int, count: int
+) -> NDArray[np.float32]:
     """As many crops as the net is laid out for, the last ones black where there are fewer."""
     crops = np.zeros((count, size, size, 3), np.float32)
-    crops[: len(windows)] = pixels.cut(image, windows, size, np.float32)
+    crops[: len(windows)] = picture.cut(windows, size)
     return crops
 
 

@@ -7,9 +7,11 @@ than one with many threads, and what is found depends on nothing but the pixels.
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import replace
+from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
 import keras
@@ -24,6 +26,7 @@ from models.layouts import Trained
 from models.pixels import normalise
 
 KEPT = 16  # shapes for which a net stays laid out; that takes as long as running it ten times
+AHEAD = 2  # items drawn for each other thread before it is ready for them
 Shape = tuple[int, ...]  # of an input
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -129,36 +132,59 @@ def use_threads(count: int) -> None:
     _threads.count = count
 
 
-def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+def in_threads(
+    function: Callable[[Item], Result], items: Iterable[Item], ahead: int = AHEAD
+) -> list[Result]:
     """`function` of all items, in their order; from inside of such a call, in that thread alone.
 
-    The calling thread works like the others: one that only waited for them would be woken, and
-    take Python from them, after every item. After an error no further item is begun.
+    The calling thread draws the items, and works like the others while these have enough ahead of
+    them. What is made when it is drawn is so made by one thread: several that want Python after
+    every few pixels wait for each other longer. After an error no further item is begun.
     """
-    if _threads.count == 1 or len(items) == 1 or getattr(_threads.inside, "yes", False):
+    others = _threads.count - 1
+    if not others or getattr(_threads.inside, "yes", False):
         return [function(item) for item in items]
-    pool = _threads.pool = _threads.pool or ThreadPoolExecutor(_threads.count - 1, "detector")
+    pool = _threads.pool = _threads.pool or ThreadPoolExecutor(others, "detector")
+    drawn: SimpleQueue[tuple[int, Item] | None] = SimpleQueue()
     results: dict[int, Result] = {}
-    places = iter(range(len(items)))  # that all draw from
+    errors: list[BaseException] = []
+    helpers: list[Future[None]] = []
 
-    def work() -> None:
+    def run(place: int, item: Item) -> None:
+        if errors:
+            return
         _threads.inside.yes = True
         try:
-            for place in places:
-                results[place] = function(items[place])
-        except BaseException:
-            for _ in places:  # nobody need go on
-                pass
-            raise
+            results[place] = function(item)
+        except BaseException as error:
+            errors.append(error)
         finally:
             _threads.inside.yes = False
 
-    helpers = [pool.submit(work) for _ in range(_threads.count - 1)]
+    def help_out() -> None:
+        for task in iter(drawn.get, None):
+            run(*task)
+
+    def work_off(rest: int) -> None:
+        with suppress(Empty):  # another was faster
+            while drawn.qsize() > rest and (task := drawn.get_nowait()):
+                run(*task)
+
     try:
-        work()
+        for place, item in enumerate(items):
+            drawn.put((place, item))
+            helpers = helpers or [pool.submit(help_out) for _ in range(others)]
+            work_off(ahead * others)
+            if errors:
+                break
+        work_off(0)
+    except BaseException as error:  # of what makes the items
+        errors.append(error)
     finally:
         helpers = [helper for helper in helpers if not helper.cancel()]  # others keep it busy
+        for _ in helpers:
+            drawn.put(None)
         wait(helpers)
-    for helper in helpers:
-        helper.result()
-    return [results[place] for place in range(len(items))]
+    if errors:
+        raise errors[0]
+    return [results[place] for place in range(len(results))]

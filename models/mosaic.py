@@ -5,7 +5,8 @@ Levels are cut into strips no taller than a tile, the strips laid along one ribb
 into tiles. What a cell sees across a seam belongs to no level and is dropped.
 """
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import cv2
@@ -49,39 +50,39 @@ class Cells(NamedTuple):
 
 
 class Mosaic:
-    """The ribbon of one picture.
+    """The ribbon of one picture, from its levels: of one net, at least one."""
 
-    Args:
-        levels: of one net, at least one.
-        in_threads: the detector's, runs a function on many things at once.
-    """
-
-    def __init__(self, levels: Sequence[Level], in_threads: Callable[..., object]) -> None:
+    def __init__(self, levels: Sequence[Level]) -> None:
         self._levels = levels
         self._stride, size = levels[0].across.stride, levels[0].across.size
         lost = -(-size // self._stride) - 1  # cells between two strips that see both
         self._tall = _cells(max(TALL, size), self._stride, size)
         self._wide = _cells(max(WIDE, 2 * size), self._stride, size)
         self._strips, length = _placed(levels, self._tall, lost)
-        self.tiles = -(-length // self._wide)
-        shape = (self._tall, self.tiles * self._wide)
+        self._tiles = -(-length // self._wide)
+        shape = (self._tall, self._tiles * self._wide)
         sides = [self._stride * (cells - 1) + size for cells in shape]
         self._ribbon = np.zeros((*sides, 3), np.uint8)
         self._strip_at = np.full(shape, -1, np.int32)
         for number, strip in enumerate(self._strips):
             end = strip.x + levels[strip.level].across.cells
             self._strip_at[strip.y : strip.y + strip.tall, strip.x : end] = number
-        in_threads(self._lay, self._strips)
 
-    def tile(self, number: int) -> Image:
-        """The pixels of a tile, (1, h, w, 3)."""
-        first = number * self._wide * self._stride
-        overlap = self._ribbon.shape[1] - self.tiles * self._wide * self._stride
-        return self._ribbon[None, :, first : first + self._wide * self._stride + overlap]
+    def tiles(self) -> Iterator[Image]:
+        """The pixels of each tile, (1, h, w, 3), laid when its turn comes."""
+        step = self._wide * self._stride
+        overlap = self._ribbon.shape[1] - self._tiles * step
+        waiting = deque(self._strips)
+        for first in range(0, self._tiles * step, step):
+            last = first + step + overlap
+            while waiting and waiting[0].x * self._stride < last:
+                self._lay(waiting.popleft())
+            yield self._ribbon[None, :, first:last]
 
-    def cells(self, tile: int, down: IntArray, across: IntArray) -> tuple[NDArray[np.bool_], Cells]:
-        """Cells of a tile's map: which of them are a level's, and which cells of it those are."""
-        across = across + tile * self._wide
+    def cells(self, tile: IntArray, place: IntArray) -> tuple[NDArray[np.bool_], Cells]:
+        """Of places in the tiles' maps, row by row: which are cells of a level, and these."""
+        down, across = np.divmod(place, self._wide)
+        across += tile * self._wide
         strips = self._strip_at[down, across]
         inside = strips >= 0
         level, first, _, y, x = np.array(self._strips)[strips[inside]].T
@@ -108,7 +109,7 @@ def _cells(side: int, stride: int, size: int) -> int:
 
 
 def _placed(levels: Sequence[Level], tall: int, lost: int) -> tuple[list[Strip], int]:
-    """Strips on a ribbon, and its length in cells: wide ones first, each above narrower ones."""
+    """Strips from left to right on a ribbon, and its length in cells: each above narrower ones."""
     strips = []
     for number, level in enumerate(levels):
         for first in range(0, level.down.cells, tall):
@@ -124,4 +125,4 @@ def _placed(levels: Sequence[Level], tall: int, lost: int) -> tuple[list[Strip],
             length += levels[strip.level].across.cells + lost
         placed.append(strip._replace(x=column[0], y=column[1]))
         column[1] += strip.tall + lost
-    return placed, length
+    return sorted(placed, key=lambda strip: strip.x), length

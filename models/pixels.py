@@ -4,7 +4,7 @@ Training crops and detection share these functions, so a net is trained on what 
 zeros outside the picture and `cv2.INTER_AREA`, as in the mtcnn package.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +20,7 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}  # of pic
 Pixels = TypeVar("Pixels", bound=Any)
 Rows = Callable[[int, int], Image]  # (first, last) -> rows [first, last) of a picture
 SUMMED = 16_000_000  # pixels of a picture whose running sums are held: 12 bytes for each
+LARGE = 4  # times smaller a crop is than its window from which on the sums are faster
 
 
 def use_threads(count: int) -> None:
@@ -62,14 +63,14 @@ def cut(image: Image, windows: IntArray, size: int, dtype: type = np.uint8) -> N
     that are nearly equally good it depends on such fractions which one wins.
     """
     crops: NDArray[Any] = np.empty((len(windows), size, size, 3), dtype)
-    for crop, window in zip(crops, windows, strict=True):
+    for crop, window in zip(crops, windows.tolist(), strict=True):
         resize(padded(image, window).astype(dtype, copy=False), size, size, crop)
     return crops
 
 
-def padded(image: Image, window: IntArray) -> Image:
-    """The pixels of one window; black where it reaches over the border."""
-    x1, y1, x2, y2 = (int(v) for v in window)
+def padded(image: Image, window: IntArray | Sequence[int]) -> Image:
+    """The pixels of one window of whole numbers; black where it reaches over the border."""
+    x1, y1, x2, y2 = window
     height, width = image.shape[:2]
     if x1 >= 0 and y1 >= 0 and x2 <= width and y2 <= height:
         return image[y1:y2, x1:x2]
@@ -86,51 +87,81 @@ def resize(image: NDArray[Any], width: int, height: int, out: NDArray[Any] | Non
     return resized  # type: ignore[return-value]
 
 
-class Pyramid:
-    """A picture of which many smaller versions are wanted, a few rows at a time.
+class Picture:
+    """A picture of which many smaller versions are wanted, whole or in part.
 
-    They are those of `resize`, up to a grey level where a mean lies between two: sums of float32
-    move one value in a thousand to the other side. OpenCV reads the whole picture for every level;
-    here what lies above a row is taken from running sums down the columns, so that a level costs
-    what it measures itself.
+    They are those of `resize`, but for the last bits of sums of float32. OpenCV reads all pixels
+    for every version; here what lies above a row is taken from running sums down the columns, so
+    that a version costs what it measures itself. For one thread at a time.
     """
 
     def __init__(self, image: Image) -> None:
-        self._image = image
+        self.image = image
         self._flat = image.reshape(len(image), 3 * image.shape[1])
-        self._sums: NDArray[np.float32] | None = None  # whole numbers, exact in float32
+        self._summable = image.shape[0] * image.shape[1] <= SUMMED
+        self._sums: NDArray[np.float32] | None = None
+        self._summed = 0  # the last of its rows that is filled
 
     def level(self, width: int, height: int) -> Rows:
-        """Rows of the picture in another size."""
-        real_height, real_width = self._image.shape[:2]
+        """Rows of the picture in another size.
+
+        Where a mean lies between two grey levels, one value in a thousand goes the other way.
+        """
+        real_height, real_width = self.image.shape[:2]
         larger = height > real_height or width > real_width
         halved = real_height % height == 0 and real_width % width == 0  # OpenCV is fast here
-        if larger or halved or real_height * real_width > SUMMED:
-            whole = resize(self._image, width, height)
+        if larger or halved or not self._summable:
+            whole = resize(self.image, width, height)
             return lambda first, last: whole[first:last]
+        tall = real_height / height
+
+        def rows(first: int, last: int) -> Image:
+            sums = self._shrunk(np.arange(first, last + 1) * tall, 0, real_width, width)
+            return cv2.convertScaleAbs(sums, alpha=1 / tall)  # type: ignore[return-value]
+
+        return rows
+
+    def cut(self, windows: IntArray, size: int) -> NDArray[np.float32]:
+        """(N, 4) whole-pixel windows -> (N, size, size, 3) crops: `cut` with fractions."""
+        large = (windows[:, 2:] - windows[:, :2]).min(axis=1) >= LARGE * size
+        large &= (windows[:, :2] >= 0).all(axis=1)
+        large &= (windows[:, 2:] <= self.image.shape[1::-1]).all(axis=1)
+        if not self._summable or not large.any():
+            return cut(self.image, windows, size, np.float32)
+        crops = np.empty((len(windows), size, size, 3), np.float32)
+        crops[~large] = cut(self.image, windows[~large], size, np.float32)
+        tall = (windows[:, 3] - windows[:, 1]) / size
+        edges = windows[:, 1, None] + np.arange(size + 1) * tall[:, None]
+        for i in np.flatnonzero(large).tolist():
+            left, right = windows[i, ::2].tolist()
+            crops[i] = self._shrunk(edges[i], left, right, size) / np.float32(tall[i])
+        return crops
+
+    def _shrunk(self, edges: FloatArray, left: int, right: int, width: int) -> NDArray[np.float32]:
+        """(N + 1,) heights -> (N, width, 3): between two of them, sums down, means across."""
+        above = np.minimum(edges.astype(int), len(self.image) - 1)
+        columns = slice(3 * left, 3 * right)
+        until = self._sums_until(above[-1])[above, columns]
+        part = self._flat[above, columns].astype(np.float32)
+        part *= (edges - above).astype(np.float32)[:, None]
+        until += part
+        wide = until.reshape(len(edges), right - left, 3)
+        narrow: NDArray[Any] = resize(wide, width, len(edges))
+        sums: NDArray[np.float32] = narrow[1:] - narrow[:-1]
+        return sums
+
+    def _sums_until(self, row: int) -> NDArray[np.float32]:
+        """(H + 1, 3 W): what lies above each row, up to this one: whole numbers, so exact."""
         if self._sums is None:
-            self._sums = _running_sums(self._flat)
-        return lambda first, last: self._shrunk(width, height, first, last)
-
-    def _shrunk(self, width: int, height: int, first: int, last: int) -> Image:
-        assert self._sums is not None
-        real_height, real_width = self._image.shape[:2]
-        edges = np.arange(first, last + 1) * (real_height / height)
-        above = np.minimum(edges.astype(int), real_height - 1)
-        until = self._flat[above] * (edges - above).astype(np.float32)[:, None]
-        until += self._sums[above]
-        narrow: NDArray[Any] = resize(until.reshape(len(edges), real_width, 3), width, len(edges))
-        rounded: Image = cv2.convertScaleAbs(narrow[1:] - narrow[:-1], alpha=height / real_height)
-        return rounded
-
-
-def _running_sums(flat: Image) -> NDArray[np.float32]:
-    """(H, N) -> (H + 1, N): what lies above each row."""
-    sums = np.empty((len(flat) + 1, flat.shape[1]), np.float32)
-    sums[0], sums[1:] = 0, flat
-    for above, below in pairwise(sums):
-        below += above  # row by row: many times faster than `cumsum`
-    return sums
+            self._sums = np.empty((len(self._flat) + 1, self._flat.shape[1]), np.float32)
+            self._sums[0] = 0
+        if row > self._summed:
+            part = self._sums[self._summed : row + 1]
+            part[1:] = self._flat[self._summed : row]
+            for above, below in pairwise(part):
+                below += above  # row by row: many times faster than `cumsum`
+            self._summed = row
+        return self._sums
 
 
 def cut_rotated(image: Image, window: IntArray, degrees: float, size: int) -> Image:

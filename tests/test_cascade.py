@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
 
 from configs.settings import NETS, Detector, Layer, Net, NetName
 from models import boxes, cascade, nets, pixels, runners
@@ -52,7 +54,8 @@ class Perfect:
             return judged(self.name, given.astype(float))
         laid, tile = given
         shape = (laid._tall, laid._wide)
-        inside, cells = laid.cells(tile, *np.indices(shape).reshape(2, -1))
+        places = np.arange(laid._tall * laid._wide)
+        inside, cells = laid.cells(np.full(len(places), tile), places)
         windows = np.tile([0.0, 0, 1, 1], (inside.size, 1))
         windows[inside] = [self.window(laid._levels[n], *at) for n, *at in zip(*cells, strict=True)]
         said = judged(self.name, windows)
@@ -74,7 +77,7 @@ def perfect_nets(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Cascade]:
     """Makes a cascade of perfect nets."""
     monkeypatch.setattr(cascade, "Engine", Perfect)
     monkeypatch.setattr(cascade, "_crops", lambda image, windows, size, count: windows)
-    monkeypatch.setattr(Mosaic, "tile", lambda self, number: (self, number))
+    monkeypatch.setattr(Mosaic, "tiles", lambda self: ((self, n) for n in range(self._tiles)))
 
     def make(detector: Detector = EXACT, names: Sequence[NetName] = NETS) -> Cascade:
         return Cascade({name: TRAINED[name] for name in names}, detector)
@@ -253,6 +256,28 @@ def test_the_first_engine_takes_pictures_of_any_size() -> None:
         cells = tuple(-(-(side - 2) // 2) - 4 for side in (height, width))
         assert said.face.shape == (1, *cells)
         assert said.box.shape == (1, *cells, 4)
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.5, 0.99))
+def test_levels_that_lie_far_apart_need_no_nms(seed: int, factor: float) -> None:
+    random = np.random.default_rng(seed)
+    levels = []
+    for number in range(4):
+        side = 24 / factor**number
+        corners = 2 * random.integers(0, 12, (random.integers(0, 8), 2)) / factor**number
+        windows = np.trunc(np.concatenate([corners, corners + side], axis=1))
+        levels.append(windows[boxes.nms(windows, np.ones(len(windows)), cascade.NMS_IN_LEVEL)])
+    windows = np.concatenate(levels)
+    scores = random.choice([0.6, 0.8, 0.9], len(windows)).astype(np.float32)
+    best = cascade._best_over_levels(windows, scores, [len(level) for level in levels])
+    np.testing.assert_array_equal(best, boxes.nms(windows, scores, cascade.NMS_OVER_LEVELS))
+
+
+def test_between_close_levels_the_better_window_stays() -> None:
+    windows = np.array([[10.0, 10, 40, 40], [50, 10, 80, 40], [9, 9, 41, 41]])
+    scores = np.array([0.7, 0.6, 0.9], np.float32)
+    assert cascade._best_over_levels(windows, scores, [2, 1]).tolist() == [2, 1]
+    assert cascade._best_over_levels(windows[:0], scores[:0], [0, 0]).tolist() == []
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])

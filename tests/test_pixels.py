@@ -260,13 +260,15 @@ def test_a_missing_picture_is_none(tmp_path: Path) -> None:
 def test_a_pyramid_holds_what_resizing_gives(size: tuple[int, int]) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (100, 120, 3), np.uint8)
     height, width = size
-    rows = pixels.Pyramid(picture).level(width, height)
+    rows = pixels.Picture(picture).level(width, height)
     wanted = pixels.resize(picture, width, height).astype(int)
     whole = rows(0, height).astype(int)
     assert np.abs(whole - wanted).max() <= 1
     assert (whole != wanted).mean() < 0.01, "only a mean between two grey levels may round apart"
-    parts = [rows(row, row + 1) for row in range(height)]
-    np.testing.assert_array_equal(np.concatenate(parts), whole)
+    for order in (1, -1):
+        rows = pixels.Picture(picture).level(width, height)
+        parts = [rows(row, row + 1) for row in range(height)[::order]][::order]
+        np.testing.assert_array_equal(np.concatenate(parts), whole)
 
 
 @pytest.mark.parametrize("summed", [10, pixels.SUMMED])
@@ -276,5 +278,29 @@ def test_a_pyramid_of_a_huge_or_an_enlarged_picture_is_resized_plainly(
     monkeypatch.setattr(pixels, "SUMMED", summed)
     picture = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
     height, width = (30, 45) if summed == 10 else (60, 51)
-    rows = pixels.Pyramid(picture).level(width, height)
+    rows = pixels.Picture(picture).level(width, height)
     np.testing.assert_array_equal(rows(5, 20), pixels.resize(picture, width, height)[5:20])
+
+
+@pytest.mark.parametrize("summed", [10, pixels.SUMMED])
+def test_a_pictures_crops_are_those_of_resizing(
+    summed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pixels, "SUMMED", summed)
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (300, 400, 3), np.uint8)
+    sides = np.concatenate([[1, 11, 12, 47, 48, 49, 300], rng.integers(1, 300, 60)])
+    corners = rng.integers(-20, 300, (len(sides), 2))
+    corners[sides > 40] = rng.integers(0, 80, ((sides > 40).sum(), 2))
+    corners[6] = 100, 0  # as high as the picture, to its end
+    windows = np.concatenate([corners, corners + sides[:, None]], axis=1)
+    large = (sides >= pixels.LARGE * 12) & (windows.min(axis=1) >= 0) & (windows[:, 3] <= 300)
+    assert 10 < np.count_nonzero(large) < len(sides) - 10
+    crops = pixels.Picture(image).cut(windows, 12)
+    wanted = pixels.cut(image, windows, 12, np.float32)
+    if summed == 10:
+        np.testing.assert_array_equal(crops, wanted)
+    else:
+        np.testing.assert_array_equal(crops[~large], wanted[~large])
+        assert np.any(crops[large] != wanted[large]), "the sums are used"
+        np.testing.assert_allclose(crops, wanted, rtol=0, atol=0.01)  # of 255

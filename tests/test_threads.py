@@ -33,6 +33,39 @@ def test_results_come_in_the_order_of_the_items_from_more_threads_than_one() -> 
     assert engine.in_threads(slow, []) == []
 
 
+def test_the_calling_thread_draws_the_items_a_few_ahead() -> None:
+    drawn, done = [], []
+
+    def items() -> Iterator[int]:
+        for item in range(30):
+            drawn.append((threading.get_ident(), len(done)))
+            yield item
+
+    def slow(item: int) -> None:
+        time.sleep(0.005)
+        done.append(item)
+
+    engine.in_threads(slow, items())
+    assert sorted(done) == list(range(30))
+    assert {thread for thread, _ in drawn} == {threading.get_ident()}
+    # Those ahead, and one in work in each thread.
+    assert all(i - finished <= engine.AHEAD + 2 for i, (_, finished) in enumerate(drawn))
+    assert drawn[-1][1] > 20
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_an_error_of_what_makes_the_items_comes_out(count: int) -> None:
+    engine.use_threads(count)
+
+    def items() -> Iterator[int]:
+        yield from range(5)
+        raise ValueError("while drawing")
+
+    with pytest.raises(ValueError, match="while drawing"):
+        engine.in_threads(abs, items())
+    assert engine.in_threads(abs, [-1, -2, -3]) == [1, 2, 3]
+
+
 def test_inside_of_a_thread_there_are_no_further_ones() -> None:
     def inner(_: int) -> int:
         time.sleep(0.01)
