@@ -124,15 +124,19 @@ class Cascade:
 
     def _look(self, mosaic: Mosaic) -> tuple[Cells, FloatArray, NDArray[np.float32]]:
         """The cells that P-Net takes for faces, (N, 4) offsets and (N,) probabilities."""
-        tiles = in_threads(self._first, mosaic.tiles())
-        threshold = self.detector.thresholds[0]
-        found = [np.flatnonzero(said.face >= threshold) for said in tiles]
-        maps = list(zip(tiles, found, strict=True))
-        scores = np.concatenate([said.face.reshape(-1)[at] for said, at in maps])
-        offsets = np.concatenate([said.box.reshape(-1, 4)[at] for said, at in maps])
-        tile = np.repeat(np.arange(len(tiles)), [len(at) for at in found])
-        inside, cells = mosaic.cells(tile, np.concatenate(found))
+        seen = in_threads(self._look_at_tile, mosaic.tiles())
+        places, offsets, scores = (np.concatenate(parts) for parts in zip(*seen, strict=True))
+        tile = np.repeat(np.arange(len(seen)), [len(found) for found, _, _ in seen])
+        inside, cells = mosaic.cells(tile, places)
         return cells, offsets[inside].astype(np.float64), scores[inside]
+
+    def _look_at_tile(
+        self, tile: pixels.Image
+    ) -> tuple[IntArray, NDArray[np.float32], NDArray[np.float32]]:
+        """Places in its map that may be faces, offsets and probabilities."""
+        said = self._first(tile)
+        found = np.flatnonzero(said.face >= self.detector.thresholds[0])
+        return found, said.box.reshape(-1, 4)[found], said.face.reshape(-1)[found]
 
 
 def _best_over_levels(

@@ -64,7 +64,7 @@ class MTCNN:
 
     def detect_faces_batch(self, images: Sequence[NDArray[Any]]) -> list[list[dict[str, Any]]]:
         """`detect_faces` of many pictures, of any sizes; one on each core at a time."""
-        return in_threads(self.detect_faces, images, len(images))
+        return in_threads(self.detect_faces, images, ahead=len(images))  # they are there already
 
 
 def as_rgb(image: NDArray[Any]) -> Image:

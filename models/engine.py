@@ -7,11 +7,10 @@ than one with many threads, and what is found depends on nothing but the pixels.
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import suppress
 from dataclasses import replace
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
 import keras
@@ -137,22 +136,21 @@ def in_threads(
 ) -> list[Result]:
     """`function` of all items, in their order; from inside of such a call, in that thread alone.
 
-    The calling thread draws the items, and works like the others while these have enough ahead of
-    them. What is made when it is drawn is so made by one thread: several that want Python after
-    every few pixels wait for each other longer. After an error no further item is begun.
+    The calling thread draws the items, and works like the others while `ahead` of them wait for
+    each of these. So what is made while drawing is made by one thread; several would wait for each
+    other's Python. After an error no further item is begun.
     """
     others = _threads.count - 1
-    if not others or getattr(_threads.inside, "yes", False):
+    alone = isinstance(items, Sequence) and len(items) == 1  # it may want the threads itself
+    if alone or not others or getattr(_threads.inside, "yes", False):
         return [function(item) for item in items]
     pool = _threads.pool = _threads.pool or ThreadPoolExecutor(others, "detector")
-    drawn: SimpleQueue[tuple[int, Item] | None] = SimpleQueue()
+    drawn: SimpleQueue[tuple[int, Item] | None] = SimpleQueue()  # None: no more to come
     results: dict[int, Result] = {}
     errors: list[BaseException] = []
     helpers: list[Future[None]] = []
 
     def run(place: int, item: Item) -> None:
-        if errors:
-            return
         _threads.inside.yes = True
         try:
             results[place] = function(item)
@@ -161,30 +159,29 @@ def in_threads(
         finally:
             _threads.inside.yes = False
 
-    def help_out() -> None:
+    def work() -> None:
         for task in iter(drawn.get, None):
-            run(*task)
-
-    def work_off(rest: int) -> None:
-        with suppress(Empty):  # another was faster
-            while drawn.qsize() > rest and (task := drawn.get_nowait()):
+            if not errors:
                 run(*task)
+        drawn.put(None)  # for the next
 
     try:
-        for place, item in enumerate(items):
-            drawn.put((place, item))
-            helpers = helpers or [pool.submit(help_out) for _ in range(others)]
-            work_off(ahead * others)
+        for task in enumerate(items):
+            if drawn.qsize() < ahead * others:
+                drawn.put(task)
+            else:
+                run(*task)
+            if len(helpers) < others:
+                helpers.append(pool.submit(work))
             if errors:
                 break
-        work_off(0)
-    except BaseException as error:  # of what makes the items
+    except BaseException as error:  # while drawing
         errors.append(error)
+        raise
     finally:
-        helpers = [helper for helper in helpers if not helper.cancel()]  # others keep it busy
-        for _ in helpers:
-            drawn.put(None)
-        wait(helpers)
+        drawn.put(None)
+        work()
+        wait([helper for helper in helpers if not helper.cancel()])  # cancelled: others keep it
     if errors:
         raise errors[0]
     return [results[place] for place in range(len(results))]

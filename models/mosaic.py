@@ -50,7 +50,11 @@ class Cells(NamedTuple):
 
 
 class Mosaic:
-    """The ribbon of one picture, from its levels: of one net, at least one."""
+    """The ribbon of one picture.
+
+    Args:
+        levels: of one net, at least one.
+    """
 
     def __init__(self, levels: Sequence[Level]) -> None:
         self._levels = levels

@@ -20,6 +20,8 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}  # of pic
 Pixels = TypeVar("Pixels", bound=Any)
 Rows = Callable[[int, int], Image]  # (first, last) -> rows [first, last) of a picture
 SUMMED = 16_000_000  # pixels of a picture whose running sums are held: 12 bytes for each
+EXACT = 2**24 // 255  # rows of pixels whose sums float32 holds exactly
+FINE = 1024  # rows from which on sums are counted anew: there is room for a 60th of a grey level
 LARGE = 4  # times smaller a crop is than its window from which on the sums are faster
 
 
@@ -90,23 +92,20 @@ def resize(image: NDArray[Any], width: int, height: int, out: NDArray[Any] | Non
 class Picture:
     """A picture of which many smaller versions are wanted, whole or in part.
 
-    They are those of `resize`, but for the last bits of sums of float32. OpenCV reads all pixels
-    for every version; here what lies above a row is taken from running sums down the columns, so
-    that a version costs what it measures itself. For one thread at a time.
+    They are those of `resize`, but for the last bits of float32. OpenCV reads all pixels for every
+    version; here what lies above a row is taken from running sums down the columns, so that a
+    version costs what it measures itself. For one thread at a time.
     """
 
     def __init__(self, image: Image) -> None:
         self.image = image
         self._flat = image.reshape(len(image), 3 * image.shape[1])
-        self._summable = image.shape[0] * image.shape[1] <= SUMMED
+        self._summable = image.shape[0] * image.shape[1] <= SUMMED and len(image) < EXACT
         self._sums: NDArray[np.float32] | None = None
         self._summed = 0  # the last of its rows that is filled
 
     def level(self, width: int, height: int) -> Rows:
-        """Rows of the picture in another size.
-
-        Where a mean lies between two grey levels, one value in a thousand goes the other way.
-        """
+        """Rows of the picture in another size."""
         real_height, real_width = self.image.shape[:2]
         larger = height > real_height or width > real_width
         halved = real_height % height == 0 and real_width % width == 0  # OpenCV is fast here
@@ -126,7 +125,7 @@ class Picture:
         large = (windows[:, 2:] - windows[:, :2]).min(axis=1) >= LARGE * size
         large &= (windows[:, :2] >= 0).all(axis=1)
         large &= (windows[:, 2:] <= self.image.shape[1::-1]).all(axis=1)
-        if not self._summable or not large.any():
+        if self._sums is None or not large.any():  # to sum for a few crops does not pay
             return cut(self.image, windows, size, np.float32)
         crops = np.empty((len(windows), size, size, 3), np.float32)
         crops[~large] = cut(self.image, windows[~large], size, np.float32)
@@ -142,6 +141,8 @@ class Picture:
         above = np.minimum(edges.astype(int), len(self.image) - 1)
         columns = slice(3 * left, 3 * right)
         until = self._sums_until(above[-1])[above, columns]
+        if above[0] > FINE:
+            until -= until[0].copy()
         part = self._flat[above, columns].astype(np.float32)
         part *= (edges - above).astype(np.float32)[:, None]
         until += part
@@ -151,9 +152,9 @@ class Picture:
         return sums
 
     def _sums_until(self, row: int) -> NDArray[np.float32]:
-        """(H + 1, 3 W): what lies above each row, up to this one: whole numbers, so exact."""
+        """(H, 3 W): what lies above each row, up to this one: whole numbers, exact in float32."""
         if self._sums is None:
-            self._sums = np.empty((len(self._flat) + 1, self._flat.shape[1]), np.float32)
+            self._sums = np.empty(self._flat.shape, np.float32)
             self._sums[0] = 0
         if row > self._summed:
             part = self._sums[self._summed : row + 1]

@@ -76,7 +76,7 @@ TRAINED = {name: Trained(PAPER_NETS[name], {}) for name in NETS}
 def perfect_nets(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Cascade]:
     """Makes a cascade of perfect nets."""
     monkeypatch.setattr(cascade, "Engine", Perfect)
-    monkeypatch.setattr(cascade, "_crops", lambda image, windows, size, count: windows)
+    monkeypatch.setattr(cascade, "_crops", lambda picture, windows, size, count: windows)
     monkeypatch.setattr(Mosaic, "tiles", lambda self: ((self, n) for n in range(self._tiles)))
 
     def make(detector: Detector = EXACT, names: Sequence[NetName] = NETS) -> Cascade:
@@ -259,7 +259,7 @@ def test_the_first_engine_takes_pictures_of_any_size() -> None:
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0.5, 0.99))
-def test_levels_that_lie_far_apart_need_no_nms(seed: int, factor: float) -> None:
+def test_over_levels_the_same_stay_as_with_nms(seed: int, factor: float) -> None:
     random = np.random.default_rng(seed)
     levels = []
     for number in range(4):
@@ -271,6 +271,13 @@ def test_levels_that_lie_far_apart_need_no_nms(seed: int, factor: float) -> None
     scores = random.choice([0.6, 0.8, 0.9], len(windows)).astype(np.float32)
     best = cascade._best_over_levels(windows, scores, [len(level) for level in levels])
     np.testing.assert_array_equal(best, boxes.nms(windows, scores, cascade.NMS_OVER_LEVELS))
+
+
+def test_levels_that_lie_far_apart_need_no_nms(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boxes, "nms", None)
+    windows = np.array([[10.0, 10, 30, 30], [50, 10, 70, 30], [10, 10, 38, 38]])
+    scores = np.array([0.6, 0.9, 0.9], np.float32)
+    assert cascade._best_over_levels(windows, scores, [2, 0, 1]).tolist() == [1, 2, 0]
 
 
 def test_between_close_levels_the_better_window_stays() -> None:

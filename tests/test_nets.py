@@ -194,7 +194,7 @@ def test_the_mosaic_has_the_cells_of_all_levels(net: Net, monkeypatch: pytest.Mo
     whole = [model(pixels.normalise(i[None].astype(np.float32)))["box"].numpy()[0] for i in images]
     maps, times = [np.zeros_like(w) for w in whole], [np.zeros(w.shape[:2]) for w in whole]
     laid = mosaic.Mosaic(levels)
-    tiles = list(laid.tiles())
+    tiles = [tile.copy() for tile in laid.tiles()]  # as they are when their turn comes
     for number, tile in enumerate(tiles):
         said = unpadded(pixels.normalise(tile.astype(np.float32)))["box"].numpy()[0]
         places = np.arange(said.shape[0] * said.shape[1])

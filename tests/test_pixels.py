@@ -268,7 +268,8 @@ def test_a_pyramid_holds_what_resizing_gives(size: tuple[int, int]) -> None:
     for order in (1, -1):
         rows = pixels.Picture(picture).level(width, height)
         parts = [rows(row, row + 1) for row in range(height)[::order]][::order]
-        np.testing.assert_array_equal(np.concatenate(parts), whole)
+        apart = np.abs(np.concatenate(parts) - whole)
+        assert apart.max() <= 1 and np.count_nonzero(apart) < 0.01 * apart.size
 
 
 @pytest.mark.parametrize("summed", [10, pixels.SUMMED])
@@ -282,25 +283,35 @@ def test_a_pyramid_of_a_huge_or_an_enlarged_picture_is_resized_plainly(
     np.testing.assert_array_equal(rows(5, 20), pixels.resize(picture, width, height)[5:20])
 
 
-@pytest.mark.parametrize("summed", [10, pixels.SUMMED])
-def test_a_pictures_crops_are_those_of_resizing(
-    summed: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pixels, "SUMMED", summed)
+@pytest.mark.parametrize("levels", [0, 1])
+def test_a_pictures_crops_are_those_of_resizing(levels: int) -> None:
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (300, 400, 3), np.uint8)
-    sides = np.concatenate([[1, 11, 12, 47, 48, 49, 300], rng.integers(1, 300, 60)])
-    corners = rng.integers(-20, 300, (len(sides), 2))
-    corners[sides > 40] = rng.integers(0, 80, ((sides > 40).sum(), 2))
-    corners[6] = 100, 0  # as high as the picture, to its end
-    windows = np.concatenate([corners, corners + sides[:, None]], axis=1)
-    large = (sides >= pixels.LARGE * 12) & (windows.min(axis=1) >= 0) & (windows[:, 3] <= 300)
-    assert 10 < np.count_nonzero(large) < len(sides) - 10
-    crops = pixels.Picture(image).cut(windows, 12)
+    sides = rng.integers(1, 260, (80, 2))
+    sides[:6] = [[1, 1], [47, 47], [48, 48], [47, 200], [200, 47], [400, 300]]
+    corners = rng.integers(-20, 100, (80, 2))
+    corners[5] = 0  # the whole picture
+    windows = np.concatenate([corners, corners + sides], axis=1)
+    inside = (corners >= 0).all(axis=1) & (windows[:, 2:] <= [400, 300]).all(axis=1)
+    large = inside & (sides >= pixels.LARGE * 12).all(axis=1)
+    assert 20 < np.count_nonzero(large) < 60
+    picture = pixels.Picture(image)
+    for size in range(40, 40 + levels):
+        picture.level(size, size)(0, 1)  # sums are begun
+    crops = picture.cut(windows, 12)
     wanted = pixels.cut(image, windows, 12, np.float32)
-    if summed == 10:
-        np.testing.assert_array_equal(crops, wanted)
-    else:
-        np.testing.assert_array_equal(crops[~large], wanted[~large])
-        assert np.any(crops[large] != wanted[large]), "the sums are used"
-        np.testing.assert_allclose(crops, wanted, rtol=0, atol=0.01)  # of 255
+    np.testing.assert_array_equal(crops[~large], wanted[~large])
+    assert np.any(crops[large] != wanted[large]) == bool(levels), "the sums are used if they exist"
+    np.testing.assert_allclose(crops, wanted, rtol=0, atol=0.002)  # of 255
+
+
+@pytest.mark.parametrize("height", [12_000, 90_000])
+def test_sums_of_a_tall_picture_are_exact_enough(height: int) -> None:
+    image = np.random.default_rng(0).integers(200, 256, (height, 60, 3), np.uint8)
+    picture = pixels.Picture(image)
+    shape = 37, height * 5 // 8
+    level = picture.level(*shape)(shape[1] - 128, shape[1])
+    assert (level != pixels.resize(image, *shape)[-128:]).mean() < 0.01
+    windows = np.array([[0, height - 60, 60, height]])
+    wanted = pixels.cut(image, windows, 12, np.float32)
+    np.testing.assert_allclose(picture.cut(windows, 12), wanted, rtol=0, atol=0.002)
