@@ -92,9 +92,10 @@ def resize(image: NDArray[Any], width: int, height: int, out: NDArray[Any] | Non
 class Picture:
     """A picture of which many smaller versions are wanted, whole or in part.
 
-    They are those of `resize`, but for the last bits of float32. OpenCV reads all pixels for every
-    version; here what lies above a row is taken from running sums down the columns, so that a
-    version costs what it measures itself. For one thread at a time.
+    They are those of `resize`, but for the last bits of float32: where a mean lies between two grey
+    levels, a level may have the other. OpenCV reads all pixels for every version; here what lies
+    above a row is taken from running sums down the columns, so that a version costs what it
+    measures itself. For one thread at a time.
     """
 
     def __init__(self, image: Image) -> None:
