@@ -70,8 +70,7 @@ def wrap(clock: Clock, engine: Any) -> None:
     """Time the parts of every detector from now on."""
     from models import boxes, pixels
 
-    call, level = engine.__call__, pixels.Picture.level
-    level = clock.timed("pyramid", level)
+    call, level = engine.__call__, clock.timed("pyramid", pixels.Picture.level)
     pixels.Picture.level = lambda *given: clock.timed("pyramid", level(*given))  # type: ignore
     boxes.nms = clock.timed("NMS", boxes.nms)
     pixels.Picture.cut = clock.timed("crops", pixels.Picture.cut)  # type: ignore

@@ -9,9 +9,10 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import replace
-from queue import SimpleQueue
-from typing import Any, NamedTuple, TypeVar
+from queue import Empty, SimpleQueue
+from typing import Any, NamedTuple, TypeVar, cast
 
 import keras
 import numpy as np
@@ -167,12 +168,12 @@ def in_threads(
 
     try:
         for task in enumerate(items):
-            if drawn.qsize() < ahead * others:
-                drawn.put(task)
-            else:
-                run(*task)
+            drawn.put(task)
             if len(helpers) < others:
                 helpers.append(pool.submit(work))
+            if drawn.qsize() > ahead * others:
+                with suppress(Empty):  # the others were faster
+                    run(*cast(tuple[int, Item], drawn.get_nowait()))
             if errors:
                 break
     except BaseException as error:  # while drawing

@@ -101,7 +101,6 @@ class Picture:
     def __init__(self, image: Image) -> None:
         self.image = image
         self._flat = image.reshape(len(image), 3 * image.shape[1])
-        self._summable = image.shape[0] * image.shape[1] <= SUMMED and len(image) < EXACT
         self._sums: NDArray[np.float32] | None = None
         self._summed = 0  # the last of its rows that is filled
 
@@ -110,7 +109,7 @@ class Picture:
         real_height, real_width = self.image.shape[:2]
         larger = height > real_height or width > real_width
         halved = real_height % height == 0 and real_width % width == 0  # OpenCV is fast here
-        if larger or halved or not self._summable:
+        if larger or halved or real_height * real_width > SUMMED or real_height >= EXACT:
             whole = resize(self.image, width, height)
             return lambda first, last: whole[first:last]
         tall = real_height / height

@@ -146,19 +146,17 @@ def test_an_error_in_any_thread_comes_out_and_stops_nothing_for_good(bad: int) -
 @pytest.mark.parametrize("count", [1, 2])
 def test_nothing_is_begun_after_an_error(count: int) -> None:
     engine.use_threads(count)
-    begun: list[int] = []
-    before = []
+    begun = []
 
     def fails(item: int) -> None:
         begun.append(item)
         time.sleep(0.01)
         if item == 1:
-            before.append(len(begun))
             raise ValueError
 
     with pytest.raises(ValueError):
         engine.in_threads(fails, range(100))
-    assert len(begun) <= before[0] + 1 < 10  # one in the other thread at that very moment
+    assert len(begun) <= 4
 
 
 def test_callers_at_once_do_not_wait_for_each_others_work() -> None:
