@@ -40,7 +40,7 @@ setup: $(READY)  ## make the virtual environment (every target does so when it i
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[dev,demo,fast,report]'
+	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[train,dev,demo,report]'
 	touch $@
 
 wider: $(READY)  ## download WIDER FACE (research only) into data/; URL= names another copy
@@ -71,7 +71,7 @@ export-weights: $(READY)  ## merge the nets; FORMAT=ipazc and others; PNET= RNET
 	$(PY) -m export $(STAGE) $(if $(PNET),--pnet $(PNET)) $(if $(RNET),--rnet $(RNET)) $(if $(ONET),--onet $(ONET)) $(if $(FORMAT),--format $(FORMAT)) $(if $(PICTURES),--pictures $(PICTURES))
 
 detect: $(READY)  ## faces of PICTURES="files or folders", drawn into OUT= (runs/detect); WEIGHTS= other than ours
-	$(PY) -m models $(PICTURES) --weights $(or $(WEIGHTS),weights/mtcnn_weights.npy) --out $(or $(OUT),runs/detect)
+	$(PY) -m evaluation detect $(PICTURES) --weights $(or $(WEIGHTS),weights/mtcnn_weights.npy) --out $(or $(OUT),runs/detect)
 
 inspect: $(READY)  ## tell what the weights file FILE= is, and whether our checks pass
 	$(PY) -m export inspect $(FILE)

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from configs import quiet
-from configs.errors import UserError
+from mtcnn_detector.errors import UserError
+from pipeline import tf_setup
 
 Detect = Callable[[np.ndarray], list[list[float]]]  # rows of x1, y1, x2, y2, score
 SMALLEST, THRESHOLDS, FACTOR = 20, [0.6, 0.7, 0.7], 0.709
@@ -32,9 +32,9 @@ class Answer(NamedTuple):
 
 
 def ours(folder: Path) -> Detect:
-    """`models.detector`, with the weights that the package ships."""
-    quiet.import_tensorflow()
-    from models.detector import MTCNN
+    """`mtcnn_detector`, with the weights that the package ships."""
+    tf_setup.import_tensorflow()
+    from mtcnn_detector.detector import MTCNN
 
     detector = MTCNN(folder / "mtcnn" / "data" / "mtcnn_weights.npy", SMALLEST, THRESHOLDS, FACTOR)
     return lambda image: _rows(detector.detect_faces(image))
@@ -42,7 +42,7 @@ def ours(folder: Path) -> Detect:
 
 def mtcnn_0(folder: Path) -> Detect:
     """ipazc's mtcnn 0.1.1 as it is."""
-    quiet.import_tensorflow()
+    tf_setup.import_tensorflow()
     from mtcnn import MTCNN
 
     detector = MTCNN(None, SMALLEST, THRESHOLDS, FACTOR)
@@ -59,7 +59,7 @@ def _silent(predict: Callable[..., Any]) -> Callable[..., Any]:
 
 def mtcnn_1(folder: Path) -> Detect:
     """mtcnn 1.0.0, one picture a call."""
-    quiet.import_tensorflow()
+    tf_setup.import_tensorflow()
     from mtcnn import MTCNN
 
     first, second, third = THRESHOLDS
@@ -159,7 +159,7 @@ class Consumer:
 
 def serve(name: str, folder: Path) -> None:
     """The child's half."""
-    from models.pixels import read_image
+    from mtcnn_detector.pixels import read_image
 
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what the package prints must not come between

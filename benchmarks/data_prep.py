@@ -23,12 +23,14 @@ import cv2
 import numpy as np
 
 from benchmarks.pictures import DATA, ROOT
-from configs import quiet, recipe
-from configs.errors import UserError, run_cli
+from configs import recipe
 from configs.settings import KINDS, Kind, Settings
-from data_prep import annotations, prepare
+from data_prep import annotations, build_records
 from data_prep.annotations import Annotation
-from models.boxes import longer_sides
+from mtcnn_detector.boxes import longer_sides
+from mtcnn_detector.errors import UserError
+from pipeline import tf_setup
+from pipeline.cli import run_cli
 
 IMAGES = "wider/WIDER_train/images"
 LABELS = "wider/wider_face_split/wider_face_train_bbx_gt.txt"
@@ -61,7 +63,7 @@ def main() -> None:
         "--workers", type=int, default=os.cpu_count() or 1, help="of our way (%(default)s)"
     )
     arguments = parser.parse_args()
-    quiet.import_tensorflow()  # paid by neither
+    tf_setup.import_tensorflow()  # paid by neither
     with tempfile.TemporaryDirectory() as folder:
         settings = subset(Path(folder), arguments.folder.resolve(), arguments.images)
         pictures = read(settings)
@@ -111,7 +113,7 @@ def run_ours(settings: Settings, folder: Path, workers: int) -> Timing:
     """`make pnet-data`, with the start of its workers."""
     start = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        prepare.prepare(settings, "pnet", folder, workers, force=False)
+        build_records.prepare(settings, "pnet", folder, workers, force=False)
     seconds = time.perf_counter() - start
     manifest = json.loads((folder / "records" / "pnet" / "manifest.json").read_text())
     crops = sum(sum(counts.values()) for counts in manifest["counts"].values())

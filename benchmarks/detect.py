@@ -16,8 +16,9 @@ import numpy as np
 
 from benchmarks import pictures
 from benchmarks.consumers import CONSUMERS, Answer, Consumer
-from configs.errors import UserError, run_cli
-from models.boxes import iou
+from mtcnn_detector.boxes import iou
+from mtcnn_detector.errors import UserError
+from pipeline.cli import run_cli
 
 WARM_UP, SURE = 3, 0.75
 

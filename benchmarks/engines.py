@@ -18,8 +18,9 @@ for threads in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THR
 
 import numpy as np  # noqa: E402
 
-from configs import quiet  # noqa: E402
-from configs.errors import UserError, run_cli  # noqa: E402
+from mtcnn_detector.errors import UserError  # noqa: E402
+from pipeline import tf_setup  # noqa: E402
+from pipeline.cli import run_cli  # noqa: E402
 
 ROUNDS = 15
 Run = Callable[[np.ndarray], np.ndarray]  # (1, H, W, 3) float32, 0 to 255 -> (1, h, w, 4) offsets
@@ -31,15 +32,16 @@ def main() -> None:
     parser.add_argument("weights", type=Path)
     parser.add_argument("picture", type=Path)
     arguments = parser.parse_args()
-    quiet.import_tensorflow()
-    from configs.settings import NETS
-    from models import layouts, pixels
+    tf_setup.import_tensorflow()
+    from mtcnn_detector import pixels
+    from mtcnn_detector.net import NETS
+    from mtcnn_detector.weights import weight_files
 
     pixels.use_threads(1)
     image = pixels.read_image(arguments.picture)
     if image is None:
         raise UserError(f"{arguments.picture} is no picture that can be read: give another.")
-    trained = layouts.read(arguments.weights)[NETS[0]]
+    trained = weight_files.read(arguments.weights)[NETS[0]]
     levels = levels_of(image, trained.net.size)
     print(f"{len(levels)} levels of a picture of {image.shape[1]} x {image.shape[0]}")
     print(table(timed(engines(NETS[0], trained), levels)))
@@ -47,8 +49,8 @@ def main() -> None:
 
 def levels_of(image: Any, size: int) -> list[np.ndarray]:
     """The pyramid that the detector's usual settings ask for."""
-    from configs.settings import Detector
-    from models import pixels
+    from mtcnn_detector import pixels
+    from mtcnn_detector.settings import Detector
 
     height, width = image.shape[:2]
     smallest, factor = Detector().min_face_size, Detector().scale_factor
@@ -63,16 +65,13 @@ def engines(name: Any, trained: Any) -> dict[str, Run]:
     import tensorflow as tf
 
     from export.onnx_format import onnx_model
-    from models import nets, runners
-    from models.engine import Engine, to_run
-    from models.pixels import normalise
+    from models import keras_nets
+    from mtcnn_detector.backend import Engine, to_run
+    from mtcnn_detector.pixels import normalise
 
-    model = nets.build(to_run(name, trained.net))
-    nets.set_weights(model, trained.weights, "the net to time")
-    ours = {
-        runner.__name__: Engine(name, trained, runner)
-        for runner in (runners.fastest, runners.litert)
-    }
+    model = keras_nets.build(to_run(name, trained.net))
+    keras_nets.set_weights(model, trained.weights, "the net to time")
+    ours = Engine(name, trained)
 
     def heads(pixels: Any) -> Any:
         return model(normalise(pixels), training=False)
@@ -86,7 +85,7 @@ def engines(name: Any, trained: Any) -> dict[str, Run]:
         return np.asarray(graph.forward("box"))
 
     return {
-        **{told: lambda level, run=engine: run(level).box for told, engine in ours.items()},
+        "ours": lambda level: ours(level).box,
         "TensorFlow, traced": lambda level: traced(tf.constant(level))["box"].numpy(),
         "TensorFlow, XLA": lambda level: compiled(tf.constant(level))["box"].numpy(),
         "OpenCV dnn": by_opencv,

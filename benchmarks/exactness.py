@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks import pictures
-from configs import quiet
-from configs.errors import UserError, run_cli
-from configs.settings import Detector
 from data_prep.annotations import Annotation, read
-from models.boxes import iou
+from mtcnn_detector.boxes import iou
+from mtcnn_detector.errors import UserError
+from mtcnn_detector.settings import Detector
+from pipeline import tf_setup
+from pipeline.cli import run_cli
 
 IMAGES = "WIDER_val/images"
 LABELS = "wider_face_split/wider_face_val_bbx_gt.txt"
@@ -47,7 +48,7 @@ def main() -> None:
     for path in (arguments.wider / IMAGES, arguments.wider / LABELS, arguments.package / "mtcnn"):
         if not path.exists():
             raise UserError(f"{path} is not there: --wider and --package say where.")
-    quiet.import_tensorflow()
+    tf_setup.import_tensorflow()
     labelled = read("wider", arguments.wider / LABELS, arguments.wider / IMAGES, None, "wider")
     print(report(labelled, *both(labelled, arguments.package, arguments.out)))
 
@@ -56,15 +57,15 @@ def both(
     labelled: list[Annotation], package: Path, out: Path
 ) -> tuple[dict[str, Reported], dict[str, Reported]]:
     """Ours, always anew, and the package's, of which what is there already is kept."""
-    from evaluation import detect
+    from evaluation import detections
 
     weights = package / "mtcnn" / "data" / "mtcnn_weights.npy"
-    theirs = detect.detect_all(
-        detect.package(weights, Detector(), package), labelled, out / "mtcnn-0.1.1.jsonl"
+    theirs = detections.detect_all(
+        detections.package(weights, Detector(), package), labelled, out / "mtcnn-0.1.1.jsonl"
     )
     log = out / "ours.jsonl"
     log.unlink(missing_ok=True)
-    ours = detect.detect_all(detect.ours(weights, Detector()), labelled, log)
+    ours = detections.detect_all(detections.ours(weights, Detector()), labelled, log)
     return _whole(ours), _whole(theirs)
 
 

@@ -9,13 +9,14 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from configs import quiet, recipe, stages
-from configs.errors import run_cli
-from configs.settings import Detector
+from configs import recipe
 from export.formats import FORMATS
+from mtcnn_detector.settings import Detector
+from pipeline import cli, tf_setup
+from pipeline.cli import run_cli
 
 if TYPE_CHECKING:
-    from evaluation import detect
+    from evaluation.detections import Detect, Runtime
 
 
 def main() -> None:
@@ -25,37 +26,38 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    recipe.add_arguments(parser)
+    cli.add_arguments(parser)
     parser.add_argument("--weights", type=Path, required=True, help="what was exported")
     parser.add_argument("--written", type=Path, required=True, help="the export's folder or file")
     parser.add_argument("--format", choices=FORMATS, required=True, help="its format")
     arguments = parser.parse_args()
     settings = recipe.load(arguments.config, arguments.set)
-    quiet.import_tensorflow()
-    from evaluation import detect, score
+    tf_setup.import_tensorflow()
+    from evaluation import detections, metrics
 
     columns = {}
-    ours = detect.our_runtime()
+    ours = detections.our_runtime()
     written = _runtime(arguments.written, arguments.format, ours.code)
     for path, runtime in ((arguments.weights, ours), (arguments.written, written)):
         given = arguments.weights, settings.detector
-        log = detect.log_folder(arguments.run / "benchmark-formats", *given, runtime)
-        result = score.score(settings, detect.when_needed(runtime, *given), log)
-        columns[str(path)] = score.figures(result)
-    print(score.table(columns))
+        log = detections.log_folder(arguments.run / "benchmark-formats", *given, runtime)
+        result = metrics.score(settings, detections.when_needed(runtime, *given), log)
+        columns[str(path)] = metrics.figures(result)
+    print(metrics.table(columns))
 
 
-def _runtime(written: Path, format: str, code: str) -> "detect.Runtime":
+def _runtime(written: Path, format: str, code: str) -> "Runtime":
     """Our cascade with what was written in the places of its nets."""
-    from evaluation.detect import Runtime
+    from evaluation.detections import Runtime
     from export.calibration import cascade_of
-    from models import layouts
+    from mtcnn_detector.weights import weight_files
+    from pipeline import manifest
 
-    def start(weights: Path, settings: Detector) -> "detect.Detect":
+    def start(weights: Path, settings: Detector) -> "Detect":
         runner = functools.partial(FORMATS[format].runner, written)
-        return cascade_of(layouts.read(weights), runner, settings).stages
+        return cascade_of(weight_files.read(weights), runner, settings).stages
 
-    return Runtime(start, f"{code}, {format} {stages.digest_of(written)}")
+    return Runtime(start, f"{code}, {format} {manifest.digest_of(written)}")
 
 
 if __name__ == "__main__":

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from configs.errors import UserError, run_cli
-from configs.settings import NETS
+from mtcnn_detector.errors import UserError
+from mtcnn_detector.net import NETS
+from pipeline.cli import run_cli
 
 
 def main() -> None:

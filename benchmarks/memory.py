@@ -11,8 +11,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from benchmarks import pictures
-from configs import quiet
-from configs.errors import UserError, run_cli
+from mtcnn_detector.errors import UserError
+from pipeline import tf_setup
+from pipeline.cli import run_cli
 
 
 def main() -> None:
@@ -25,9 +26,9 @@ def main() -> None:
     if arguments.images < 2 * arguments.every:
         raise UserError("--images must be at least twice --every: the second half is judged.")
     files = pictures.pictures_in(arguments.pictures)
-    quiet.import_tensorflow()
-    from models.detector import MTCNN
-    from models.pixels import read_image
+    tf_setup.import_tensorflow()
+    from mtcnn_detector.detector import MTCNN
+    from mtcnn_detector.pixels import read_image
 
     detector = MTCNN(arguments.weights)
     held: list[float] = []

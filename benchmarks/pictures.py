@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from configs.errors import UserError
+from mtcnn_detector.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 CONSUMERS = ROOT / ".consumers"

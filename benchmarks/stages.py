@@ -17,7 +17,7 @@ for library in ("OPENBLAS", "OMP", "MKL"):
 
 import numpy as np  # noqa: E402
 
-from configs import quiet  # noqa: E402
+from pipeline import tf_setup  # noqa: E402
 
 PRODUCT = 1024  # side of the matrix product that sets the limit
 
@@ -44,21 +44,23 @@ class Clock:
 
 def main() -> None:
     """Time and print."""
-    quiet.import_tensorflow()
-    from configs.settings import NETS, Detector
-    from models import engine, layouts, pixels
-    from models.cascade import Cascade
+    tf_setup.import_tensorflow()
+    from mtcnn_detector import backend, pixels, threads
+    from mtcnn_detector.cascade import Cascade
+    from mtcnn_detector.net import NETS
+    from mtcnn_detector.settings import Detector
+    from mtcnn_detector.weights import weight_files
 
-    engine.use_threads(1)
+    threads.use_threads(1)
     pixels.use_threads(1)
     images = [pixels.read_image(Path(path)) for path in json.load(sys.stdin)]
-    cascade = Cascade(layouts.read(Path(sys.argv[1])), Detector())
+    cascade = Cascade(weight_files.read(Path(sys.argv[1])), Detector())
     limit = product_rate()
     for image in images[:3]:
         cascade.detect(image)
     work = sum(multiplications(cascade, image) for image in images)
     clock = Clock()
-    wrap(clock, engine.Engine)
+    wrap(clock, backend.Engine)
     start = time.perf_counter()
     for image in images:
         cascade.detect(image)
@@ -68,7 +70,7 @@ def main() -> None:
 
 def wrap(clock: Clock, engine: Any) -> None:
     """Time the parts of every detector from now on."""
-    from models import boxes, pixels
+    from mtcnn_detector import boxes, pixels
 
     call, level = engine.__call__, clock.timed("pyramid", pixels.Picture.level)
     pixels.Picture.level = lambda *given: clock.timed("pyramid", level(*given))  # type: ignore
@@ -79,7 +81,7 @@ def wrap(clock: Clock, engine: Any) -> None:
 
 def multiplications(cascade: Any, image: Any) -> float:
     """What P-Net needs for the levels of a picture, none of them twice."""
-    from models.pixels import Picture, level_size
+    from mtcnn_detector.pixels import Picture, level_size
 
     total = 0
     for level in cascade._levels(Picture(image)):

@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from configs import quiet, recipe, stages
-from configs.errors import run_cli
-from configs.settings import KINDS, NETS, NetName, Settings
+from configs import recipe
+from configs.settings import KINDS, Settings
+from mtcnn_detector.net import NETS, NetName
+from pipeline import cli, manifest, tf_setup
+from pipeline.cli import run_cli
 
 BURN_IN = 8  # steps; more than the pipeline keeps ready
 STEPS = {"pnet": 30, "rnet": 10, "onet": 5}  # counted in a block: a second on two cores
@@ -30,13 +32,13 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    recipe.add_arguments(parser)
+    cli.add_arguments(parser)
     parser.add_argument("--nets", nargs="+", choices=NETS, default=NETS, help="which (all)")
     parser.add_argument("--blocks", type=int, default=25, help="of each kind (%(default)s)")
     parser.add_argument("--steps", type=int, help="counted in a block (by the net)")
     arguments = parser.parse_args()
     settings = recipe.load(arguments.config, arguments.set)
-    quiet.import_tensorflow()
+    tf_setup.import_tensorflow()
     import tensorflow as tf
 
     tf.config.experimental.enable_op_determinism()  # as a training does
@@ -53,11 +55,11 @@ def row(settings: Settings, name: NetName, run: Path, blocks: int, steps: int) -
     """One net's line of the table."""
     import tensorflow as tf
 
-    from train import dataset, trainee
+    from train import dataset, trainable_net
 
     train = settings.stage(name).train
     records, origin = crops_of(settings, name, run)
-    model, _ = trainee.compiled(settings, name)
+    model, _ = trainable_net.compiled(settings, name)
     piped = dataset.batches(records, name, train, settings.seed).repeat()
     held = tf.data.Dataset.from_tensors(next(iter(piped))).repeat()
     for batches in (held, piped):
@@ -79,9 +81,9 @@ def crops_of(settings: Settings, name: NetName, run: Path) -> tuple[Any, str]:
     from train import dataset
 
     size, folder = settings.stage(name).net.size, run / "records" / name
-    manifest = stages.read_manifest(folder)
-    if manifest is not None and manifest["complete"]:
-        return dataset.load(folder, "train", size, manifest["counts"]["train"]), str(run)
+    made = manifest.read_manifest(folder)
+    if made is not None and made["complete"]:
+        return dataset.load(folder, "train", size, made["counts"]["train"]), str(run)
     rng = np.random.default_rng(0)
     total = CROPS * len(KINDS)
     noise = Crops(

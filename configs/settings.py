@@ -1,14 +1,12 @@
 """Every setting of a run as typed, frozen dataclasses; a class checks its own values."""
 
 import difflib
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
-from configs.checks import require
-from configs.layers import NETS, Layer, Net, NetName
-
-__all__ = ["NETS", "Layer", "Net", "NetName"]  # what is found here besides what stands here
+from mtcnn_detector.net import NETS, Net, NetName
+from mtcnn_detector.settings import Detector
+from mtcnn_detector.validation import require
 
 Kind = Literal["positive", "negative", "part", "landmark"]
 KINDS: tuple[Kind, ...] = ("positive", "negative", "part", "landmark")
@@ -208,26 +206,6 @@ class Export:
     """Which files the trained nets must fit; a recipe that cannot is refused at its first stage."""
 
     layout: Literal["ipazc", "own"] = "ipazc"  # own: our detector alone, with any layers
-
-
-@dataclass(frozen=True)
-class Detector:
-    """The cascade at run time, as `mtcnn.MTCNN(...)` takes it."""
-
-    min_face_size: int = 20
-    scale_factor: float = 0.709
-    thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7)
-
-    def __post_init__(self) -> None:
-        require(self.min_face_size >= 1, "min_face_size", "must be at least 1 pixel")
-        require(0 < self.scale_factor < 1, "scale_factor", "must lie between 0 and 1")
-        inside = all(0 <= t < 1 for t in self.thresholds)
-        require(inside, "thresholds", "must lie between 0 and 1")
-
-    def at(self, thresholds: Sequence[float]) -> "Detector":
-        """The same with other thresholds, for as many nets as there are."""
-        first, second, third = (*thresholds, 0.0, 0.0, 0.0)[:3]
-        return replace(self, thresholds=(first, second, third))
 
 
 @dataclass(frozen=True)

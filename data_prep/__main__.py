@@ -4,17 +4,19 @@ import argparse
 import os
 from pathlib import Path
 
-from configs import recipe, stages
-from configs.errors import UserError, run_cli
-from configs.settings import NETS
-from data_prep import wider
+from configs import recipe
+from data_prep import download
+from mtcnn_detector.errors import UserError
+from mtcnn_detector.net import NETS
+from pipeline import cli, manifest
+from pipeline.cli import run_cli
 
 
 def main() -> None:
     """Parse the command line and run one command."""
     arguments = _parser().parse_args()
     if arguments.command == "wider":
-        wider.download_wider(arguments.folder, arguments.url)
+        download.download_wider(arguments.folder, arguments.url)
     elif arguments.command == "sample":
         from data_prep.sample_faces import compose
 
@@ -24,12 +26,12 @@ def main() -> None:
 
 
 def _records(arguments: argparse.Namespace) -> None:
-    from data_prep.prepare import prepare
+    from data_prep.build_records import prepare
 
     settings = recipe.load(arguments.config, arguments.set)
     if arguments.workers < 1:
         raise UserError(f"--workers must be at least 1; got {arguments.workers}.")
-    with stages.locked(arguments.run):
+    with manifest.locked(arguments.run):
         prepare(settings, arguments.command, arguments.run, arguments.workers, arguments.force)
 
 
@@ -38,12 +40,12 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     for name in NETS:
         records = commands.add_parser(name, help=f"make the records that {name} is trained on")
-        recipe.add_arguments(records)
+        cli.add_arguments(records)
         cores = os.cpu_count() or 1
         records.add_argument("--workers", type=int, default=cores, help="processes (%(default)s)")
-    download = commands.add_parser("wider", help="download WIDER FACE")
-    download.add_argument("--folder", type=Path, default=Path("data"), help="default: %(default)s")
-    download.add_argument("--url", default=wider.HUB, help="where the three zips lie (%(default)s)")
+    wider = commands.add_parser("wider", help="download WIDER FACE")
+    wider.add_argument("--folder", type=Path, default=Path("data"), help="default: %(default)s")
+    wider.add_argument("--url", default=download.HUB, help="where the three zips lie (%(default)s)")
     sample = commands.add_parser("sample", help="compose the demo's scenes")
     sample.add_argument("--folder", type=Path, default=Path("data/sample"), help="%(default)s")
     sample.add_argument("--train", type=int, default=240, help="scenes (%(default)s)")

@@ -7,9 +7,9 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from configs.errors import UserError
 from data_prep.formats import READERS, Entry, Face, read_text
-from models.boxes import BoolArray, FloatArray
+from mtcnn_detector.boxes import BoolArray, FloatArray
+from mtcnn_detector.errors import UserError
 
 NOSE = slice(4, 6)  # where its x y stand in Face.points
 

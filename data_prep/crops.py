@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.sampling import Windows
-from models import boxes, pixels
+from mtcnn_detector import boxes, pixels
 
 
 class Crops(NamedTuple):

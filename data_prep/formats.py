@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from configs.errors import UserError
+from mtcnn_detector.errors import UserError
 
 UNKNOWN = (float("nan"),) * 10
 LARGEST = 1e6  # pixels; no picture is larger, and nan and inf fail the comparison too

@@ -5,7 +5,7 @@ import numpy as np
 from configs.settings import Kind, Labels, Records
 from data_prep import sampling
 from data_prep.sampling import Targets, Windows
-from models.boxes import BoolArray, FloatArray, IntArray, windows_of
+from mtcnn_detector.boxes import BoolArray, FloatArray, IntArray, windows_of
 
 
 def mine(

@@ -4,8 +4,8 @@
 | --- | --- | --- |
 | `image` | bytes, size * size * 3 | raw RGB, row by row |
 | `kind` | int64 | index into `configs.settings.KINDS` |
-| `box` | float[4] | offsets (dx1, dy1, dx2, dy2) of the face (`models.boxes.encode_offsets`) |
-| `points` | float[10] | x1..x5, y1..y5 as fractions of the crop (`models.boxes.encode_points`) |
+| `box` | float[4] | offsets (dx1, dy1, dx2, dy2) of the face (`boxes.encode_offsets`) |
+| `points` | float[10] | x1..x5, y1..y5 as fractions of the crop (`boxes.encode_points`) |
 | `side` | float[1] | the side of the window that was cut, in pixels of the picture |
 
 What a crop does not have (a negative's box, unknown points) is NaN.
@@ -20,9 +20,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from configs.errors import UserError
 from configs.settings import KINDS, Kind
 from data_prep.crops import Crops
+from mtcnn_detector.errors import UserError
 
 MEND = "repeat the command that makes the records, with FORCE=1"
 FRAME = 16  # bytes that a TFRecord puts around an example: its length and two checksums

@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from configs.errors import UserError
 from data_prep.scenes import Face, Floats, Scene, compose_scene
+from mtcnn_detector.errors import UserError
 
 VERSION = 1  # part of sample.json: count up when the same arguments come to give other pictures
 PEOPLE = {"train": range(1, 31), "val": range(31, 41)}

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from configs.settings import Kind, Labels, Records
 from data_prep.annotations import Annotation
-from models import boxes, pixels
-from models.boxes import BoolArray, FloatArray, IntArray
+from mtcnn_detector import boxes, pixels
+from mtcnn_detector.boxes import BoolArray, FloatArray, IntArray
 
 NEAR = 1.0  # negatives near a face: shifted by up to so many of its sides
 PAIRS = 1 << 16  # of windows and faces compared at a time: a crowd has hundreds of millions

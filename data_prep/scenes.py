@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.boxes import MIRRORED_POINTS
+from mtcnn_detector.boxes import MIRRORED_POINTS
 
 Floats = NDArray[np.floating[Any]]
 

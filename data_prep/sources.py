@@ -8,12 +8,12 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from configs.errors import UserError
 from configs.settings import Kind, Settings, Source
 from data_prep import annotations
 from data_prep.annotations import Annotation
 from data_prep.sampling import scale_weights
-from models.boxes import FloatArray, longer_sides
+from mtcnn_detector.boxes import FloatArray, longer_sides
+from mtcnn_detector.errors import UserError
 
 Split = Literal["train", "validation"]
 SPLITS: tuple[Split, ...] = ("train", "validation")

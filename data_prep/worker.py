@@ -9,14 +9,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from configs import quiet
-from configs.settings import KINDS, NETS, Kind, NetName, Settings
+from configs.settings import KINDS, Kind, Settings
 from data_prep.crops import Crops, cut_crops
 from data_prep.mining import mine
 from data_prep.sampling import Targets, Windows, sample
 from data_prep.sources import Picture
-from models import pixels
-from models.layouts import Trained
+from mtcnn_detector import pixels
+from mtcnn_detector.net import NETS, NetName
+from mtcnn_detector.weights.weight_files import Trained
+from pipeline import tf_setup
 
 
 class Cut(NamedTuple):
@@ -55,9 +56,9 @@ def start(plan: Plan) -> None:
     pixels.use_threads(1)
     cascade = None
     if plan.nets:
-        quiet.import_tensorflow()
-        from models.cascade import Cascade
-        from models.engine import use_threads
+        tf_setup.import_tensorflow()
+        from mtcnn_detector.cascade import Cascade
+        from mtcnn_detector.threads import use_threads
 
         use_threads(1)  # results must not depend on how the work was shared out
         low = plan.settings.stage(plan.name).records.proposal_thresholds

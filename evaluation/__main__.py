@@ -3,29 +3,39 @@
 import argparse
 from pathlib import Path
 
-from configs import quiet, recipe, stages
-from configs.errors import UserError, run_cli
-from configs.settings import NETS, Settings
-from evaluation import inputs
+from configs import recipe
+from configs.settings import Settings
+from evaluation import cli_inputs, detect
+from mtcnn_detector.errors import UserError
+from mtcnn_detector.net import NETS
+from pipeline import cli, manifest, tf_setup
+from pipeline.cli import run_cli
 
 
 def main() -> None:
     """Parse the command line and evaluate."""
     arguments = _parser().parse_args()
-    run = {"recall": _recall, "rounds": _rounds, "score": _score, "sweep": _sweep}
+    run = {
+        "detect": _detect,
+        "recall": _recall,
+        "rounds": _rounds,
+        "score": _score,
+        "sweep": _sweep,
+    }
     run[arguments.command](arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m evaluation", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
+    detect.add_arguments(commands.add_parser("detect", help="faces in images, drawn and as JSON"))
     recall = commands.add_parser("recall", help="faces that survive each net of a run, by size")
     recall.add_argument("net", choices=NETS, help="the last net to look at")
     score = commands.add_parser("score", help="a report of a weights file: figures, curves, faults")
     sweep = commands.add_parser("sweep", help="what each setting of the detector does")
     rounds = commands.add_parser("rounds", help="keep the best of a run's rounds")
     for command in (recall, rounds, score, sweep):
-        recipe.add_arguments(command)
+        cli.add_arguments(command)
     for command in (score, sweep):
         _add_inputs(command)
     score.add_argument(
@@ -63,55 +73,59 @@ def _add_inputs(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _detect(arguments: argparse.Namespace) -> None:
+    detect.detect(arguments)
+
+
 def _recall(arguments: argparse.Namespace) -> None:
     settings = recipe.load(arguments.config, arguments.set)
-    quiet.import_tensorflow()
+    tf_setup.import_tensorflow()
     from evaluation.recall import report
 
-    stages.require(arguments.run / arguments.net, f"train-{arguments.net}")
+    manifest.require(arguments.run / arguments.net, f"train-{arguments.net}")
     report(settings, arguments.net, arguments.run)
 
 
 def _rounds(arguments: argparse.Namespace) -> None:
     settings = recipe.load(arguments.config, arguments.set)
-    quiet.import_tensorflow()
+    tf_setup.import_tensorflow()
     from evaluation.rounds import keep_best
 
-    with stages.locked(arguments.run):
+    with manifest.locked(arguments.run):
         keep_best(settings, arguments.run, arguments.force)
 
 
 def _score(arguments: argparse.Namespace) -> None:
     settings = _settings(arguments)
-    files = inputs.weights_files(_weights(arguments), arguments.against)
-    quiet.import_tensorflow()
+    files = cli_inputs.weights_files(_weights(arguments), arguments.against)
+    tf_setup.import_tensorflow()
     from evaluation import report
 
     folder = arguments.run / "evaluation"
-    with stages.locked(folder):
+    with manifest.locked(folder):
         report.make(settings, files, folder, arguments.mtcnn)
 
 
 def _sweep(arguments: argparse.Namespace) -> None:
     settings = _settings(arguments)
-    (weights,) = inputs.weights_files(_weights(arguments), "none").values()
+    (weights,) = cli_inputs.weights_files(_weights(arguments), "none").values()
     if arguments.pictures < 1:
         raise UserError(f"PICTURES must be at least 1; got {arguments.pictures}.")
-    quiet.import_tensorflow()
+    tf_setup.import_tensorflow()
     from evaluation import report
 
     folder = arguments.run / "evaluation" / "sweep"
-    with stages.locked(folder):
+    with manifest.locked(folder):
         report.make_sweep(settings, weights, folder, arguments.pictures, arguments.mtcnn)
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
-    own = inputs.overrides(arguments.data, arguments.images, arguments.format)
+    own = cli_inputs.overrides(arguments.data, arguments.images, arguments.format)
     return recipe.load(arguments.config, [*arguments.set, *own])
 
 
 def _weights(arguments: argparse.Namespace) -> Path:
-    weights: Path = arguments.weights or inputs.exported(arguments.run)
+    weights: Path = arguments.weights or cli_inputs.exported(arguments.run)
     return weights
 
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from configs.errors import UserError
 from evaluation.protocol import MIN_OVERLAP, Floats, overlaps
-from models.cascade import Faces
+from mtcnn_detector.cascade import Faces
+from mtcnn_detector.errors import UserError
 
 FAILURE = 0.1  # of the eye distance
 

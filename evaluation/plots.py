@@ -8,7 +8,7 @@ from typing import IO, Any
 import numpy as np
 
 from evaluation.landmarks import FAILURE
-from evaluation.score import Score, by_size
+from evaluation.metrics import Score, by_size
 from evaluation.sweep import Point
 
 COLOURS = ("#1764ab", "#d95f02")  # the weights, the other weights; apart for the colour-blind too

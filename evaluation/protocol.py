@@ -8,8 +8,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.errors import UserError
-from models.boxes import iou
+from mtcnn_detector.boxes import iou
+from mtcnn_detector.errors import UserError
 
 Floats = NDArray[np.floating[Any]]
 Level = Literal["easy", "medium", "hard"]

@@ -12,13 +12,15 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from configs.errors import UserError
-from configs.settings import NETS, NetName, Settings
+from configs.settings import Settings
 from data_prep.sources import Picture, pictures
-from models import boxes, layouts, pixels
-from models.boxes import BoolArray, FloatArray
-from models.cascade import Cascade
-from models.layouts import Trained
+from mtcnn_detector import boxes, pixels
+from mtcnn_detector.boxes import BoolArray, FloatArray
+from mtcnn_detector.cascade import Cascade
+from mtcnn_detector.errors import UserError
+from mtcnn_detector.net import NETS, NetName
+from mtcnn_detector.weights import weight_files
+from mtcnn_detector.weights.weight_files import Trained
 
 # Crops of this IoU with a face are trained on as parts of it: the next net can still refine them.
 SURVIVES, FOUND = 0.4, 0.5
@@ -92,7 +94,7 @@ def report(settings: Settings, name: NetName, run: Path) -> None:
     """Measure the nets up to `name` of a run; print the table and write `run/<name>/recall.md`."""
     trained: dict[NetName, Trained] = {}
     for net in NETS[: NETS.index(name) + 1]:
-        trained |= layouts.read(run / net / "weights.npz")
+        trained |= weight_files.read(run / net / "weights.npz")
     text = of_nets(settings, trained)
     (run / name / "recall.md").write_text(text + "\n", encoding="utf-8")
     print(f"{text}\n{run / name / 'recall.md'}")

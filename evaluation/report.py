@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
-from configs import stages
 from configs.settings import Settings
-from evaluation import detect, mistakes, page, pictures, plots, score, sweep
-from evaluation.mistakes import Mistake
-from evaluation.score import BoxScore, PointScore, Score
+from evaluation import detections, error_analysis, metrics, page, plots, sweep, visualization
+from evaluation.error_analysis import Mistake
+from evaluation.metrics import BoxScore, PointScore, Score
+from mtcnn_detector.files import write_atomically
+from pipeline import manifest
 
 TILES, OF_ONE_PICTURE = 12, 3  # shown of each span of sizes
 COLOURS = "Red: {}; green: what was reported; white: labelled faces."
@@ -33,13 +34,13 @@ def make(settings: Settings, files: Mapping[str, Path], folder: Path, package: P
     Detections are logged below `folder` and gone on with. `package` is the folder of the real
     mtcnn 0.1.1 to run in place of our detector.
     """
-    runtime = detect.package_runtime(package) if package else detect.our_runtime()
+    runtime = detections.package_runtime(package) if package else detections.our_runtime()
     scores = {}
     for label, weights in files.items():
         print(f"{label}: {weights}")
-        detector = detect.when_needed(runtime, weights, settings.detector)
-        log = detect.log_folder(folder / "logs", weights, settings.detector, runtime)
-        scores[label] = score.score(settings, detector, log)
+        detector = detections.when_needed(runtime, weights, settings.detector)
+        log = detections.log_folder(folder / "logs", weights, settings.detector, runtime)
+        scores[label] = metrics.score(settings, detector, log)
     told = f"mtcnn 0.1.1 from {package}" if package else "Our detector"
     target = write(Judged(files, scores, settings, told), folder)
     print(f"{(folder / 'figures.md').read_text(encoding='utf-8')}{folder / 'figures.md'}\n{target}")
@@ -60,7 +61,7 @@ def make_sweep(
     Raises:
         UserError: no source has labelled boxes.
     """
-    runtime = detect.package_runtime(package) if package else detect.our_runtime()
+    runtime = detections.package_runtime(package) if package else detections.our_runtime()
     pictures = sweep.choose(settings, count)
     points = sweep.measure(settings.detector, runtime, weights, pictures, folder / "logs")
     opening = (
@@ -84,9 +85,9 @@ def write(judged: Judged, folder: Path) -> Path:
         The page's path.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    columns = {label: score.figures(one) for label, one in judged.scores.items()}
+    columns = {label: metrics.figures(one) for label, one in judged.scores.items()}
     _write_json(judged, columns, folder / "report.json")
-    (folder / "figures.md").write_text(score.table(columns) + "\n", encoding="utf-8")
+    (folder / "figures.md").write_text(metrics.table(columns) + "\n", encoding="utf-8")
     first, *others = judged.scores.values()
     parts = [*_opening(judged), _figures(columns), *_curves(judged.scores)]
     for name, boxes in first.boxes.items():
@@ -94,7 +95,7 @@ def write(judged: Judged, folder: Path) -> Path:
         parts += _false_alarms(name, boxes, others[0].boxes[name] if others else None)
     for name, points in first.points.items():
         parts += _worst_points(name, points)
-    if pictures.draw_sheet(first, folder / "detections.jpg"):
+    if visualization.draw_sheet(first, folder / "detections.jpg"):
         parts += [
             page.heading("Some pictures"),
             page.paragraph("Found: green, with the score and the five points. Missed: red."),
@@ -105,8 +106,8 @@ def write(judged: Judged, folder: Path) -> Path:
     return target
 
 
-def _write_json(judged: Judged, columns: Mapping[str, score.Figures], target: Path) -> None:
-    inputs = stages.flat(
+def _write_json(judged: Judged, columns: Mapping[str, metrics.Figures], target: Path) -> None:
+    inputs = manifest.flat(
         {
             "weights": {label: str(path) for label, path in judged.weights.items()},
             "runtime": judged.runtime,
@@ -116,10 +117,10 @@ def _write_json(judged: Judged, columns: Mapping[str, score.Figures], target: Pa
     )
     if target.exists():
         before = json.loads(target.read_text(encoding="utf-8"))["inputs"]
-        if changed := stages.changes(before, inputs):
+        if changed := manifest.changes(before, inputs):
             print(f"note: the report that was in {target.parent} is replaced ({changed}).")
     content = json.dumps({"inputs": inputs, "figures": columns}, indent=1) + "\n"
-    stages.write(target, content.encode())
+    write_atomically(target, content.encode())
 
 
 def _labels(judged: Judged, name: str) -> str:
@@ -144,7 +145,7 @@ def _opening(judged: Judged) -> Iterator[str]:
         yield page.paragraph(f"{name}: {count} pictures, `{_labels(judged, name)}`")
 
 
-def _figures(columns: Mapping[str, score.Figures]) -> str:
+def _figures(columns: Mapping[str, metrics.Figures]) -> str:
     rows = list(dict.fromkeys(row for figures in columns.values() for row in figures))
     cells = [[row, *(figures.get(row, "") for figures in columns.values())] for row in rows]
     return page.table(["", *columns], cells)
@@ -175,13 +176,13 @@ def _plot(
 
 
 def _missed(name: str, boxes: BoxScore, other: BoxScore | None) -> Iterator[str]:
-    lost = mistakes.missed(boxes, other)
+    lost = error_analysis.missed(boxes, other)
     yield page.heading(f"{name}: what was missed")
-    yield page.table(*mistakes.count_kinds(lost))
+    yield page.table(*error_analysis.count_kinds(lost))
     beside = ""
     if other:
         rescued = sum(miss.other > 0 for miss in lost)
-        won = sum(miss.other > 0 for miss in mistakes.missed(other, boxes))
+        won = sum(miss.other > 0 for miss in error_analysis.missed(other, boxes))
         beside = (
             f"The other weights find {rescued} of them, which come first here; they miss {won} "
             "that these find. "
@@ -194,9 +195,9 @@ def _missed(name: str, boxes: BoxScore, other: BoxScore | None) -> Iterator[str]
 
 
 def _false_alarms(name: str, boxes: BoxScore, other: BoxScore | None) -> Iterator[str]:
-    alarms = mistakes.false_alarms(boxes, other)
+    alarms = error_analysis.false_alarms(boxes, other)
     yield page.heading(f"{name}: the worst false alarms")
-    yield page.table(*mistakes.count_kinds(alarms))
+    yield page.table(*error_analysis.count_kinds(alarms))
     yield page.paragraph(
         f"The highest scores come first. {COLOURS.format('the false alarm')} Look twice: some are "
         "faces that nobody labelled."
@@ -212,7 +213,7 @@ def _worst_points(name: str, points: PointScore) -> Iterator[str]:
     rows.sort(key=lambda row: -errors[row[0].key])
     yield page.tiles(
         page.Tile(
-            pictures.as_jpeg(pictures.points_tile(picture, seen.faces)),
+            visualization.as_jpeg(visualization.points_tile(picture, seen.faces)),
             [f"error {100 * errors[picture.key]:.1f} %"],
             picture.image.name,
             picture.image,
@@ -222,15 +223,15 @@ def _worst_points(name: str, points: PointScore) -> Iterator[str]:
 
 
 def _by_size(every: Sequence[Mistake], told: Callable[[Mistake], list[str]]) -> Iterator[str]:
-    for label, within in mistakes.in_spans(every).items():
-        shown = mistakes.some(within, TILES, OF_ONE_PICTURE)
+    for label, within in error_analysis.in_spans(every).items():
+        shown = error_analysis.some(within, TILES, OF_ONE_PICTURE)
         yield page.heading(f"{label} (px): {len(shown)} of {len(within)}", 3)
         yield page.tiles(_tile(mistake, told(mistake)) for mistake in shown)
 
 
 def _tile(mistake: Mistake, told: list[str]) -> page.Tile:
     beside = [f"the other weights: {mistake.other:.3f}"] if mistake.other else []
-    path, jpeg = mistake.picture.image, pictures.as_jpeg(pictures.mistake_tile(mistake))
+    path, jpeg = mistake.picture.image, visualization.as_jpeg(visualization.mistake_tile(mistake))
     return page.Tile(jpeg, [*told, *beside], path.name, path)
 
 
@@ -240,5 +241,5 @@ def _told_miss(miss: Mistake) -> list[str]:
 
 
 def _told_alarm(alarm: Mistake) -> list[str]:
-    near = [f"IoU {alarm.overlap:.2f}"] if alarm.overlap >= mistakes.NEAR else []
+    near = [f"IoU {alarm.overlap:.2f}"] if alarm.overlap >= error_analysis.NEAR else []
     return [f"{alarm.score:.3f}, {alarm.side:.0f} px", ", ".join([alarm.kind, *near])]

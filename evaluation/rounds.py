@@ -9,18 +9,20 @@ at the recipe's thresholds and its false alarms alike.
 import shutil
 from pathlib import Path
 
-from configs import stages
-from configs.errors import UserError
-from configs.settings import Detector, Settings
+from configs.settings import Settings
 from data_prep.annotations import Annotation
 from data_prep.sources import pictures
 from evaluation import protocol
-from evaluation.detect import detect_all, log_folder, our_runtime, when_needed
-from evaluation.inputs import exported
+from evaluation.cli_inputs import exported
+from evaluation.detections import detect_all, log_folder, our_runtime, when_needed
 from evaluation.protocol import Detections, GroundTruth
-from models import layouts, pixels
-from models.boxes import longer_sides
-from models.cascade import Faces
+from mtcnn_detector import pixels
+from mtcnn_detector.boxes import longer_sides
+from mtcnn_detector.cascade import Faces
+from mtcnn_detector.errors import UserError
+from mtcnn_detector.settings import Detector
+from mtcnn_detector.weights import weight_files
+from pipeline import manifest
 
 EXPORTS = {"ipazc": "export", "own": "export-own"}  # by export.layout: its stage's folder
 
@@ -35,8 +37,8 @@ def keep_best(settings: Settings, run: Path, force: bool) -> None:
     rounds = _rounds(run, EXPORTS[settings.export.layout])
     target = run / exported(rounds[0]).name
     if target.exists() and not force:
-        digests = [stages.digest(layouts.files(exported(folder))) for folder in rounds]
-        if stages.digest(layouts.files(target)) not in digests:
+        digests = [manifest.digest(weight_files.files(exported(folder))) for folder in rounds]
+        if manifest.digest(weight_files.files(target)) not in digests:
             raise UserError(
                 f"{target} is no round's: move it away (FORCE=1 replaces it, and makes all rounds "
                 "anew)."
@@ -78,7 +80,7 @@ def _rounds(run: Path, export: str) -> list[Path]:
     if not found:
         raise UserError(f"{run} holds no round-1: `make rounds` trains the rounds.")
     for folder in found:
-        stages.require(folder / export, "rounds")
+        manifest.require(folder / export, "rounds")
     return found
 
 
@@ -95,4 +97,4 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copytree(source, draft)
     else:
         shutil.copy2(source, draft)
-    stages.put(draft, target)
+    manifest.put(draft, target)

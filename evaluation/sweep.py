@@ -11,13 +11,15 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from configs.errors import UserError
-from configs.settings import NETS, Detector, Settings
+from configs.settings import Settings
 from data_prep.annotations import Annotation
 from data_prep.sources import read_sources
-from evaluation import detect
-from evaluation.detect import Runtime, Seen
-from evaluation.score import judge_boxes
+from evaluation import detections
+from evaluation.detections import Runtime, Seen
+from evaluation.metrics import judge_boxes
+from mtcnn_detector.errors import UserError
+from mtcnn_detector.net import NETS
+from mtcnn_detector.settings import Detector
 
 
 class Parameter(NamedTuple):
@@ -95,9 +97,9 @@ def measure(
     """The points of the sweep; settings one after another, detections logged below `logs`."""
     points = []
     for name, value, detector in tqdm(variants(start), unit="setting", desc="sweep"):
-        log = detect.log_folder(logs, weights, detector, runtime) / "sweep.jsonl"
-        run = detect.when_needed(runtime, weights, detector)
-        seen = detect.detect_all(run, pictures, log)
+        log = detections.log_folder(logs, weights, detector, runtime) / "sweep.jsonl"
+        run = detections.when_needed(runtime, weights, detector)
+        seen = detections.detect_all(run, pictures, log)
         points.append(summary(name, value, detector == start, pictures, seen))
     return points
 

@@ -4,16 +4,17 @@ import argparse
 import sys
 from pathlib import Path
 
-from configs import quiet, recipe, stages
-from configs.errors import run_cli
-from configs.settings import NETS
+from configs import recipe
 from export.formats import FORMATS
+from mtcnn_detector.net import NETS
+from pipeline import cli, manifest, tf_setup
+from pipeline.cli import run_cli
 
 
 def main() -> None:
     """Parse the command line and export, or inspect."""
     parser = argparse.ArgumentParser(prog="python -m export", description=__doc__)
-    recipe.add_arguments(parser)
+    cli.add_arguments(parser)
     for name in NETS:
         parser.add_argument(
             f"--{name}",
@@ -36,7 +37,7 @@ def main() -> None:
     arguments = parser.parse_args()
     settings = recipe.load(arguments.config, arguments.set)
     kind = arguments.format or settings.export.layout
-    quiet.import_tensorflow()  # it takes seconds: first the command line's faults
+    tf_setup.import_tensorflow()  # it takes seconds: first the command line's faults
     if arguments.command:
         _inspect(arguments.file)
     else:
@@ -54,7 +55,7 @@ def _merge(arguments: argparse.Namespace, kind: str) -> None:
     from export.merge import merge
 
     given = {name: vars(arguments)[name] for name in NETS if vars(arguments)[name]}
-    with stages.locked(arguments.run):
+    with manifest.locked(arguments.run):
         merge(arguments.run, given, arguments.force, kind, arguments.pictures)
 
 

@@ -9,15 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from configs.errors import UserError
-from configs.settings import NETS, Detector, Net, NetName
-from export.formats import Runner
-from models import boxes, pixels
-from models.architecture import cell_map
-from models.cascade import Cascade
-from models.engine import Engine, Outputs
-from models.layouts import Trained
-from models.pixels import Image
+from mtcnn_detector import boxes, pixels
+from mtcnn_detector.architecture import cell_map
+from mtcnn_detector.backend import Engine, Outputs, Predict
+from mtcnn_detector.cascade import Cascade
+from mtcnn_detector.errors import UserError
+from mtcnn_detector.net import NETS, Net, NetName
+from mtcnn_detector.pixels import Image
+from mtcnn_detector.settings import Detector
+from mtcnn_detector.weights.weight_files import Trained
 
 MOST_PICTURES, LONGEST, CROPS = 60, 640, 24  # pixels of a picture's side; crops of a picture
 SETTINGS = Detector()
@@ -98,7 +98,7 @@ class _Stand(Engine):
         run: the model.
     """
 
-    def __init__(self, name: NetName, net: Net, run: Runner) -> None:
+    def __init__(self, name: NetName, net: Net, run: Predict) -> None:
         self.name, self.net, self._run = name, net, run
         self._alone = threading.Lock()  # written models run in one thread at a time
 
@@ -133,7 +133,7 @@ def _unpadded(net: Net, side: int) -> _Unpadded:
 
 
 def cascade_of(
-    trained: Mapping[NetName, Trained], runner: Callable[[NetName], Runner], detector: Detector
+    trained: Mapping[NetName, Trained], runner: Callable[[NetName], Predict], detector: Detector
 ) -> Cascade:
     """The cascade with written models in the places of its nets."""
     return Cascade(trained, detector, lambda name, _: _Stand(name, trained[name].net, runner(name)))
@@ -141,7 +141,7 @@ def cascade_of(
 
 def compare(
     trained: Mapping[NetName, Trained],
-    runner: Callable[[NetName], Runner],
+    runner: Callable[[NetName], Predict],
     images: Sequence[Image],
 ) -> Same:
     """What the cascade finds on the pictures with its nets and with written models."""

@@ -3,18 +3,14 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from configs.settings import NETS, NetName
-from models import layouts
-from models.layouts import Trained
-from models.pixels import Image
-
-if TYPE_CHECKING:
-    from models.engine import Outputs  # with TensorFlow
+from mtcnn_detector.backend import Engine, Predict
+from mtcnn_detector.net import NETS, NetName
+from mtcnn_detector.pixels import Image
+from mtcnn_detector.weights import weight_files
+from mtcnn_detector.weights.weight_files import Trained
 
 Nets = Mapping[NetName, Trained]
-Runner = Callable[[Image], "Outputs"]
 Seen = Mapping[NetName, Sequence[Image]]  # batches that the nets see, for int8's ranges
 
 
@@ -32,20 +28,18 @@ class Format:
 
     target: str
     write: Callable[[Path, Nets, Seen], None]
-    runner: Callable[[Path, NetName], Runner]
+    runner: Callable[[Path, NetName], Predict]
     loads: str
     tolerance: float = 1e-4
 
 
-def _run_layout(path: Path, name: NetName) -> Runner:
-    from models.engine import Engine
-
-    return Engine(name, layouts.read(path)[name])
+def _run_layout(path: Path, name: NetName) -> Predict:
+    return Engine(name, weight_files.read(path)[name])
 
 
 def _layout(key: str, target: str, loads: str) -> Format:
     def write(path: Path, nets: Nets, _: Seen) -> None:
-        layouts.write(key, path, nets)
+        weight_files.write(key, path, nets)
 
     return Format(target, write, _run_layout, loads, tolerance=1e-5)
 
@@ -57,7 +51,7 @@ def _write_savedmodel(path: Path, nets: Nets, _: Seen) -> None:
         write_savedmodel(path / name, name, nets[name])
 
 
-def _run_savedmodel(path: Path, name: NetName) -> Runner:
+def _run_savedmodel(path: Path, name: NetName) -> Predict:
     from export.tensorflow_formats import run_savedmodel
 
     return run_savedmodel(path / name)
@@ -72,7 +66,7 @@ def _write_tflite(path: Path, nets: Nets, seen: Seen) -> None:
         (path / f"{name}.tflite").write_bytes(model)
 
 
-def _run_tflite(path: Path, name: NetName) -> Runner:
+def _run_tflite(path: Path, name: NetName) -> Predict:
     from export.tensorflow_formats import run_tflite
 
     return run_tflite(path / f"{name}.tflite")
@@ -86,7 +80,7 @@ def _write_onnx(path: Path, nets: Nets, _: Seen) -> None:
         (path / f"{name}.onnx").write_bytes(onnx_model(name, nets[name]))
 
 
-def _run_onnx(path: Path, name: NetName) -> Runner:
+def _run_onnx(path: Path, name: NetName) -> Predict:
     from export.onnx_format import run_onnx
 
     return run_onnx(path / f"{name}.onnx")
@@ -97,7 +91,7 @@ _LITERT = "tf.lite.Interpreter('{}/pnet.tflite').get_signature_runner()(pixels=.
 
 
 def _write_own(path: Path, nets: Nets, _: Seen) -> None:
-    layouts.write_own_folder(path, nets)
+    weight_files.write_own_folder(path, nets)
 
 
 FORMATS: dict[str, Format] = {
@@ -120,7 +114,7 @@ FORMATS: dict[str, Format] = {
         "mtcnn_weights",
         _write_own,
         _run_layout,
-        "`python -m models --weights {}` detects with it.",
+        "`python -m evaluation detect --weights {}` detects with it.",
         tolerance=1e-5,
     ),
     "savedmodel": Format(

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import numpy as np
 
-from configs.errors import UserError
-from configs.settings import NetName
 from export.formats import FORMATS
-from models import layouts
-from models.architecture import cell_map
-from models.engine import Engine
-from models.layouts import LAYOUTS, Trained
-from models.packages import Layout
-from models.recognise import Found
-from models.trained import refuse_unless_papers
+from mtcnn_detector.architecture import cell_map
+from mtcnn_detector.backend import Engine
+from mtcnn_detector.errors import UserError
+from mtcnn_detector.net import NetName
+from mtcnn_detector.weights import weight_files
+from mtcnn_detector.weights.external_layouts import Layout
+from mtcnn_detector.weights.layout_detection import Found
+from mtcnn_detector.weights.net_weights import refuse_unless_papers
+from mtcnn_detector.weights.weight_files import LAYOUTS, Trained
 
 
 def inspect(path: Path) -> bool:
@@ -24,8 +24,8 @@ def inspect(path: Path) -> bool:
     Raises:
         UserError: the file is of no known layout; the sentence says what it resembles.
     """
-    found = layouts.look(path)
-    for file in layouts.files(path):
+    found = weight_files.look(path)
+    for file in weight_files.files(path):
         print(f"{file}: {file.stat().st_size:,} bytes, read without running anything in it")
     passed = True
     for name, held in found.items():
@@ -72,8 +72,8 @@ def _same_again(name: NetName, trained: Trained, layout: str) -> None:
             content = LAYOUTS[layout].part(name, trained)
             path.write_bytes(_dumped(LAYOUTS[layout], name, content))
         else:
-            layouts.write_own(path, trained, name)
-        again = layouts.read(path)[name]
+            weight_files.write_own(path, trained, name)
+        again = weight_files.read(path)[name]
     for key, array in trained.weights.items():
         if not np.array_equal(again.weights[key], array):
             raise UserError(f"{key} differs")

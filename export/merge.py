@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from configs import stages
-from configs.errors import UserError
-from configs.settings import NETS, NetName
 from export import calibration
 from export.formats import FORMATS, INT8, Format, Nets
-from models import layouts
-from models.engine import Engine
-from models.layouts import Trained
+from mtcnn_detector.backend import Engine
+from mtcnn_detector.errors import UserError
+from mtcnn_detector.net import NETS, NetName
+from mtcnn_detector.weights import weight_files
+from mtcnn_detector.weights.weight_files import Trained
+from pipeline import manifest
 
 DEFAULT = "ipazc"
 LEAST = 0.5  # share of the faces that int8 must find again
@@ -42,17 +42,17 @@ def merge(
     sources = {name: given.get(name, run / name / "weights.npz") for name in NETS}
     for name in NETS:
         if name not in given:
-            stages.require(run / name, f"train-{name}")
+            manifest.require(run / name, f"train-{name}")
     if (kind == INT8) != (pictures is not None):
         raise UserError(
             f"{INT8} and no other format needs PICTURES=, a folder of pictures with faces."
         )
-    trained = {name: layouts.read_net(sources[name], name) for name in NETS}
+    trained = {name: weight_files.read_net(sources[name], name) for name in NETS}
     command = "export-weights" + (f" FORMAT={kind}" if suffix else "")
-    stage = stages.Stage(run / f"export{suffix}", _recipe(sources, pictures), command)
-    target, made = run / form.target, stages.read_manifest(stage.folder)
+    stage = manifest.Stage(run / f"export{suffix}", _recipe(sources, pictures), command)
+    target, made = run / form.target, manifest.read_manifest(stage.folder)
     # A stage that was killed may have written it already.
-    ours = made is not None and made.get("made") in (None, stages.digest_of(target))
+    ours = made is not None and made.get("made") in (None, manifest.digest_of(target))
     if target.exists() and not ours and not force:
         raise UserError(
             f"{target} was not made by an export, or was changed since: move it away, or replace "
@@ -62,18 +62,18 @@ def merge(
         return
     draft = stage.folder / target.name
     facts, told = _written(draft, form, trained, pictures)
-    stages.put(draft, target)
+    manifest.put(draft, target)
     files = {name: str(path) for name, path in sources.items()}
-    stage.finish({"file": str(target), "made": stages.digest_of(target), "from": files, **facts})
+    stage.finish({"file": str(target), "made": manifest.digest_of(target), "from": files, **facts})
     print(f"{command}: {target}; {told} {form.loads.format(target)}")
 
 
 def _recipe(sources: Mapping[NetName, Path], pictures: Path | None) -> dict[str, Any]:
     """What decides the content of what is written, wherever it lies."""
-    inputs: dict[str, list[Path]] = {n: layouts.files(path) for n, path in sources.items()}
+    inputs: dict[str, list[Path]] = {n: weight_files.files(path) for n, path in sources.items()}
     if pictures is not None:
         inputs |= {"pictures": calibration.chosen(pictures)}
-    return {name: stages.digest(paths)[:16] for name, paths in inputs.items()}
+    return {name: manifest.digest(paths)[:16] for name, paths in inputs.items()}
 
 
 def _written(

@@ -11,15 +11,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from configs.errors import UserError
-from configs.layers import HEADS
-from configs.settings import NetName
-from export.formats import Runner
-from export.tensorflow_formats import outputs_of
-from models import nets
-from models.engine import to_run
-from models.layouts import Trained
-from models.pixels import Image
+from models import keras_nets
+from mtcnn_detector.backend import Outputs, Predict, to_run
+from mtcnn_detector.errors import UserError
+from mtcnn_detector.net import HEADS, NetName
+from mtcnn_detector.pixels import Image
+from mtcnn_detector.weights.weight_files import Trained
 
 OPSET, IR_VERSION = 17, 8  # of 2022: what runtimes of then and later read
 CHANNELS_FIRST, CHANNELS_LAST = [0, 3, 1, 2], [0, 2, 3, 1]
@@ -34,8 +31,8 @@ def onnx_model(name: NetName, trained: Trained) -> bytes:
     """
     onnx = _package("onnx")
     net = to_run(name, trained.net)
-    model = nets.build(net)
-    nets.set_weights(model, trained.weights, f"the {name} to export")
+    model = keras_nets.build(net)
+    keras_nets.set_weights(model, trained.weights, f"the {name} to export")
     graph = _Graph(onnx.helper, onnx.numpy_helper)
     for operation in model.operations:
         _add(graph, operation)
@@ -191,7 +188,7 @@ def _exit(graph: _Graph, head: str, made: str, maps: bool) -> tuple[str, list[An
     return head, [*leading, HEADS[head]]
 
 
-def run_onnx(path: Path) -> Runner:
+def run_onnx(path: Path) -> Predict:
     """The outputs of an ONNX model, by onnxruntime."""
     session = _package("onnxruntime").InferenceSession(
         str(path), providers=["CPUExecutionProvider"]
@@ -200,7 +197,7 @@ def run_onnx(path: Path) -> Runner:
 
     def run(pixels: Image) -> Any:
         outputs = session.run(names, {"pixels": pixels.astype(np.float32)})
-        return outputs_of(dict(zip(names, outputs, strict=True)))
+        return Outputs.from_heads(dict(zip(names, outputs, strict=True)))
 
     return run
 

@@ -2,7 +2,7 @@
 
 All deployment formats have one folder with a file or folder for each net, and one interface:
 `pixels` [N, H, W, 3], RGB from 0 to 255, in; out come `face` [N] (probability), `box` [N, 4]
-and, of the last net, `points` [N, 10], as `models.nets` describes them. P-Net takes pictures of
+and, of the last net, `points` [N, 10], as `keras_nets` describes them. P-Net takes pictures of
 any size, and gives maps [N, h, w, ...].
 """
 
@@ -12,15 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
-from configs import quiet
-from configs.settings import NETS, NetName
-from export.formats import Runner
-from models import nets
-from models.engine import Outputs, to_run
-from models.layouts import Trained
-from models.pixels import Image, normalise
+from models import keras_nets
+from mtcnn_detector.backend import Outputs, Predict, to_run
+from mtcnn_detector.net import NETS, NetName
+from mtcnn_detector.pixels import Image, normalise
+from mtcnn_detector.weights.weight_files import Trained
+from pipeline import tf_setup
 
 # The nets whose int8 models compute in whole numbers throughout. Where all three do, the cascade
 # loses a hundredth of AP; with only the weights of the last one in int8 it does not.
@@ -33,8 +31,8 @@ class _Deployed(tf.Module):
     def __init__(self, name: NetName, trained: Trained) -> None:
         super().__init__(name)
         net = to_run(name, trained.net)
-        self._model = model = nets.build(net)
-        nets.set_weights(model, trained.weights, f"the {name} to export")
+        self._model = model = keras_nets.build(net)
+        keras_nets.set_weights(model, trained.weights, f"the {name} to export")
         # Constants of the graph: the converter to LiteRT leaves variables empty.
         both = (model.trainable_variables, model.non_trainable_variables)
         self._constants = [[np.asarray(variable) for variable in group] for group in both]
@@ -50,24 +48,19 @@ class _Deployed(tf.Module):
 def write_savedmodel(path: Path, name: NetName, trained: Trained) -> None:
     """Write a folder that `tf.saved_model.load` and TensorFlow Serving read."""
     net = _Deployed(name, trained)
-    with quiet.silence():  # the converter tells its inner steps
+    with tf_setup.silence():  # the converter tells its inner steps
         tf.saved_model.save(net, str(path), signatures=net.run)
 
 
-def run_savedmodel(path: Path) -> Runner:
+def run_savedmodel(path: Path) -> Predict:
     """The outputs of such a folder."""
     loaded = tf.saved_model.load(str(path))
 
     def run(pixels: Image) -> Outputs:
         heads = loaded.signatures["serving_default"](tf.constant(pixels, tf.float32))
-        return outputs_of({key: value.numpy() for key, value in heads.items()})
+        return Outputs.from_heads({key: value.numpy() for key, value in heads.items()})
 
     return run
-
-
-def outputs_of(heads: dict[str, NDArray[np.float32]]) -> Outputs:
-    """Heads by name as the engine gives them."""
-    return Outputs(heads["face"], heads["box"], heads.get("points"))
 
 
 def tflite(name: NetName, trained: Trained, seen: Sequence[Image] = ()) -> bytes:
@@ -88,14 +81,14 @@ def tflite(name: NetName, trained: Trained, seen: Sequence[Image] = ()) -> bytes
         converter.representative_dataset = lambda: ([x.astype(np.float32)] for x in seen)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = tf.uint8
-    with quiet.silence():  # the converter tells its inner steps
+    with tf_setup.silence():  # the converter tells its inner steps
         model: bytes = converter.convert()
     return model
 
 
-def run_tflite(path: Path) -> Runner:
+def run_tflite(path: Path) -> Predict:
     """The outputs of a LiteRT model."""
-    with warnings.catch_warnings(), quiet.silence():
+    with warnings.catch_warnings(), tf_setup.silence():
         warnings.simplefilter("ignore")  # of the interpreter's move to a package of its own
         interpreter = tf.lite.Interpreter(str(path), num_threads=1)
     runner = interpreter.get_signature_runner()
@@ -104,6 +97,6 @@ def run_tflite(path: Path) -> Runner:
     def run(pixels: Image) -> Outputs:
         # Our crops keep fractions of grey levels, which whole numbers would cut off.
         whole = np.rint(pixels) if np.issubdtype(dtype, np.integer) else pixels
-        return outputs_of(runner(pixels=whole.astype(dtype)))
+        return Outputs.from_heads(runner(pixels=whole.astype(dtype)))
 
     return run

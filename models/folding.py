@@ -6,9 +6,9 @@ Batch normalisation becomes part of the kernel before it, an extra ReLU a PReLU 
 
 import numpy as np
 
-from configs.layers import Layer, Net
-from models.architecture import NORM_EPSILON, folded, shapes
-from models.layouts import Weights
+from mtcnn_detector.architecture import NORM_EPSILON, folded, shapes
+from mtcnn_detector.net import Layer, Net
+from mtcnn_detector.weights.weight_files import Weights
 
 
 def fold(net: Net, weights: Weights) -> Weights:

@@ -105,7 +105,7 @@ def shards(run: Path, split: str, kind: str, net: str = "pnet") -> list[Path]:
     return sorted((run / "records" / net / split).glob(f"{kind}-*.tfrecord"))
 
 
-def manifest(run: Path, net: str = "pnet") -> dict[str, Any]:
+def manifest_of(run: Path, net: str = "pnet") -> dict[str, Any]:
     content: dict[str, Any] = json.loads((run / "records" / net / "manifest.json").read_text())
     return content
 

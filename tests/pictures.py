@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models import pixels
+from mtcnn_detector import pixels
 
 ROOT = Path(__file__).parents[1]
 WIDER = ROOT.parent / "shared" / "data" / "wider" / "WIDER_val" / "images"

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from configs.errors import UserError
 from data_prep.annotations import Annotation, read
+from mtcnn_detector.errors import UserError
 
 IMAGES = Path("images")
 

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from configs.settings import NETS, NetName
-from models import boxes
-from models.architecture import CellMap
-from models.cascade import reported_cells
+from mtcnn_detector import boxes
+from mtcnn_detector.architecture import CellMap
+from mtcnn_detector.cascade import reported_cells
+from mtcnn_detector.net import NETS, NetName
 
 PNET_CELLS = CellMap(2, 0, 12, cells=1)
 

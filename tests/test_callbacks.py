@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from configs import recipe, stages
-from configs.errors import UserError, run_cli
-from models import nets
+from configs import recipe
+from models import keras_nets
+from mtcnn_detector.errors import UserError
+from pipeline import manifest
+from pipeline.cli import run_cli
 from tests.trainings import (
     RECIPE,
     ROOT,
@@ -28,7 +30,7 @@ from tests.trainings import (
     kept,
     train,
 )
-from train import callbacks, dataset, loop, trainee
+from train import callbacks, dataset, loop, trainable_net
 from train.log import read_log
 
 # Epochs long enough to be hit by a signal; the last one is shorter.
@@ -68,7 +70,7 @@ def test_the_best_epochs_weights_are_kept_across_a_kill(run, monkeypatch):
     real = callbacks.evaluate
 
     def evaluate(model, *arguments):
-        judged.append(nets.get_weights(model.net))
+        judged.append(keras_nets.get_weights(model.net))
         return real(model, *arguments) | {"loss": next(told)}
 
     monkeypatch.setattr(callbacks, "evaluate", evaluate)
@@ -80,7 +82,7 @@ def test_the_best_epochs_weights_are_kept_across_a_kill(run, monkeypatch):
     assert len(judged) == 3
     for key, value in kept(run).weights.items():
         np.testing.assert_array_equal(value, judged[1][key])
-    assert stages.read_manifest(run / "pnet")["validation"]["loss"] == 1
+    assert manifest.read_manifest(run / "pnet")["validation"]["loss"] == 1
 
 
 def die_at(patch, place):
@@ -105,7 +107,7 @@ def test_killed_anywhere_it_ends_the_same(run, short, monkeypatch, capsys, place
         die_at(patch, place)
         with pytest.raises(Died):
             train(run, *SHORT)
-    assert not stages.read_manifest(run / "pnet")["complete"]
+    assert not manifest.read_manifest(run / "pnet")["complete"]
     capsys.readouterr()
     train(run, *SHORT)
     epoch = {"in an epoch": 1, "before a checkpoint": 1, "after the last one": 3}[place]
@@ -122,7 +124,7 @@ def test_killed_and_interrupted_from_outside_it_ends_the_same(run, prepared, tmp
     status, errors, seconds = stop(run, 2, signal.SIGINT, *LONG)
     assert (status, seconds < 10) == (130, True)
     assert "the same command goes on" in errors and "Traceback" not in errors
-    assert not stages.read_manifest(run / "pnet")["complete"]
+    assert not manifest.read_manifest(run / "pnet")["complete"]
 
     done = finish(run, *LONG)
     assert done.returncode == 0 and "goes on after epoch" in done.stdout
@@ -166,7 +168,7 @@ def test_a_loss_that_is_not_finite_stops_with_a_sentence(run, short, monkeypatch
 
 
 def test_weights_spoilt_by_an_epochs_last_step_are_not_kept(run, monkeypatch):
-    real = trainee.losses
+    real = trainable_net.losses
 
     def without_a_gradient(*arguments):
         parts = real(*arguments)
@@ -174,7 +176,7 @@ def test_weights_spoilt_by_an_epochs_last_step_are_not_kept(run, monkeypatch):
         return parts | {"face": parts["face"] + tf.reduce_sum(tf.sqrt(0 * arguments[1]["face"]))}
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainee, "losses", without_a_gradient)
+        patch.setattr(trainable_net, "losses", without_a_gradient)
         with pytest.raises(UserError, match="validation loss is not finite after epoch 1: lower"):
             train(run, *SHORT, "pnet.train.steps_per_epoch=1")
     left = {path.name for path in (run / "pnet").iterdir()}
@@ -209,7 +211,7 @@ def test_damaged_checkpoint_is_told_in_a_sentence(run, short, how):
 @pytest.mark.parametrize("other", ["rnet", "onet"])
 def test_checkpoint_of_another_net_is_told_in_a_sentence(run, short, recwarn, other):
     begun(run, short)
-    stranger, _ = trainee.compiled(recipe.load(RECIPE), other)
+    stranger, _ = trainable_net.compiled(recipe.load(RECIPE), other)
     stranger.save_weights(run / "pnet" / "last.weights.h5")
     with pytest.raises(UserError, match="is damaged or of another net"):
         train(run, *SHORT)

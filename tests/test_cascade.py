@@ -10,13 +10,16 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs.settings import NETS, Detector, Layer, Net, NetName
-from models import boxes, cascade, nets, pixels, runners
-from models.architecture import PAPER_NETS, CellMap
-from models.cascade import Cascade, Faces
-from models.engine import Engine, Outputs, use_threads
-from models.layouts import Trained
-from models.mosaic import Level, Mosaic
+from models import keras_nets
+from mtcnn_detector import boxes, cascade, pixels
+from mtcnn_detector.architecture import PAPER_NETS, CellMap
+from mtcnn_detector.backend import Engine, Outputs
+from mtcnn_detector.cascade import Cascade, Faces
+from mtcnn_detector.net import NETS, Layer, Net, NetName
+from mtcnn_detector.settings import Detector
+from mtcnn_detector.threads import use_threads
+from mtcnn_detector.tiling import Level, Mosaic
+from mtcnn_detector.weights.weight_files import Trained
 from tests.weights_files import drawn
 
 HEIGHT, WIDTH = 320, 480
@@ -227,17 +230,14 @@ def test_a_box_without_a_pixel_is_dropped() -> None:
     assert cascade._drop_empty(faces).boxes.tolist() == [[5, 5, 9, 9]]
 
 
-@pytest.mark.parametrize("runner", ["litert", "openvino"])
 @pytest.mark.parametrize("name", NETS)
-def test_an_engine_says_what_its_net_says(name: NetName, runner: str) -> None:
-    if runner == "openvino":
-        pytest.importorskip("openvino")
+def test_an_engine_says_what_its_net_says(name: NetName) -> None:
     trained = drawn(replace(PAPER_NETS[name], points=True))
-    engine, size = Engine(name, trained, getattr(runners, runner)), trained.net.size
+    engine, size = Engine(name, trained), trained.net.size
     crops = np.random.default_rng(1).integers(0, 256, (5, size, size, 3), np.uint8)
     said = engine(crops)
-    model = nets.build(trained.net)
-    nets.set_weights(model, trained.weights, "x")
+    model = keras_nets.build(trained.net)
+    keras_nets.set_weights(model, trained.weights, "x")
     heads = model(pixels.normalise(crops.astype(np.float32)))
     face = tf.nn.softmax(heads["face"]).numpy()[..., 1]
     np.testing.assert_allclose(said.face, face, rtol=0, atol=1e-6)

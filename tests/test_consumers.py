@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from configs.settings import NETS, NetName
-from models import layouts, pixels
-from models.detector import MTCNN
-from models.engine import Engine
-from models.layouts import Trained
+from mtcnn_detector import pixels
+from mtcnn_detector.backend import Engine
+from mtcnn_detector.detector import MTCNN
+from mtcnn_detector.net import NETS, NetName
+from mtcnn_detector.weights import weight_files
+from mtcnn_detector.weights.weight_files import Trained
 from tests.pictures import crops, photographs, twenty
 from tests.weights_files import assert_same, lively
 
@@ -88,8 +89,8 @@ def found(detected: list[dict[str, Any]]) -> Faces:
 
 @pytest.mark.parametrize("consumer", SHIPPED)
 def test_all_ship_the_same_weights(consumer: str) -> None:
-    known = layouts.read(home("mtcnn-0.1.1") / SHIPPED["mtcnn-0.1.1"])
-    held = layouts.look(home(consumer) / SHIPPED[consumer])
+    known = weight_files.read(home("mtcnn-0.1.1") / SHIPPED["mtcnn-0.1.1"])
+    held = weight_files.look(home(consumer) / SHIPPED[consumer])
     assert list(held) == list(NETS)
     for name in NETS:
         assert_same(held[name].trained, known[name])
@@ -107,8 +108,8 @@ class Called:
 def test_mtcnn_0_1_finds_what_we_find(tmp_path: Path) -> None:
     """To 2 pixels: its crops keep fractions of grey levels; see `test_mtcnn_package`."""
     pytest.importorskip("pkg_resources")
-    nets = layouts.read(home("mtcnn-0.1.1") / SHIPPED["mtcnn-0.1.1"])
-    layouts.write("ipazc", tmp_path / "w.npy", nets)
+    nets = weight_files.read(home("mtcnn-0.1.1") / SHIPPED["mtcnn-0.1.1"])
+    weight_files.write("ipazc", tmp_path / "w.npy", nets)
     ours, total = MTCNN(tmp_path / "w.npy"), 0
     with imported("mtcnn-0.1.1") as package:
         detector = package.MTCNN(weights_file=str(tmp_path / "w.npy"))
@@ -137,15 +138,15 @@ def detector_1_0(package: Any, folder: Path) -> Any:
 
 def test_mtcnn_1_0_says_the_same(tmp_path: Path) -> None:
     with imported("mtcnn-1.0.0") as package:
-        layouts.write("ipazc-1.0", tmp_path, LIVELY)
+        weight_files.write("ipazc-1.0", tmp_path, LIVELY)
         for name, stage in zip(NETS, detector_1_0(package, tmp_path).stages, strict=True):
             outputs = [output.numpy() for output in stage.model(normalised(name))]
             assert_says(name, LIVELY[name], in_heads(outputs))
 
 
 def test_mtcnn_1_0_finds_the_same(tmp_path: Path) -> None:
-    weights = layouts.read(home("mtcnn-0.1.1") / SHIPPED["mtcnn-0.1.1"])
-    layouts.write("ipazc-1.0", tmp_path, weights)
+    weights = weight_files.read(home("mtcnn-0.1.1") / SHIPPED["mtcnn-0.1.1"])
+    weight_files.write("ipazc-1.0", tmp_path, weights)
     with imported("mtcnn-1.0.0") as package:
         theirs, ours = package.MTCNN(), detector_1_0(package, tmp_path)
         total = 0
@@ -183,7 +184,7 @@ def detector_0_0(weights: Path) -> Iterator[Any]:
 
 
 def test_mtcnn_0_0_says_the_same(tmp_path: Path) -> None:
-    layouts.write("ipazc-0.0", tmp_path / "w.npy", LIVELY)
+    weight_files.write("ipazc-0.0", tmp_path / "w.npy", LIVELY)
     with detector_0_0(tmp_path / "w.npy") as detector:
         for name in NETS:
             net = getattr(detector, f"_MTCNN__{name}")
@@ -195,7 +196,7 @@ def test_mtcnn_0_0_says_the_same(tmp_path: Path) -> None:
 
 def test_mtcnn_0_0_finds_the_same(tmp_path: Path) -> None:
     shipped = home("mtcnn-0.0.9") / SHIPPED["mtcnn-0.0.9"]
-    layouts.write("ipazc-0.0", tmp_path / "w.npy", layouts.read(shipped))
+    weight_files.write("ipazc-0.0", tmp_path / "w.npy", weight_files.read(shipped))
     images = [*photographs().values(), *twenty()]
     detected = []
     for path in (shipped, tmp_path / "w.npy"):
@@ -258,9 +259,9 @@ def in_torch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not (package / "torch").is_dir():
         pytest.skip("torch is not installed: `make consumer-torch` does")
     folder = tmp_path_factory.mktemp("torch")
-    layouts.write("facenet-pytorch", folder, LIVELY)
-    shipped = layouts.read(package / SHIPPED["facenet-pytorch-2.6.0"])
-    layouts.write("facenet-pytorch", folder / "shipped", shipped)
+    weight_files.write("facenet-pytorch", folder, LIVELY)
+    shipped = weight_files.read(package / SHIPPED["facenet-pytorch-2.6.0"])
+    weight_files.write("facenet-pytorch", folder / "shipped", shipped)
     images = {f"image{i}": x for i, x in enumerate([*photographs().values(), *twenty()])}
     np.savez(folder / "given.npz", **{name: normalised(name) for name in NETS}, **images)
     path = f"import sys; sys.path.insert(0, {str(package)!r})\n"
@@ -281,12 +282,12 @@ def test_facenet_pytorch_says_and_finds_the_same(in_torch: Path) -> None:
 @pytest.mark.parametrize("kind", ["again", "old", "wrapped"])
 @pytest.mark.parametrize("name", NETS)
 def test_what_torch_saves_is_read(in_torch: Path, kind: str, name: NetName) -> None:
-    ((held, trained),) = layouts.look(in_torch / f"{kind}-{name}.pt").items()
+    ((held, trained),) = weight_files.look(in_torch / f"{kind}-{name}.pt").items()
     assert (held, trained.layout) == (name, "facenet-pytorch")
     assert_same(trained.trained, LIVELY[name])
 
 
 def test_a_detector_that_torch_saves_as_one_is_read(in_torch: Path) -> None:
-    shipped = layouts.read(in_torch / "shipped")
-    for name, trained in layouts.read(in_torch / "module.pt").items():
+    shipped = weight_files.read(in_torch / "shipped")
+    for name, trained in weight_files.read(in_torch / "module.pt").items():
         assert_same(trained, shipped[name])

@@ -7,7 +7,7 @@ import numpy as np
 
 from data_prep.crops import Crops, cut_crops
 from data_prep.sampling import Windows
-from models import boxes, pixels
+from mtcnn_detector import boxes, pixels
 
 IMAGE = np.random.default_rng(0).integers(1, 256, (90, 120, 3), np.uint8)
 PLACES = np.array([[10, 20, 34, 44], [3, 5, 40, 42], [-9, -7, 20, 22], [100, 70, 141, 111]])

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from configs import recipe
-from configs.errors import UserError
 from configs.settings import KINDS, Augment
 from data_prep import records
 from data_prep.crops import Crops
-from models import boxes
+from mtcnn_detector import boxes
+from mtcnn_detector.errors import UserError
 from train import dataset
 
 NOTHING = Augment(brightness=0, contrast=0, saturation=0, hue=0, grey=0, blur=0, mirror=False)

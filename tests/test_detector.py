@@ -8,15 +8,17 @@ import cv2
 import numpy as np
 import pytest
 
-from configs.errors import UserError
-from configs.settings import NETS, NetName
-from models import __main__ as command
-from models import alone, boxes, layouts, nets
-from models.architecture import PAPER_NETS
-from models.cascade import Faces
-from models.detector import MTCNN, as_dictionaries, as_rgb
-from models.engine import Engine
-from models.layouts import Trained
+from evaluation import __main__ as command
+from models import keras_nets
+from mtcnn_detector import boxes, single_net
+from mtcnn_detector.architecture import PAPER_NETS
+from mtcnn_detector.backend import Engine
+from mtcnn_detector.cascade import Faces
+from mtcnn_detector.detector import MTCNN, as_dictionaries, as_rgb
+from mtcnn_detector.errors import UserError
+from mtcnn_detector.net import NETS, NetName
+from mtcnn_detector.weights import weight_files
+from mtcnn_detector.weights.weight_files import Trained
 from tests.weights_files import lively
 
 GREY = np.arange(20 * 30, dtype=np.uint16).reshape(20, 30).astype(np.uint8)
@@ -25,11 +27,11 @@ GREY = np.arange(20 * 30, dtype=np.uint16).reshape(20, 30).astype(np.uint8)
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     drawn = {
-        name: Trained(net, nets.get_weights(nets.build(net, seed=3)))
+        name: Trained(net, keras_nets.get_weights(keras_nets.build(net, seed=3)))
         for name, net in PAPER_NETS.items()
     }
     path = tmp_path_factory.mktemp("weights") / "mtcnn_weights.npy"
-    layouts.write("ipazc", path, drawn)
+    weight_files.write("ipazc", path, drawn)
     return path
 
 
@@ -81,7 +83,7 @@ def test_faces_are_told_as_the_package_tells_them() -> None:
 def test_weights_that_lack_a_net_are_refused(tmp_path: Path) -> None:
     net = PAPER_NETS["pnet"]
     path = tmp_path / "weights.npz"
-    layouts.write_own(path, Trained(net, nets.get_weights(nets.build(net))))
+    weight_files.write_own(path, Trained(net, keras_nets.get_weights(keras_nets.build(net))))
     with pytest.raises(UserError, match="rnet"):
         MTCNN(path)
 
@@ -93,7 +95,15 @@ def test_the_command_writes_a_line_and_a_picture_for_each_file(
         cv2.imwrite(str(tmp_path / name), np.zeros((40, 60, 3), np.uint8))
     (tmp_path / "broken.png").write_bytes(b"no picture")
     out = tmp_path / "out"
-    arguments = ["models", str(tmp_path), "--weights", str(weights), "--out", str(out)]
+    arguments = [
+        "evaluation",
+        "detect",
+        str(tmp_path),
+        "--weights",
+        str(weights),
+        "--out",
+        str(out),
+    ]
     monkeypatch.setattr("sys.argv", arguments)
     command.main()
     printed = capsys.readouterr()
@@ -104,7 +114,7 @@ def test_the_command_writes_a_line_and_a_picture_for_each_file(
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
-    monkeypatch.setattr("sys.argv", ["models", *map(str, arguments)])
+    monkeypatch.setattr("sys.argv", ["evaluation", "detect", *map(str, arguments)])
     command.main()
 
 
@@ -150,7 +160,7 @@ def test_a_picture_without_a_pictures_ending_is_detected_on_but_not_drawn(
 def test_an_onet_without_points_is_no_detectors(tmp_path: Path) -> None:
     nets = {name: lively(name, 1) for name in NETS}
     nets["onet"] = lively("onet", 1, replace(PAPER_NETS["onet"], points=False))
-    layouts.write_own_folder(tmp_path, nets)
+    weight_files.write_own_folder(tmp_path, nets)
     with pytest.raises(UserError, match="onet given has no head for the points"):
         MTCNN(tmp_path)
 
@@ -172,7 +182,7 @@ def test_one_net_alone_says_what_it_thinks_of_a_crop(
 ) -> None:
     cv2.imwrite(str(tmp_path / "crop.png"), np.full((60, 60, 3), 90, np.uint8))
     own = tmp_path / "weights.npz"
-    layouts.write_own(own, layouts.read(weights)[name])
+    weight_files.write_own(own, weight_files.read(weights)[name])
     run(monkeypatch, tmp_path / "crop.png", "--net", name, "--weights", own)
     from_own = capsys.readouterr().out
     run(monkeypatch, tmp_path / "crop.png", "--net", name, "--weights", weights)
@@ -188,10 +198,12 @@ def test_what_a_net_says_alone_is_told_in_the_crops_pixels(name: NetName) -> Non
     window, sides = np.array([[0.0, 0, side, side]]), np.array([[float(side)]])
     said = boxes.net_offsets(name, boxes.encode_offsets(face, window), sides)
     net = PAPER_NETS[name]
-    constant = nets.get_weights(nets.build(net, seed=0))
+    constant = keras_nets.get_weights(keras_nets.build(net, seed=0))
     constant["box/kernel"] = np.zeros_like(constant["box/kernel"])
     constant["box/bias"] = said[0].astype(np.float32)
-    judged = alone.judge(Engine(name, Trained(net, constant)), np.zeros((side, side, 3), np.uint8))
+    judged = single_net.judge(
+        Engine(name, Trained(net, constant)), np.zeros((side, side, 3), np.uint8)
+    )
     np.testing.assert_allclose(judged.box, face[0], atol=1e-4)
 
 

@@ -14,7 +14,7 @@ def run(body: str) -> tuple[int, str, str]:
     """Exit status, stdout and stderr of a command whose `main` has this body."""
     script = (
         "import errno, os, signal, time\n"
-        "from configs.errors import UserError, run_cli\n"
+        "from mtcnn_detector.errors import UserError; from pipeline.cli import run_cli\n"
         f"def main() -> None:\n    print('begun')\n    {body}\nrun_cli(main)\n"
     )
     done = subprocess.run(

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from configs import recipe
-from configs.errors import UserError
-from configs.settings import NETS, Detector
 from data_prep.annotations import Annotation
 from evaluation import __main__ as command_line
-from evaluation import detect, pictures, score
-from evaluation.detect import detect_all, read_log
+from evaluation import detections, metrics, visualization
+from evaluation.detections import detect_all, read_log
 from export.formats import FORMATS
-from models import runners
-from models.cascade import Faces
+from mtcnn_detector.cascade import Faces
+from mtcnn_detector.errors import UserError
+from mtcnn_detector.net import NETS
+from mtcnn_detector.settings import Detector
 from tests.weights_files import lively, saved
 
 ROOT = Path(__file__).parent.parent
@@ -115,9 +115,9 @@ def test_a_picture_that_has_changed_is_looked_at_again(tmp_path):
 
 def test_a_detector_is_started_only_for_pictures_that_are_left(tmp_path):
     every, log, started = [picture(tmp_path, n) for n in (1, 2)], tmp_path / "log.jsonl", []
-    runtime = detect.Runtime(lambda *given: started.append(given) or Fake(ANSWERS), "code")
+    runtime = detections.Runtime(lambda *given: started.append(given) or Fake(ANSWERS), "code")
     for _ in range(2):
-        run = detect.when_needed(runtime, Path("w.npy"), Detector())
+        run = detections.when_needed(runtime, Path("w.npy"), Detector())
         detect_all(run, every, log)
         assert started == [(Path("w.npy"), Detector())]
 
@@ -148,10 +148,10 @@ def test_damaged_log_is_told_in_a_sentence(tmp_path, line):
 def test_folder_without_the_package_is_told_in_a_sentence(tmp_path):
     # In a process of its own: the import path is changed.
     script = (
-        "import sys; from pathlib import Path; from configs.errors import run_cli\n"
-        "from configs.settings import Detector; from evaluation import detect\n"
+        "import sys; from pathlib import Path; from pipeline.cli import run_cli\n"
+        "from mtcnn_detector.settings import Detector; from evaluation import detections\n"
         "weights = Path('weights/mtcnn_weights.npy')\n"
-        "run_cli(lambda: detect.package(weights, Detector(), Path(sys.argv[1])))"
+        "run_cli(lambda: detections.package(weights, Detector(), Path(sys.argv[1])))"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path / "none")],
@@ -173,11 +173,11 @@ def test_corners_and_points_of_the_packages_answers():
         "confidence": 0.5,
         "keypoints": dict(zip(names, map(tuple, POINTS), strict=True)),
     }
-    answer = detect._as_found([face])
+    answer = detections._as_found([face])
     assert answer.boxes.tolist() == [[10, 20, 40, 60]]
     assert answer.scores.tolist() == [0.5]
     np.testing.assert_array_equal(answer.points, POINTS[None])
-    assert [field.shape for field in detect._as_found([])] == [(0, 4), (0,), (0, 5, 2)]
+    assert [field.shape for field in detections._as_found([])] == [(0, 4), (0,), (0, 5, 2)]
 
 
 @pytest.fixture
@@ -214,11 +214,11 @@ def scored(settings, folder):
         3: moved,
         4: found(((100, 0, 140, 40), 0.99)),
     }
-    return score.score(settings, Fake(answers), folder)
+    return metrics.score(settings, Fake(answers), folder)
 
 
 def test_score_by_hand(settings, tmp_path):
-    figures = score.figures(scored(settings, tmp_path / "logs"))
+    figures = metrics.figures(scored(settings, tmp_path / "logs"))
     # Precision 1 at a third, 2/3 at two thirds, 3/4 at the whole: the envelope is 1, 3/4, 3/4.
     assert figures == {
         "scenes: faces found": "3 of 3",
@@ -235,7 +235,7 @@ def test_score_by_hand(settings, tmp_path):
 
 
 def test_table_has_a_column_for_each_weights_file():
-    text = score.table({"a.npy": {"AP": "0.5", "found": "1"}, "b.npy": {"AP": "0.6"}})
+    text = metrics.table({"a.npy": {"AP": "0.5", "found": "1"}, "b.npy": {"AP": "0.6"}})
     assert text.splitlines() == [
         "| | a.npy | b.npy |",
         "| --- | --- | --- |",
@@ -251,7 +251,7 @@ def test_without_the_official_files_the_other_figures_are_given(settings, tmp_pa
         .replace("images: images}", "images: images, official: .}")
     )
     (tmp_path / "own.yaml").write_text(text)
-    figures = score.figures(scored(recipe.load(tmp_path / "own.yaml"), tmp_path / "logs"))
+    figures = metrics.figures(scored(recipe.load(tmp_path / "own.yaml"), tmp_path / "logs"))
     assert figures["scenes: AP"] == "0.833" and len(figures) == 6
     assert "wider_easy_val.mat is not there" in capsys.readouterr().err
 
@@ -268,7 +268,7 @@ def test_detections_of_other_weights_settings_or_code_lie_apart(tmp_path):
     )
 
     def folder(weights, detector, code):
-        return detect.log_folder(tmp_path, weights, detector, detect.Runtime(None, code))
+        return detections.log_folder(tmp_path, weights, detector, detections.Runtime(None, code))
 
     folders = {folder(w, d, c) for w in (one, other) for d in detectors for c in ("new", "old")}
     assert len(folders) == 20
@@ -278,36 +278,35 @@ def test_detections_of_other_weights_settings_or_code_lie_apart(tmp_path):
 
 
 def test_a_change_of_the_code_that_detects_is_noticed(tmp_path, monkeypatch):
-    shutil.copytree(ROOT / "models", tmp_path / "models", ignore=lambda *_: ["__pycache__"])
-    monkeypatch.setattr(detect.layouts, "__file__", str(tmp_path / "models" / "layouts.py"))
-    before = detect.our_runtime().code
-    assert before == detect.our_runtime().code
-    with (tmp_path / "models" / "cascade.py").open("a") as file:
+    shutil.copytree(
+        ROOT / "mtcnn_detector", tmp_path / "library", ignore=lambda *_: ["__pycache__"]
+    )
+    monkeypatch.setattr(detections.backend, "__file__", str(tmp_path / "library" / "backend.py"))
+    before = detections.our_runtime().code
+    assert before == detections.our_runtime().code
+    with (tmp_path / "library" / "cascade.py").open("a") as file:
         file.write("# changed")
-    assert detect.our_runtime().code != before
+    assert detections.our_runtime().code != before
 
 
-def test_another_engine_or_library_is_noticed(monkeypatch):
-    codes = {detect.our_runtime().code}
-    other = {runners.litert: runners.openvino}.get(runners.fastest, runners.litert)
-    monkeypatch.setattr(detect.runners, "fastest", other)
-    codes.add(detect.our_runtime().code)
-    monkeypatch.setattr(detect.stages, "versions", lambda: {"versions": {"numpy": "3.0"}})
-    codes.add(detect.our_runtime().code)
-    assert len(codes) == 3
+def test_another_version_of_a_library_is_noticed(monkeypatch):
+    codes = {detections.our_runtime().code}
+    monkeypatch.setattr(detections.manifest, "versions", lambda: {"versions": {"numpy": "3.0"}})
+    codes.add(detections.our_runtime().code)
+    assert len(codes) == 2
 
 
 @pytest.mark.parametrize("layout", ["facenet", "own"])
 def test_the_package_is_given_no_file_of_another_layout(layout, tmp_path):
     FORMATS[layout].write(tmp_path / "w", {name: lively(name, 1) for name in NETS}, {})
     with pytest.raises(UserError, match=r"w is not as mtcnn 0\.1\.1 loads it"):
-        detect.package(tmp_path / "w", Detector(), tmp_path)
+        detections.package(tmp_path / "w", Detector(), tmp_path)
 
 
 def test_the_package_is_given_no_file_that_runs_code(tmp_path):
     saved(tmp_path / "w.npy", {"pnet": Path("anything")})
     with pytest.raises(UserError, match="refused"):
-        detect.package(tmp_path / "w.npy", Detector(), tmp_path)
+        detections.package(tmp_path / "w.npy", Detector(), tmp_path)
 
 
 def test_sheet_shows_found_faces_green_and_missed_ones_red(settings, tmp_path):
@@ -315,10 +314,10 @@ def test_sheet_shows_found_faces_green_and_missed_ones_red(settings, tmp_path):
         picture(tmp_path / "images", number, shape=(360, 480))  # as high as a tile
     answers = {1: found(((10, 10, 50, 50), 0.9)), 2: found()}
     fake, folder = Fake(answers | {3: found(), 4: found()}), tmp_path / "logs"
-    result = score.score(settings, fake, folder)
-    pictures.draw_sheet(result, tmp_path / "sheet.jpg")
+    result = metrics.score(settings, fake, folder)
+    visualization.draw_sheet(result, tmp_path / "sheet.jpg")
     sheet = cv2.imread(str(tmp_path / "sheet.jpg"))
-    assert sheet.shape[0] == pictures.TILE_HEIGHT
+    assert sheet.shape[0] == visualization.TILE_HEIGHT
     # JPEG washes thin lines out: only the strongest of blue, green and red is certain.
     green, red = 1, 2
     for (x, y), channel in {(10, 40): green, (80, 30): red, (480 + 20, 45): red}.items():

@@ -10,19 +10,20 @@ import cv2
 import numpy as np
 import pytest
 
-from configs.errors import UserError, run_cli
-from configs.settings import NETS, Layer, Net, NetName
-from configs.stages import Stage, read_manifest
 from export import calibration
 from export import merge as module
 from export.__main__ import main
 from export.formats import FORMATS
 from export.merge import merge
-from models import layouts
-from models.architecture import PAPER_NETS
-from models.detector import MTCNN
-from models.engine import Engine
-from models.layouts import Trained
+from mtcnn_detector.architecture import PAPER_NETS
+from mtcnn_detector.backend import Engine
+from mtcnn_detector.detector import MTCNN
+from mtcnn_detector.errors import UserError
+from mtcnn_detector.net import NETS, Layer, Net, NetName
+from mtcnn_detector.weights import weight_files
+from mtcnn_detector.weights.weight_files import Trained
+from pipeline.cli import run_cli
+from pipeline.manifest import Stage, read_manifest
 from tests.weights_files import drawn
 
 
@@ -31,7 +32,7 @@ def trains(run: Path, name: NetName, trained: Trained, complete: bool = True) ->
     shutil.rmtree(run / name, ignore_errors=True)
     stage = Stage(run / name, {"seed": 1}, f"train-{name}")
     stage.begin(force=False)
-    layouts.write_own(run / name / "weights.npz", trained)
+    weight_files.write_own(run / name / "weights.npz", trained)
     if complete:
         stage.finish({})
 
@@ -66,10 +67,10 @@ def exported(run: Path) -> bytes:
 
 
 def test_a_runs_nets_are_merged(merged: Path) -> None:
-    found = layouts.read(merged / "mtcnn_weights.npy")
+    found = weight_files.read(merged / "mtcnn_weights.npy")
     assert list(found) == list(NETS)
     for name in NETS:
-        own = layouts.read(merged / name / "weights.npz")[name].weights
+        own = weight_files.read(merged / name / "weights.npz")[name].weights
         for key, array in found[name].weights.items():
             np.testing.assert_array_equal(array, own[key])
     manifest = read_manifest(merged / "export")
@@ -103,13 +104,13 @@ def test_an_export_that_was_deleted_is_made_again(run: Path) -> None:
 def test_nets_come_from_other_files(run: Path, tmp_path: Path) -> None:
     others = {name: drawn(PAPER_NETS[name], 10 + i) for i, name in enumerate(NETS)}
     ipazc, own = tmp_path / "other.npy", tmp_path / "other.npz"
-    layouts.write("ipazc", ipazc, others)
-    layouts.write_own(own, others["onet"])
+    weight_files.write("ipazc", ipazc, others)
+    weight_files.write_own(own, others["onet"])
     for name in ("pnet", "onet"):  # given: neither is asked from the run
         shutil.rmtree(run / name)
     merge(run, {"pnet": ipazc, "onet": own}, force=False)
-    found = layouts.read(run / "mtcnn_weights.npy")
-    kept = layouts.read(run / "rnet" / "weights.npz")["rnet"]
+    found = weight_files.read(run / "mtcnn_weights.npy")
+    kept = weight_files.read(run / "rnet" / "weights.npz")["rnet"]
     for name, wanted in (("pnet", others["pnet"]), ("rnet", kept), ("onet", others["onet"])):
         for key, array in found[name].weights.items():  # type: ignore[index]
             np.testing.assert_array_equal(array, wanted.weights[key])
@@ -143,7 +144,7 @@ def test_changed_nets_replace_an_export_only_when_told(run: Path) -> None:
     assert exported(run) == before
     merge(run, {}, force=True)
     assert exported(run) != before
-    found = layouts.read(run / "mtcnn_weights.npy")["rnet"]
+    found = weight_files.read(run / "mtcnn_weights.npy")["rnet"]
     np.testing.assert_array_equal(
         found.weights["layer1/kernel"], drawn(PAPER_NETS["rnet"], 77).weights["layer1/kernel"]
     )
@@ -167,14 +168,14 @@ def test_a_net_that_the_layout_cannot_hold_is_refused_by_its_layer(run: Path) ->
 def test_a_file_that_says_something_else_never_gets_its_name(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = layouts.write
+    write = weight_files.write
 
     def spoils(layout: str, path: Path, nets: dict[NetName, Trained]) -> None:
         weights = dict(nets["onet"].weights)
         weights["points/bias"] = weights["points/bias"] + 0.001
         write(layout, path, {**nets, "onet": Trained(nets["onet"].net, weights)})
 
-    monkeypatch.setattr(layouts, "write", spoils)
+    monkeypatch.setattr(weight_files, "write", spoils)
     with pytest.raises(UserError, match=r"differs from the nets by 1\.0e-03"):
         merge(run, {}, force=False)
     assert not (run / "mtcnn_weights.npy").exists()
@@ -211,10 +212,10 @@ def test_the_command_takes_nets_from_other_files(
 def test_another_format_lies_beside_the_first(run: Path, kind: str) -> None:
     merge(run, {}, force=False, kind=kind)
     target = run / FORMATS[kind].target
-    found = layouts.look(target)
+    found = weight_files.look(target)
     for name in NETS:
         assert found[name].layout == kind
-        own = layouts.read(run / name / "weights.npz")[name].weights
+        own = weight_files.read(run / name / "weights.npz")[name].weights
         for key, array in found[name].trained.weights.items():
             np.testing.assert_array_equal(array, own[key])
     assert not (run / "mtcnn_weights.npy").exists()
@@ -304,9 +305,9 @@ def test_pictures_go_with_int8_alone(run: Path) -> None:
 @pytest.mark.usefixtures("quick")
 def test_nets_come_from_a_folder(run: Path, tmp_path: Path) -> None:
     others = {name: drawn(PAPER_NETS[name], 20 + i) for i, name in enumerate(NETS)}
-    layouts.write("ipazc-1.0", tmp_path / "lz4", others)
+    weight_files.write("ipazc-1.0", tmp_path / "lz4", others)
     merge(run, {"pnet": tmp_path / "lz4", "rnet": tmp_path / "lz4" / "rnet.lz4"}, force=False)
-    found = layouts.read(run / "mtcnn_weights.npy")
+    found = weight_files.read(run / "mtcnn_weights.npy")
     for name in ("pnet", "rnet"):
         for key, array in others[name].weights.items():  # type: ignore[index]
             np.testing.assert_array_equal(found[name].weights[key], array)  # type: ignore[index]
@@ -317,12 +318,12 @@ def test_nets_that_no_package_holds_are_exported_for_our_detector(run: Path) -> 
     layers = (*PAPER_NETS["pnet"].layers, Layer(conv=8))
     changed = drawn(Net(16, layers, points=False), 7)
     trains(run, "pnet", drawn(PAPER_NETS["pnet"], 7))
-    layouts.write_own(run / "pnet" / "weights.npz", changed, "pnet")
+    weight_files.write_own(run / "pnet" / "weights.npz", changed, "pnet")
     with pytest.raises(UserError, match="layout holds a pnet of 12 pixels, not 16"):
         merge(run, {}, force=False)
     for _ in range(2):  # the second one replaces the first
         merge(run, {}, force=True, kind="own")
-        found = layouts.read(run / "mtcnn_weights")
+        found = weight_files.read(run / "mtcnn_weights")
         assert list(found) == list(NETS)
         assert found["pnet"].net == changed.net
         np.testing.assert_array_equal(

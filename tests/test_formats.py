@@ -7,16 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from configs.errors import UserError
-from configs.settings import NETS, Detector, Layer, Net, NetName
 from export import calibration
 from export.formats import FORMATS, INT8
 from export.tensorflow_formats import tflite
-from models import layouts
-from models.architecture import PAPER_NETS, for_crops
-from models.cascade import Cascade
-from models.engine import Engine
-from models.layouts import Trained
+from mtcnn_detector.architecture import PAPER_NETS, for_crops
+from mtcnn_detector.backend import Engine
+from mtcnn_detector.cascade import Cascade
+from mtcnn_detector.errors import UserError
+from mtcnn_detector.net import NETS, Layer, Net, NetName
+from mtcnn_detector.settings import Detector
+from mtcnn_detector.weights import weight_files
+from mtcnn_detector.weights.weight_files import Trained
 from tests.pictures import crops, photographs
 from tests.weights_files import lively
 
@@ -117,7 +118,7 @@ def test_a_padded_net_stands_in_for_the_unpadded_one(tmp_path: Path, net: Net) -
 def test_deployed_nets_find_the_same_faces(tmp_path: Path, kind: str) -> None:
     if not SHIPPED.exists() or "astronaut" not in photographs():
         pytest.skip("needs mtcnn 0.1.1 (`make consumers`) and scikit-image")
-    nets = layouts.read(SHIPPED)
+    nets = weight_files.read(SHIPPED)
     path = written(kind, tmp_path / "nets", nets)
     deployed = calibration.cascade_of(nets, lambda n: FORMATS[kind].runner(path, n), Detector())
     image = photographs()["astronaut"][:260, 100:360]
@@ -132,7 +133,7 @@ def test_int8_finds_the_same_faces_and_all_but_the_last_net_take_bytes(tmp_path:
 
     if not SHIPPED.exists() or "astronaut" not in photographs():
         pytest.skip("needs mtcnn 0.1.1 (`make consumers`) and scikit-image")
-    nets, images = layouts.read(SHIPPED), [photographs()["astronaut"][:260, 100:360]]
+    nets, images = weight_files.read(SHIPPED), [photographs()["astronaut"][:260, 100:360]]
     FORMATS[INT8].write(tmp_path, nets, calibration.seen_by(nets, images))
     for name in NETS:
         content = (tmp_path / f"{name}.tflite").read_bytes()

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from configs import recipe
-from configs.errors import UserError
-from evaluation import inputs
+from evaluation import cli_inputs
+from mtcnn_detector.errors import UserError
 
 RECIPE = Path(__file__).parents[1] / "configs" / "mtcnn.yaml"
 
@@ -17,27 +17,27 @@ RECIPE = Path(__file__).parents[1] / "configs" / "mtcnn.yaml"
 @pytest.fixture
 def files(tmp_path, monkeypatch):
     """Three weights files; the package's is the one in `shipped`."""
-    for name in ("one.npy", "other.npy", f"shipped/{inputs.SHIPPED}"):
+    for name in ("one.npy", "other.npy", f"shipped/{cli_inputs.SHIPPED}"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)
-    monkeypatch.setattr(inputs, "CONSUMER", tmp_path / "shipped")
+    monkeypatch.setattr(cli_inputs, "CONSUMER", tmp_path / "shipped")
     return tmp_path
 
 
 def test_the_packages_weights_stand_beside_by_default(files):
-    one, shipped = files / "one.npy", files / "shipped" / inputs.SHIPPED
-    assert inputs.weights_files(one, None) == {"one.npy": one, "mtcnn 0.1.1": shipped}
-    assert list(inputs.weights_files(one, None)) == ["one.npy", "mtcnn 0.1.1"]
-    assert inputs.weights_files(one, "none") == {"one.npy": one}
+    one, shipped = files / "one.npy", files / "shipped" / cli_inputs.SHIPPED
+    assert cli_inputs.weights_files(one, None) == {"one.npy": one, "mtcnn 0.1.1": shipped}
+    assert list(cli_inputs.weights_files(one, None)) == ["one.npy", "mtcnn 0.1.1"]
+    assert cli_inputs.weights_files(one, "none") == {"one.npy": one}
     other = files / "other.npy"
-    assert inputs.weights_files(one, str(other)) == {"one.npy": one, "other.npy": other}
+    assert cli_inputs.weights_files(one, str(other)) == {"one.npy": one, "other.npy": other}
 
 
 def test_files_of_one_name_are_told_apart(files):
     same = files / "run" / "one.npy"
     same.parent.mkdir()
     same.write_text("other content")
-    assert inputs.weights_files(files / "one.npy", str(same)) == {
+    assert cli_inputs.weights_files(files / "one.npy", str(same)) == {
         str(files / "one.npy"): files / "one.npy",
         str(same): same,
     }
@@ -45,31 +45,31 @@ def test_files_of_one_name_are_told_apart(files):
 
 def test_a_file_does_not_stand_beside_itself(files):
     copy = files / "copy.npy"
-    copy.write_bytes((files / "shipped" / inputs.SHIPPED).read_bytes())
-    assert inputs.weights_files(copy, None) == {"copy.npy": copy}
+    copy.write_bytes((files / "shipped" / cli_inputs.SHIPPED).read_bytes())
+    assert cli_inputs.weights_files(copy, None) == {"copy.npy": copy}
 
 
 def test_an_installed_package_is_found_without_running_it(files, monkeypatch):
-    monkeypatch.setattr(inputs, "CONSUMER", files / "nowhere")
+    monkeypatch.setattr(cli_inputs, "CONSUMER", files / "nowhere")
     package = files / "shipped" / "mtcnn" / "__init__.py"
     package.write_text("raise SystemExit('imported')")
     monkeypatch.setattr(sys, "path", [str(files / "shipped")])
     monkeypatch.delitem(sys.modules, "mtcnn", raising=False)
-    assert inputs.shipped() == files / "shipped" / inputs.SHIPPED
+    assert cli_inputs.shipped() == files / "shipped" / cli_inputs.SHIPPED
     monkeypatch.setattr(sys, "path", [])
-    assert inputs.shipped() is None
-    assert inputs.weights_files(files / "one.npy", None) == {"one.npy": files / "one.npy"}
+    assert cli_inputs.shipped() is None
+    assert cli_inputs.weights_files(files / "one.npy", None) == {"one.npy": files / "one.npy"}
 
 
 @pytest.mark.parametrize(("weights", "against"), [("none.npy", None), ("one.npy", "none.npy")])
 def test_a_missing_file_is_named_with_its_variable(files, weights, against):
     variable = "WEIGHTS" if against is None else "AGAINST"
     with pytest.raises(UserError, match=rf"none\.npy is not there: .*{variable}= names"):
-        inputs.weights_files(files / weights, against and str(files / against))
+        cli_inputs.weights_files(files / weights, against and str(files / against))
 
 
 def settings(*given):
-    return recipe.load(RECIPE, inputs.overrides(*given))
+    return recipe.load(RECIPE, cli_inputs.overrides(*given))
 
 
 def test_own_labels_take_the_place_of_the_recipes_sets(tmp_path):

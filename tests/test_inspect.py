@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from configs.errors import run_cli
-from configs.settings import NETS
 from export.__main__ import main
 from export.inspect import inspect
-from models import layouts
-from models.architecture import PAPER_NETS
-from models.layouts import LAYOUTS
+from mtcnn_detector.architecture import PAPER_NETS
+from mtcnn_detector.net import NETS
+from mtcnn_detector.weights import weight_files
+from mtcnn_detector.weights.weight_files import LAYOUTS
+from pipeline.cli import run_cli
 from tests.weights_files import lively, saved
 
 LIVELY = {name: lively(name, seed) for seed, name in enumerate(NETS)}
@@ -23,10 +23,10 @@ LIVELY = {name: lively(name, seed) for seed, name in enumerate(NETS)}
 def test_every_layout_is_told_and_passes(
     tmp_path: Path, layout: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    layouts.write(layout, tmp_path / "weights", LIVELY)
+    weight_files.write(layout, tmp_path / "weights", LIVELY)
     assert inspect(tmp_path / "weights")
     lines = capsys.readouterr().out.splitlines()
-    files = layouts.files(tmp_path / "weights")
+    files = weight_files.files(tmp_path / "weights")
     assert [line.partition(": ")[0] for line in lines[: len(files)]] == [str(f) for f in files]
     counts = {
         "pnet": "13 arrays, 6,632",
@@ -49,7 +49,7 @@ def test_a_net_that_other_layouts_cannot_hold_is_told(
 ) -> None:
     layers = PAPER_NETS["pnet"].layers
     net = replace(PAPER_NETS["pnet"], layers=(replace(layers[0], conv=12), *layers[1:]))
-    layouts.write_own(tmp_path / "w.npz", lively("pnet", 0, net))
+    weight_files.write_own(tmp_path / "w.npz", lively("pnet", 0, net))
     assert inspect(tmp_path / "w.npz")
     told = capsys.readouterr().out
     assert "pnet: our own layout; 13 arrays" in told
@@ -62,7 +62,7 @@ def test_a_net_that_says_the_same_of_everything_fails(
 ) -> None:
     dead = LIVELY["pnet"]
     weights = {key: np.zeros_like(array) for key, array in dead.weights.items()}
-    layouts.write_own(tmp_path / "w.npz", dead._replace(weights=weights))
+    weight_files.write_own(tmp_path / "w.npz", dead._replace(weights=weights))
     monkeypatch.setattr(sys, "argv", ["export", "inspect", str(tmp_path / "w.npz")])
     with pytest.raises(SystemExit, match="a check has failed"):
         run_cli(main)

@@ -7,7 +7,7 @@ import pytest
 
 from data_prep import sampling
 from data_prep.sampling import Windows
-from models import pixels
+from mtcnn_detector import pixels
 from tests.windows import RECORDS, Box, drawn, points_in, targets_of
 
 

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs.errors import UserError
 from evaluation.landmarks import (
     LabelledFace,
     LandmarkScore,
@@ -15,7 +14,8 @@ from evaluation.landmarks import (
     eye_distance,
     point_error,
 )
-from models.cascade import Faces
+from mtcnn_detector.cascade import Faces
+from mtcnn_detector.errors import UserError
 
 # eyes 40 px apart
 POINTS = np.array([(30, 40), (70, 40), (50, 60), (35, 80), (65, 80)], dtype=float)

@@ -8,21 +8,28 @@ from pathlib import Path
 
 import pytest
 
-from configs.settings import NETS
+from mtcnn_detector.net import NETS
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("configs", "models", "data_prep", "train", "export", "evaluation")
+ROOMS = (
+    *("mtcnn_detector", "configs", "pipeline", "models"),
+    *("data_prep", "train", "export", "evaluation"),
+)
 ASIDE = ("tests", "benchmarks")  # may import every room; no room imports them
+LIBRARY = "mtcnn_detector"
 
 # Which modules of which rooms a room may import besides its own.
+BELOW = [LIBRARY, "configs", "pipeline", "models"]
 ALLOWED = {
-    "configs": [],
-    "models": ["configs"],
-    "data_prep": ["configs", "models"],
-    "train": ["configs", "models", "data_prep.records", "data_prep.crops"],
-    "export": ["configs", "models"],
+    LIBRARY: [],
+    "configs": [LIBRARY],
+    "pipeline": [LIBRARY, "configs"],
+    "models": [LIBRARY, "configs", "pipeline"],
+    "data_prep": BELOW,
+    "train": [*BELOW, "data_prep.records", "data_prep.crops"],
+    "export": BELOW,
     "evaluation": [
-        *("configs", "models"),
+        *BELOW,
         *("data_prep.annotations", "data_prep.formats", "data_prep.sources"),
     ],
 }
@@ -36,24 +43,58 @@ def tree_of(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def imports(tree: ast.Module) -> Iterator[str]:
-    """Full names of everything that a file imports, wherever in it."""
+def imports(tree: ast.Module, package: str = "") -> Iterator[str]:
+    """Full names of everything that a file imports, wherever in it; `package` is its folder's."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         if isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports are written out from the root"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            parents = package.split(".")[: len(package.split(".")) + 1 - node.level]
+            start = [*parents, node.module] if node.level and node.module else parents
+            module = ".".join(start) if node.level else node.module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
-def against_the_arrows(room: str, tree: ast.Module) -> list[str]:
+def package_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).parent.parts)
+
+
+def against_the_arrows(room: str, tree: ast.Module, package: str = "") -> list[str]:
     """What a file of a room imports although the house has no such arrow."""
     return [
         name
-        for name in imports(tree)
+        for name in imports(tree, package or room)
         if name.partition(".")[0] in {*ROOMS, *ASIDE} - {room}
         and not any(name == held or name.startswith(held + ".") for held in ALLOWED[room])
     ]
+
+
+def circles(arrows: dict[str, set[str]]) -> list[str]:
+    """Modules from which a walk along the arrows leads back to them."""
+
+    def reached(start: str) -> set[str]:
+        seen: set[str] = set()
+        waiting = [*arrows[start]]
+        while waiting:
+            if (module := waiting.pop()) not in seen:
+                seen.add(module)
+                waiting += arrows.get(module, ())
+        return seen
+
+    return [module for module in arrows if module in reached(module)]
+
+
+def arrows_of_the_house() -> dict[str, set[str]]:
+    """Module -> the modules of the house that it imports; a package stands for its `__init__`."""
+    paths = {path: path for room in ROOMS for path in files_of(room)}
+    names = {".".join(p.relative_to(ROOT).with_suffix("").parts): p for p in paths}
+    names = {name.removesuffix(".__init__"): path for name, path in names.items()}
+    arrows: dict[str, set[str]] = {}
+    for name, path in names.items():
+        found = imports(tree_of(path), package_of(path))
+        whole = {full if full in names else full.rpartition(".")[0] for full in found}
+        arrows[name] = (whole & names.keys()) - {name}
+    return arrows
 
 
 def branches_on_a_stage(tree: ast.Module) -> list[int]:
@@ -76,7 +117,7 @@ def test_imports_run_along_the_arrows(room: str) -> None:
     found = {
         str(path.relative_to(ROOT)): against
         for path in files_of(room)
-        if (against := against_the_arrows(room, tree_of(path)))
+        if (against := against_the_arrows(room, tree_of(path), package_of(path)))
     }
     assert not found
 
@@ -84,11 +125,14 @@ def test_imports_run_along_the_arrows(room: str) -> None:
 @pytest.mark.parametrize(
     ("room", "line", "against"),
     [
-        ("configs", "import models.boxes", True),
+        ("configs", "import models.folding", True),
+        ("configs", "from pipeline import manifest", True),
+        ("mtcnn_detector", "from configs import recipe", True),
+        ("mtcnn_detector", "from .boxes import iou", False),
         ("models", "def f():\n    from data_prep import records", True),
         ("train", "from data_prep import sampling", True),
         ("train", "from data_prep import records", False),
-        ("evaluation", "from data_prep.prepare import prepare", True),
+        ("evaluation", "from data_prep.build_records import prepare", True),
         ("evaluation", "from data_prep.sources import pictures", False),
         ("export", "from tests import test_boxes", True),
         ("data_prep", "from train.losses import losses", True),
@@ -98,6 +142,18 @@ def test_imports_run_along_the_arrows(room: str) -> None:
 )
 def test_an_import_against_the_arrows_is_seen(room: str, line: str, against: bool) -> None:
     assert bool(against_the_arrows(room, ast.parse(line))) == against
+
+
+def test_no_import_leads_back_to_where_it_came_from() -> None:
+    assert not circles(arrows_of_the_house())
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == ["a", "b", "c"]
+
+
+def test_the_library_imports_neither_tensorflow_nor_a_recipe() -> None:
+    held = {"numpy", "cv2", "openvino", "lz4", LIBRARY, *sys.stdlib_module_names}
+    for path in files_of(LIBRARY):
+        foreign = {name.partition(".")[0] for name in imports(tree_of(path), package_of(path))}
+        assert foreign <= held, path.name
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -128,7 +184,8 @@ def test_every_room_is_a_package() -> None:
     for room in (*ROOMS, "tests"):
         assert (ROOT / room / "__init__.py").is_file(), room
         for path in files_of(room):
-            assert path.parent == ROOT / room, "rooms are flat"
+            flat = path.parent == ROOT / room or path.parent == ROOT / LIBRARY / "weights"
+            assert flat, "rooms are flat, but for the families of weights files"
 
 
 def test_no_drawer_for_odds_and_ends() -> None:
@@ -143,7 +200,7 @@ def test_every_file_says_what_it_is_for() -> None:
             assert ast.get_docstring(tree_of(path)), path.name
 
 
-LIGHT = ["data_prep.prepare", "data_prep.sampling", "data_prep.crops", "data_prep.mining"]
+LIGHT = ["data_prep.build_records", "data_prep.sampling", "data_prep.crops", "data_prep.mining"]
 HEAVY = "{'tensorflow', 'keras', 'matplotlib', 'scipy'}"
 
 

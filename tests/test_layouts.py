@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from configs import stages
-from configs.errors import UserError
-from configs.settings import NETS, Layer, Net, NetName
-from models import containers, layouts
-from models.architecture import PAPER_NETS
-from models.layouts import Trained, Weights
+from mtcnn_detector.architecture import PAPER_NETS
+from mtcnn_detector.errors import UserError
+from mtcnn_detector.net import NETS, Layer, Net, NetName
+from mtcnn_detector.weights import serialization, weight_files
+from mtcnn_detector.weights.weight_files import Trained, Weights
+from pipeline import manifest
 from tests.weights_files import IPAZC, all_drawn, assert_same, drawn, pickled, saved, told
 
 
@@ -26,7 +26,7 @@ def test_the_first_dense_layer_takes_columns_before_rows(
 ) -> None:
     path = tmp_path / "mtcnn_weights.npy"
     nets = all_drawn()
-    layouts.write("ipazc", path, nets)
+    weight_files.write("ipazc", path, nets)
     written = np.load(path, allow_pickle=True).tolist()[name][place]
     held = nets[name].weights[f"layer{len(PAPER_NETS[name].layers)}/kernel"]
     for h, w, c in ((0, 1, 0), (2, 0, 5), (1, 2, channels - 1), (2, 2, 7)):
@@ -37,13 +37,13 @@ def test_the_first_dense_layer_takes_columns_before_rows(
 def test_training_heads_are_left_out_of_ipazcs_layout(tmp_path: Path) -> None:
     nets = all_drawn()
     nets["pnet"] = drawn(replace(PAPER_NETS["pnet"], points=True), 5)
-    layouts.write("ipazc", tmp_path / "w.npy", nets)
+    weight_files.write("ipazc", tmp_path / "w.npy", nets)
     assert len(np.load(tmp_path / "w.npy", allow_pickle=True).tolist()["pnet"]) == 13
 
 
 def test_a_file_of_one_net_gives_that_net(tmp_path: Path) -> None:
     arrays = [np.full(shape, 0.5, np.float32) for shape in IPAZC["rnet"]]
-    assert list(layouts.read(saved(tmp_path / "w.npy", {"rnet": arrays}))) == ["rnet"]
+    assert list(weight_files.read(saved(tmp_path / "w.npy", {"rnet": arrays}))) == ["rnet"]
 
 
 @pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4])
@@ -51,7 +51,7 @@ def test_files_of_every_python_are_read(tmp_path: Path, protocol: int) -> None:
     arrays = [np.full(s, 0.5, np.float32) for s in IPAZC["pnet"]]
     table = np.array({"pnet": arrays}, dtype=object)
     path = pickled(tmp_path / "w.npy", pickle.dumps(table, protocol))
-    held = layouts.read(path)["pnet"].weights["layer1/kernel"]
+    held = weight_files.read(path)["pnet"].weights["layer1/kernel"]
     assert np.all(held == 0.5)
 
 
@@ -62,7 +62,7 @@ def test_a_file_with_wide_and_foreign_numbers_is_read(tmp_path: Path) -> None:
         for i, shape in enumerate(IPAZC["pnet"])
     ]
     arrays[0][0, 1] = 9  # as first index the column of a picture
-    held = layouts.read(saved(tmp_path / "w.npy", {"pnet": arrays}))["pnet"].weights
+    held = weight_files.read(saved(tmp_path / "w.npy", {"pnet": arrays}))["pnet"].weights
     values = list(held.values())
     assert [v.flat[-1] for v in values] == [i % 7 for i in range(len(arrays))]
     assert {v.dtype for v in values} == {np.dtype(np.float32)}
@@ -78,8 +78,8 @@ OWN = {
 @pytest.mark.parametrize("net", OWN.values(), ids=OWN.keys())
 def test_our_layout_gives_back_what_went_in(tmp_path: Path, net: Net) -> None:
     trained = drawn(net, 3)
-    layouts.write_own(tmp_path / "weights.npz", trained)
-    ((name, found),) = layouts.read(tmp_path / "weights.npz").items()
+    weight_files.write_own(tmp_path / "weights.npz", trained)
+    ((name, found),) = weight_files.read(tmp_path / "weights.npz").items()
     assert PAPER_NETS[name].size == net.size
     assert_same(found, trained)
 
@@ -116,7 +116,7 @@ def test_what_the_layout_cannot_hold_is_refused_and_the_old_file_stays(
             weights[key] = array
 
     with pytest.raises(UserError, match=f"{name}.*{key}"):
-        layouts.write("ipazc", path, changed(name, change))
+        weight_files.write("ipazc", path, changed(name, change))
     assert path.read_bytes() == b"as before"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -143,7 +143,7 @@ def test_a_net_that_the_layout_cannot_hold_is_refused_by_its_layer(
 ) -> None:
     nets = all_drawn() | {name: drawn(net, 0)}
     with pytest.raises(UserError, match=sentence):
-        layouts.write("ipazc", tmp_path / "w.npy", nets)
+        weight_files.write("ipazc", tmp_path / "w.npy", nets)
     assert not list(tmp_path.iterdir())
 
 
@@ -157,12 +157,12 @@ def test_a_full_disk_leaves_the_old_file(
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "no space left")
 
-    monkeypatch.setattr(stages.os, "fsync", full)
+    monkeypatch.setattr(manifest.os, "fsync", full)
     with pytest.raises(OSError, match="no space left"):
         if write == "own":
-            layouts.write_own(path, drawn(PAPER_NETS["pnet"], 0))
+            weight_files.write_own(path, drawn(PAPER_NETS["pnet"], 0))
         else:
-            layouts.write("ipazc", path, all_drawn())
+            weight_files.write("ipazc", path, all_drawn())
     assert path.read_bytes() == b"as before"
 
 
@@ -192,7 +192,7 @@ def test_an_archive_that_is_not_ours_is_told(tmp_path: Path) -> None:
 
 def resaved(path: Path, **change: Any) -> Path:
     """Our layout with some arrays exchanged; None takes one out."""
-    layouts.write_own(path, drawn(PAPER_NETS["pnet"], 0))
+    weight_files.write_own(path, drawn(PAPER_NETS["pnet"], 0))
     with np.load(path) as held:
         content = dict(held) | {key.replace("__", "/"): value for key, value in change.items()}
     np.savez(path, **{key: value for key, value in content.items() if value is not None})
@@ -207,7 +207,7 @@ def test_our_layout_with_wrong_arrays_is_told(tmp_path: Path) -> None:
     assert "face/kernel" in told(resaved(path, face__kernel=None))
     assert "not finite" in told(resaved(path, face__bias=np.full(2, np.nan)))
     assert "box/bias" in told(resaved(path, box__bias=np.full(4, "text")))
-    layouts.write_own(path, drawn(replace(PAPER_NETS["pnet"], size=14), 0))
+    weight_files.write_own(path, drawn(replace(PAPER_NETS["pnet"], size=14), 0))
     assert "no net of the cascade looks at 14 pixels" in told(path)
     with zipfile.ZipFile(resaved(path, box__bias=None), "a") as archive:
         archive.writestr("box/bias", b"no array")  # numpy gives such a member as bytes
@@ -217,7 +217,7 @@ def test_our_layout_with_wrong_arrays_is_told(tmp_path: Path) -> None:
 def test_what_unpacks_to_more_than_any_weights_is_not_unpacked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(containers, "MOST", 1 << 25)
+    monkeypatch.setattr(serialization, "MOST", 1 << 25)
     path = resaved(tmp_path / "w.npz", box__bias=None)
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("box/bias.npy", bytes(1 << 26))
@@ -228,34 +228,36 @@ def test_what_unpacks_to_more_than_any_weights_is_not_unpacked(
 def test_a_runs_folder_stands_for_its_nets(tmp_path: Path) -> None:
     nets = all_drawn()
     for name in ("onet", "pnet"):
-        layouts.write_own(tmp_path / name / "weights.npz", nets[name])
-    found = layouts.look(tmp_path)
+        weight_files.write_own(tmp_path / name / "weights.npz", nets[name])
+    found = weight_files.look(tmp_path)
     assert list(found) == ["pnet", "onet"]
     for name, held in found.items():
         assert held.layout == "own"
         assert_same(held.trained, nets[name])
-    assert layouts.files(tmp_path) == [tmp_path / n / "weights.npz" for n in ("pnet", "onet")]
+    assert weight_files.files(tmp_path) == [tmp_path / n / "weights.npz" for n in ("pnet", "onet")]
 
 
-@pytest.mark.parametrize("layout", [key for key, held in layouts.LAYOUTS.items() if held.files])
+@pytest.mark.parametrize(
+    "layout", [key for key, held in weight_files.LAYOUTS.items() if held.files]
+)
 def test_a_folder_of_a_layouts_files_stands_for_its_nets(tmp_path: Path, layout: str) -> None:
     nets = all_drawn()
-    layouts.write(layout, tmp_path / "set", nets)
-    found = layouts.read(tmp_path / "set")
+    weight_files.write(layout, tmp_path / "set", nets)
+    found = weight_files.read(tmp_path / "set")
     for name in NETS:
         assert_same(found[name], nets[name])
-    for name, file in layouts.LAYOUTS[layout].files.items():
-        ((alone, trained),) = layouts.read(tmp_path / "set" / file).items()
+    for name, file in weight_files.LAYOUTS[layout].files.items():
+        ((alone, trained),) = weight_files.read(tmp_path / "set" / file).items()
         assert alone == name
         assert_same(trained, nets[name])
 
 
 def test_a_folder_that_stands_for_nothing_is_told(tmp_path: Path) -> None:
     assert "a folder with none of these weights files" in told(tmp_path, 500)
-    layouts.write("facenet", tmp_path, all_drawn())
-    layouts.write("ipazc-1.0", tmp_path, all_drawn())
+    weight_files.write("facenet", tmp_path, all_drawn())
+    weight_files.write("ipazc-1.0", tmp_path, all_drawn())
     assert "a folder with several sets of these" in told(tmp_path, 500)
     (tmp_path / "x").mkdir()
-    layouts.write("facenet", tmp_path / "x", all_drawn())
+    weight_files.write("facenet", tmp_path / "x", all_drawn())
     (tmp_path / "x" / "det2.npy").write_bytes((tmp_path / "x" / "det1.npy").read_bytes())
     assert "det2.npy holds a second pnet" in told(tmp_path / "x")

@@ -6,12 +6,13 @@ import shutil
 
 import pytest
 
-from configs import recipe, stages
-from configs.errors import UserError
+from configs import recipe
 from configs.settings import KINDS
-from models import nets
+from models import keras_nets
+from mtcnn_detector.errors import UserError
+from pipeline import manifest
 from tests.trainings import RECIPE, SHORT, assert_same, kept, train, write_records
-from train import callbacks, dataset, trainee
+from train import callbacks, dataset, trainable_net
 from train.log import read_log
 
 
@@ -20,9 +21,9 @@ def test_what_a_training_leaves(short):
     assert left >= {"weights.npz", "last.weights.h5", "log.csv", "manifest.json"}
     assert ("curves.png" in left) == (importlib.util.find_spec("matplotlib") is not None)
     assert not [name for name in left if "tmp" in name or name.startswith("new")]
-    manifest = stages.read_manifest(short / "pnet")
-    assert manifest["complete"] and manifest["recipe"]["pnet.train.steps"] == 45
-    assert manifest["recipe"]["records"] == "0123456789abcdef"
+    made = manifest.read_manifest(short / "pnet")
+    assert made["complete"] and made["recipe"]["pnet.train.steps"] == 45
+    assert made["recipe"]["records"] == "0123456789abcdef"
     assert set(manifest["validation"]) == {"recall", "threshold", "iou", "nme", "loss"}
 
 
@@ -30,12 +31,12 @@ def test_log_has_a_row_for_each_epoch_and_the_kept_weights_are_the_best(short):
     rows = read_log(short / "pnet" / "log.csv")
     assert [row["epoch"] for row in rows] == [0, 1, 2]
     best = min(row["val_loss"] for row in rows)
-    assert stages.read_manifest(short / "pnet")["validation"]["loss"] == best
+    assert manifest.read_manifest(short / "pnet")["validation"]["loss"] == best
     assert rows[-1]["val_loss"] < rows[0]["val_loss"], "nothing was learned"
     # The kept weights give the logged figures again.
     settings = recipe.load(RECIPE, SHORT)
-    model, _ = trainee.compiled(settings, "pnet")
-    nets.set_weights(model.net, kept(short).weights, "the test")
+    model, _ = trainable_net.compiled(settings, "pnet")
+    keras_nets.set_weights(model.net, kept(short).weights, "the test")
     held_out = dataset.load(short / "records" / "pnet", "validation", 12, dict.fromkeys(KINDS, 40))
     figures = callbacks.evaluate(model, held_out, "pnet", settings.pnet.train)
     assert figures["loss"] == pytest.approx(best, abs=1e-6)
@@ -92,7 +93,7 @@ def test_without_held_out_crops_a_sentence(tmp_path):
 
 def test_learning_rate_warms_up_and_falls():
     settings = recipe.load(RECIPE, ["pnet.train.steps=1000"]).pnet.train
-    rate = trainee.schedule(settings)
+    rate = trainable_net.schedule(settings)
     assert float(rate(0)) == pytest.approx(0.003 / 100, rel=1e-5)
     assert float(rate(500)) == pytest.approx(0.003, rel=1e-5)
     assert float(rate(750)) == pytest.approx((0.003 + 0.00001) / 2, rel=1e-4)
@@ -109,10 +110,10 @@ def test_learning_rate_warms_up_and_falls():
     ],
 )
 def test_records_of_another_recipe_or_of_other_nets_are_refused(run, short, change, told):
-    manifest = run / "records" / "pnet" / "manifest.json"
-    content = json.loads(manifest.read_text())
+    path = run / "records" / "pnet" / "manifest.json"
+    content = json.loads(path.read_text())
     content["recipe"] |= change
-    manifest.write_text(json.dumps(content))
+    path.write_text(json.dumps(content))
     weights = short / "pnet" / "weights.npz"
     mining = (f"pnet.records.mined_by={weights}", "pnet.records.proposal_thresholds=[0.3]")
     with pytest.raises(UserError) as caught:
@@ -123,11 +124,11 @@ def test_records_of_another_recipe_or_of_other_nets_are_refused(run, short, chan
 
 
 def test_records_of_the_same_nets_and_another_seed_are_not(run, short):
-    manifest = run / "records" / "pnet" / "manifest.json"
-    content = json.loads(manifest.read_text())
+    path = run / "records" / "pnet" / "manifest.json"
+    content = json.loads(path.read_text())
     weights = short / "pnet" / "weights.npz"
-    content["recipe"] |= {"nets.pnet": stages.digest([weights])[:16]}
-    manifest.write_text(json.dumps(content))
+    content["recipe"] |= {"nets.pnet": manifest.digest([weights])[:16]}
+    path.write_text(json.dumps(content))
     mining = (f"pnet.records.mined_by={weights}", "pnet.records.proposal_thresholds=[0.3]")
     train(run, *SHORT, *mining, "seed=2", "pnet.train.steps=2")
     assert kept(run)

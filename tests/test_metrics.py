@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from configs.settings import Train
-from models.boxes import net_offsets
+from mtcnn_detector.boxes import net_offsets
 from train.metrics import mean_iou, normalised_mean_error, recall_at, summary
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from data_prep.annotations import Annotation
-from evaluation import mistakes
-from evaluation.detect import Seen
-from evaluation.score import by_size, judge_boxes
-from models.cascade import Faces
+from evaluation import error_analysis
+from evaluation.detections import Seen
+from evaluation.metrics import by_size, judge_boxes
+from mtcnn_detector.cascade import Faces
 
 
 def labelled(key, *boxes, ignored=()):
@@ -51,7 +51,7 @@ FACE, WIDE = (100, 100, 140, 140), (300, 100, 400, 150)
 )
 def test_why_a_face_was_missed(one, kind, score, overlap):
     result = judged([labelled("a", FACE)], {"a": one})
-    (miss,) = mistakes.missed(result)
+    (miss,) = error_analysis.missed(result)
     assert (miss.kind, miss.score, miss.side) == (kind, score, 40)
     assert miss.overlap == pytest.approx(overlap, abs=1e-6)
     assert miss.box.tolist() == list(FACE)
@@ -60,14 +60,14 @@ def test_why_a_face_was_missed(one, kind, score, overlap):
 def test_a_box_that_went_to_a_neighbour():
     # It overlaps both at 0.5 or more, the first one better.
     faces = labelled("a", (0, 0, 100, 100), (30, 0, 130, 100))
-    (miss,) = mistakes.missed(judged([faces], {"a": seen(((5, 0, 105, 100), 0.9))}))
+    (miss,) = error_analysis.missed(judged([faces], {"a": seen(((5, 0, 105, 100), 0.9))}))
     assert miss.box.tolist() == [30, 0, 130, 100]
     assert miss.kind == "its box went to a neighbour" and miss.overlap == pytest.approx(0.6)
 
 
 def test_ignored_and_found_faces_are_no_misses():
     picture = labelled("a", FACE, WIDE, ignored=[1])
-    assert mistakes.missed(judged([picture], {"a": seen((FACE, 0.9))})) == []
+    assert error_analysis.missed(judged([picture], {"a": seen((FACE, 0.9))})) == []
 
 
 def test_what_the_other_weights_find_comes_first():
@@ -76,7 +76,7 @@ def test_what_the_other_weights_find_comes_first():
     other = judged(
         pictures, {"a": seen(), "b": seen((FACE, 0.8)), "c": seen((FACE, 0.6), (FACE, 0.9))}
     )
-    found = [(m.picture.key, m.other) for m in mistakes.missed(ours, other)]
+    found = [(m.picture.key, m.other) for m in error_analysis.missed(ours, other)]
     assert found == [("c", 0.9), ("b", 0.8), ("a", 0.0)]
 
 
@@ -88,7 +88,7 @@ def test_false_alarms_by_kind_and_score():
             "b": seen(((0, 0, 20, 30), 0.9)),
         },
     )
-    told = [(m.kind, m.score, m.side) for m in mistakes.false_alarms(result)]
+    told = [(m.kind, m.score, m.side) for m in error_analysis.false_alarms(result)]
     assert told == [
         ("no labelled face there", 0.9, 30),
         ("box too far off", 0.8, 40),
@@ -100,7 +100,7 @@ def test_tables_by_size():
     sides = (10, 20, 31.5, 40, 300)
     faces = labelled("a", *((500 * i, 0, 500 * i + side, side) for i, side in enumerate(sides)))
     result = judged([faces], {"a": seen(((0, 0, 10, 10), 0.9), pnet=[(501, 1, 520, 20)])})
-    assert mistakes.count_kinds(mistakes.missed(result)) == (
+    assert error_analysis.count_kinds(error_analysis.missed(result)) == (
         ["longer side, px", "lost by pnet", "lost by rnet", "all"],
         [
             ["20 to 32", "1", "1", "2"],
@@ -120,6 +120,6 @@ def test_tables_by_size():
 def test_a_crowd_does_not_hide_the_rest():
     crowd = labelled("a", *((100 * i, 0, 100 * i + 40, 40) for i in range(6)))
     result = judged([crowd, labelled("b", FACE)], {"a": seen(), "b": seen()})
-    shown = mistakes.some(mistakes.missed(result), 5, 3)
+    shown = error_analysis.some(error_analysis.missed(result), 5, 3)
     assert sorted(m.picture.key for m in shown) == ["a", "a", "a", "b"]
-    assert len(mistakes.some(mistakes.missed(result), 2, 3)) == 2
+    assert len(error_analysis.some(error_analysis.missed(result), 2, 3)) == 2

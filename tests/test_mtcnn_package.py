@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from configs.settings import NETS, Detector, NetName
-from models import boxes, layouts, pixels
-from models.cascade import Cascade
-from models.engine import Engine
+from mtcnn_detector import boxes, pixels
+from mtcnn_detector.backend import Engine
+from mtcnn_detector.cascade import Cascade
+from mtcnn_detector.net import NETS, NetName
+from mtcnn_detector.settings import Detector
+from mtcnn_detector.weights import weight_files
 from tests.pictures import crops, photographs
 from tests.weights_files import lively
 
@@ -52,7 +54,7 @@ def ours(package: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Random nets, and the package's detector that has loaded them from our file."""
     nets = {name: lively(name, seed) for seed, name in enumerate(NETS)}
     path = tmp_path_factory.mktemp("export") / "mtcnn_weights.npy"
-    layouts.write("ipazc", path, nets)
+    weight_files.write("ipazc", path, nets)
     return nets, package.MTCNN(weights_file=str(path))
 
 
@@ -101,7 +103,7 @@ def test_the_shipped_weights_find_the_same_faces_here_and_there(
     image = photographs().get(picture)
     if image is None:
         pytest.skip(f"{picture} is not on this machine")
-    weights = layouts.read(PACKAGE / "mtcnn" / "data" / "mtcnn_weights.npy")
+    weights = weight_files.read(PACKAGE / "mtcnn" / "data" / "mtcnn_weights.npy")
     found = Cascade(weights, Detector()).detect(image)
     here = np.trunc(np.maximum(found.boxes, 0))
     detector = copy.copy(shipped)

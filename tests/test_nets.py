@@ -8,18 +8,20 @@ import numpy as np
 import pytest
 
 from configs import recipe
-from configs.errors import UserError
-from configs.settings import NETS, Layer, Net, NetName
-from models import architecture, folding, layouts, mosaic, nets, pixels
-from models.architecture import PAPER_NETS, CellMap
-from models.mosaic import Level
+from models import folding, keras_nets
+from mtcnn_detector import architecture, pixels, tiling
+from mtcnn_detector.architecture import PAPER_NETS, CellMap
+from mtcnn_detector.errors import UserError
+from mtcnn_detector.net import NETS, Layer, Net, NetName
+from mtcnn_detector.tiling import Level
+from mtcnn_detector.weights import weight_files
 
 RECIPE = Path(__file__).parents[1] / "configs" / "mtcnn.yaml"
 
 
 @pytest.mark.parametrize(("name", "count"), [("pnet", 6_632), ("rnet", 100_178), ("onet", 389_040)])
 def test_the_papers_nets_have_the_papers_parameters(name: NetName, count: int) -> None:
-    assert nets.build(PAPER_NETS[name]).count_params() == count
+    assert keras_nets.build(PAPER_NETS[name]).count_params() == count
 
 
 def test_the_recipes_nets_are_the_papers() -> None:
@@ -27,14 +29,14 @@ def test_the_recipes_nets_are_the_papers() -> None:
     for name in NETS:
         net = settings.stage(name).net
         assert replace(net, points=name == NETS[-1]) == PAPER_NETS[name]
-        layouts.refuse_unless_ipazc(name, net)  # a landmark head more is no hindrance
+        weight_files.refuse_unless_ipazc(name, net)  # a landmark head more is no hindrance
 
 
 @pytest.mark.parametrize("name", NETS)
 @pytest.mark.parametrize("points", [True, False])
 def test_shapes_are_those_of_the_built_net_in_its_order(name: NetName, points: bool) -> None:
     net = replace(PAPER_NETS[name], points=points)
-    held = nets.get_weights(nets.build(net))
+    held = keras_nets.get_weights(keras_nets.build(net))
     assert [(key, array.shape) for key, array in held.items()] == list(architecture.shapes(net))
     assert all(array.dtype == np.float32 for array in held.values())
 
@@ -49,13 +51,13 @@ def test_shapes_of_a_net_that_is_not_the_papers() -> None:
         Layer(dense=5, relu="instead"),
     )
     net = Net(26, layers)
-    held = nets.get_weights(nets.build(net))
+    held = keras_nets.get_weights(keras_nets.build(net))
     assert [(key, array.shape) for key, array in held.items()] == list(architecture.shapes(net))
     assert held["layer5/kernel"].shape == (6 * 6 * 7, 9)  # 26, 26, 12, 12, 6 pixels
 
 
 def test_outputs_of_crops_and_of_pictures() -> None:
-    heads = nets.build(replace(PAPER_NETS["pnet"], points=True))
+    heads = keras_nets.build(replace(PAPER_NETS["pnet"], points=True))
     crop, picture = np.zeros((3, 12, 12, 3)), np.zeros((1, 40, 53, 3))
     widths = {"face": 2, "box": 4, "points": 10}
     assert {k: tuple(v.shape) for k, v in heads(crop).items()} == {
@@ -65,7 +67,7 @@ def test_outputs_of_crops_and_of_pictures() -> None:
     assert {k: tuple(v.shape) for k, v in heads(picture).items()} == {
         name: (1, 15, 22, width) for name, width in widths.items()
     }
-    heads = nets.build(PAPER_NETS["rnet"])
+    heads = keras_nets.build(PAPER_NETS["rnet"])
     outputs = {k: tuple(v.shape) for k, v in heads(np.zeros((3, 24, 24, 3))).items()}
     assert outputs == {"face": (3, 2), "box": (3, 4)}
 
@@ -123,14 +125,14 @@ MAPPED = {
 mapped = pytest.mark.parametrize("net", MAPPED.values(), ids=MAPPED.keys())
 
 
-def trained_at_random(net: Net, seed: int = 1) -> tuple[keras.Model, nets.Weights]:
+def trained_at_random(net: Net, seed: int = 1) -> tuple[keras.Model, keras_nets.Weights]:
     """A model of the net whose norms and slopes are not as they start."""
-    model, rng = nets.build(net, seed), np.random.default_rng(seed)
-    weights = nets.get_weights(model)
+    model, rng = keras_nets.build(net, seed), np.random.default_rng(seed)
+    weights = keras_nets.get_weights(model)
     for key, array in weights.items():
         if not key.endswith("kernel"):
             weights[key] = rng.uniform(0.2, 0.6, array.shape).astype(np.float32)
-    nets.set_weights(model, weights, "x")
+    keras_nets.set_weights(model, weights, "x")
     return model, weights
 
 
@@ -159,8 +161,8 @@ def test_cells_change_with_the_pixels_that_they_see(net: Net, height: int, width
 @pytest.mark.parametrize(("height", "width"), [(34, 46), (35, 47)])
 def test_a_crop_is_judged_as_the_cell_that_sees_it(net: Net, height: int, width: int) -> None:
     model, weights = trained_at_random(net)
-    on_crops = nets.build(architecture.for_crops(net))
-    nets.set_weights(on_crops, weights, "x")
+    on_crops = keras_nets.build(architecture.for_crops(net))
+    keras_nets.set_weights(on_crops, weights, "x")
     image = np.random.default_rng(0).normal(0, 1, (height, width, 3)).astype(np.float32)
     maps = {head: value.numpy()[0] for head, value in model(image[None]).items()}
     down, across = (architecture.cell_map(net, side) for side in (height, width))
@@ -179,11 +181,11 @@ def test_a_crop_is_judged_as_the_cell_that_sees_it(net: Net, height: int, width:
 
 @mapped
 def test_the_mosaic_has_the_cells_of_all_levels(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mosaic, "TALL", 50)
-    monkeypatch.setattr(mosaic, "WIDE", 60)
+    monkeypatch.setattr(tiling, "TALL", 50)
+    monkeypatch.setattr(tiling, "WIDE", 60)
     model, weights = trained_at_random(net)
-    unpadded = nets.build(architecture.for_crops(net))
-    nets.set_weights(unpadded, weights, "x")
+    unpadded = keras_nets.build(architecture.for_crops(net))
+    keras_nets.set_weights(unpadded, weights, "x")
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (*s, 3), np.uint8) for s in ((83, 110), (41, 77), (22, 23))]
     levels = []
@@ -193,7 +195,7 @@ def test_the_mosaic_has_the_cells_of_all_levels(net: Net, monkeypatch: pytest.Mo
         levels.append(Level(1.0, lambda a, b, image=image: image[a:b], *maps, *sides))
     whole = [model(pixels.normalise(i[None].astype(np.float32)))["box"].numpy()[0] for i in images]
     maps, times = [np.zeros_like(w) for w in whole], [np.zeros(w.shape[:2]) for w in whole]
-    laid = mosaic.Mosaic(levels)
+    laid = tiling.Mosaic(levels)
     tiles = [tile.copy() for tile in laid.tiles()]  # as they are when their turn comes
     for number, tile in enumerate(tiles):
         said = unpadded(pixels.normalise(tile.astype(np.float32)))["box"].numpy()[0]
@@ -242,8 +244,8 @@ def test_a_folded_net_says_the_same(net: Net) -> None:
     assert not any(layer.norm or layer.relu for layer in plain.layers)
     arrays = folding.fold(net, weights)
     assert [(key, array.shape) for key, array in arrays.items()] == list(architecture.shapes(plain))
-    without = nets.build(plain)
-    nets.set_weights(without, arrays, "x")
+    without = keras_nets.build(plain)
+    keras_nets.set_weights(without, arrays, "x")
     crops = np.random.default_rng(2).normal(0, 1, (4, net.size, net.size, 3)).astype(np.float32)
     for head, value in model(crops).items():
         spread = np.ptp(value)
@@ -253,7 +255,7 @@ def test_a_folded_net_says_the_same(net: Net) -> None:
 
 def test_folding_leaves_a_plain_net_as_it_is() -> None:
     net = PAPER_NETS["onet"]
-    weights = nets.get_weights(nets.build(net))
+    weights = keras_nets.get_weights(keras_nets.build(net))
     assert architecture.folded(net) == net
     again = folding.fold(net, weights)
     assert all(again[key] is array for key, array in weights.items())
@@ -264,18 +266,18 @@ def test_a_norm_changes_nothing_at_first() -> None:
     net = replace(
         plain, layers=tuple(x if x.pool else replace(x, norm="batch") for x in plain.layers)
     )
-    given = nets.get_weights(nets.build(plain, seed=3))
-    model = nets.build(net)
-    fresh = nets.adopt_weights(model, given)
+    given = keras_nets.get_weights(keras_nets.build(plain, seed=3))
+    model = keras_nets.build(net)
+    fresh = keras_nets.adopt_weights(model, given)
     assert {key.partition("/")[0] for key in fresh} == {"norm1", "norm3", "norm5", "norm6"}
-    arrays = folding.fold(net, nets.get_weights(model))
+    arrays = folding.fold(net, keras_nets.get_weights(model))
     for key, array in given.items():
         np.testing.assert_allclose(arrays[key], array, rtol=1e-6)
 
 
 def test_the_same_seed_gives_the_same_weights() -> None:
     first, again, other = (
-        nets.get_weights(nets.build(PAPER_NETS["rnet"], seed)) for seed in (5, 5, 6)
+        keras_nets.get_weights(keras_nets.build(PAPER_NETS["rnet"], seed)) for seed in (5, 5, 6)
     )
     for key, array in first.items():
         np.testing.assert_array_equal(array, again[key])
@@ -285,16 +287,19 @@ def test_the_same_seed_gives_the_same_weights() -> None:
 
 def test_layers_alike_do_not_start_alike() -> None:
     net = convolutional(*[Layer(conv=3)] * 4)
-    held = nets.get_weights(nets.build(net))
+    held = keras_nets.get_weights(keras_nets.build(net))
     assert np.abs(held["layer1/kernel"] - held["layer2/kernel"]).max() > 0.01
     assert np.abs(held["layer2/kernel"] - held["layer3/kernel"]).max() > 0.01
 
 
 def test_weights_come_back_as_they_went_in() -> None:
     net = PAPER_NETS["pnet"]
-    model, given = nets.build(net, seed=1), nets.get_weights(nets.build(net, seed=2))
-    nets.set_weights(model, given, "x")
-    held = nets.get_weights(model)
+    model, given = (
+        keras_nets.build(net, seed=1),
+        keras_nets.get_weights(keras_nets.build(net, seed=2)),
+    )
+    keras_nets.set_weights(model, given, "x")
+    held = keras_nets.get_weights(model)
     assert list(held) == list(given)
     for key, array in given.items():
         np.testing.assert_array_equal(held[key], array)
@@ -302,8 +307,8 @@ def test_weights_come_back_as_they_went_in() -> None:
 
 def test_a_head_that_only_the_weights_have_is_left_out() -> None:
     net = PAPER_NETS["pnet"]
-    given = nets.get_weights(nets.build(replace(net, points=True)))
-    nets.set_weights(nets.build(net), given, "x")
+    given = keras_nets.get_weights(keras_nets.build(replace(net, points=True)))
+    keras_nets.set_weights(keras_nets.build(net), given, "x")
 
 
 @pytest.mark.parametrize(
@@ -315,13 +320,13 @@ def test_a_head_that_only_the_weights_have_is_left_out() -> None:
     ],
 )
 def test_another_nets_weights_are_refused(model: NetName, given: NetName, array: str) -> None:
-    weights = nets.get_weights(nets.build(PAPER_NETS[given]))
+    weights = keras_nets.get_weights(keras_nets.build(PAPER_NETS[given]))
     with pytest.raises(UserError, match=f"^run/x is of another net: its array {array} has the"):
-        nets.set_weights(nets.build(PAPER_NETS[model]), weights, "run/x")
+        keras_nets.set_weights(keras_nets.build(PAPER_NETS[model]), weights, "run/x")
 
 
 def test_weights_without_a_head_are_refused_by_the_heads_name() -> None:
     net = PAPER_NETS["pnet"]
-    weights = nets.get_weights(nets.build(net))
+    weights = keras_nets.get_weights(keras_nets.build(net))
     with pytest.raises(UserError, match="its array points/kernel is missing"):
-        nets.set_weights(nets.build(replace(net, points=True)), weights, "run/x")
+        keras_nets.set_weights(keras_nets.build(replace(net, points=True)), weights, "run/x")

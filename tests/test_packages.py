@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from configs.errors import UserError
-from configs.settings import NETS, NetName
-from models import layouts
-from models.architecture import PAPER_NETS
-from models.layouts import LAYOUTS
+from mtcnn_detector.architecture import PAPER_NETS
+from mtcnn_detector.errors import UserError
+from mtcnn_detector.net import NETS, NetName
+from mtcnn_detector.weights import weight_files
+from mtcnn_detector.weights.weight_files import LAYOUTS
 from tests.weights_files import IPAZC, all_drawn, assert_same, drawn
 
 PAIRS = list(itertools.permutations(LAYOUTS, 2))
@@ -26,16 +26,16 @@ PAIRS = list(itertools.permutations(LAYOUTS, 2))
 @pytest.mark.parametrize(("first", "second"), PAIRS)
 def test_from_any_layout_into_any_other(tmp_path: Path, first: str, second: str) -> None:
     nets = all_drawn()
-    layouts.write(first, tmp_path / "first", nets)
-    layouts.write(second, tmp_path / "second", layouts.read(tmp_path / "first"))
-    found = layouts.look(tmp_path / "second")
+    weight_files.write(first, tmp_path / "first", nets)
+    weight_files.write(second, tmp_path / "second", weight_files.read(tmp_path / "first"))
+    found = weight_files.look(tmp_path / "second")
     assert list(found) == list(NETS)
     for name, held in found.items():
         assert held.layout == second
         assert_same(held.trained, nets[name])
-    layouts.write(first, tmp_path / "again", layouts.read(tmp_path / "second"))
+    weight_files.write(first, tmp_path / "again", weight_files.read(tmp_path / "second"))
     for once, again in zip(
-        *(layouts.files(tmp_path / name) for name in ("first", "again")), strict=True
+        *(weight_files.files(tmp_path / name) for name in ("first", "again")), strict=True
     ):
         assert once.read_bytes() == again.read_bytes()
 
@@ -46,18 +46,18 @@ def test_through_all_layouts(tmp_path_factory: Any, seed: int, order: list[str])
     folder, nets = tmp_path_factory.mktemp("layouts"), all_drawn(seed)
     found = nets
     for layout in order:
-        layouts.write(layout, folder / layout, found)
-        found = layouts.read(folder / layout)
+        weight_files.write(layout, folder / layout, found)
+        found = weight_files.read(folder / layout)
     for name in NETS:
-        layouts.write_own(folder / f"{name}.npz", found[name])
-        assert_same(layouts.read(folder / f"{name}.npz")[name], nets[name])
+        weight_files.write_own(folder / f"{name}.npz", found[name])
+        assert_same(weight_files.read(folder / f"{name}.npz")[name], nets[name])
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_nothing_is_left_beside_the_files(tmp_path: Path, layout: str) -> None:
-    layouts.write(layout, tmp_path / "weights", all_drawn())
+    weight_files.write(layout, tmp_path / "weights", all_drawn())
     held = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert sorted(held) == sorted(layouts.files(tmp_path / "weights"))
+    assert sorted(held) == sorted(weight_files.files(tmp_path / "weights"))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -66,11 +66,11 @@ def test_what_only_training_has_is_left_out_and_other_nets_are_refused(
 ) -> None:
     nets = all_drawn()
     with_points = {**nets, "pnet": drawn(replace(PAPER_NETS["pnet"], points=True), 5)}
-    layouts.write(layout, tmp_path / "weights", with_points)
-    assert "points/bias" not in layouts.read(tmp_path / "weights")["pnet"].weights
+    weight_files.write(layout, tmp_path / "weights", with_points)
+    assert "points/bias" not in weight_files.read(tmp_path / "weights")["pnet"].weights
     other = {**nets, "rnet": drawn(replace(PAPER_NETS["rnet"], size=26), 0)}
     with pytest.raises(UserError, match="a rnet of 24 pixels, not 26"):
-        layouts.write(layout, tmp_path / "other", other)
+        weight_files.write(layout, tmp_path / "other", other)
     assert not (tmp_path / "other").exists()
 
 
@@ -90,7 +90,7 @@ def old_name(path: Path) -> None:
 
 def test_ipazc_0_1_is_as_documented(tmp_path: Path) -> None:
     path, nets = tmp_path / "mtcnn_weights.npy", all_drawn()
-    layouts.write("ipazc", path, nets)
+    weight_files.write("ipazc", path, nets)
     old_name(path)
     content = held_by(path)
     assert list(content) == ["pnet", "rnet", "onet"]
@@ -117,7 +117,7 @@ def by_columns(rows: np.ndarray, channels: int) -> np.ndarray:
 def test_ipazc_1_0_is_as_documented(tmp_path: Path) -> None:
     lz4 = pytest.importorskip("lz4.frame")
     nets = all_drawn()
-    layouts.write("ipazc-1.0", tmp_path, nets)
+    weight_files.write("ipazc-1.0", tmp_path, nets)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["onet.lz4", "pnet.lz4", "rnet.lz4"]
     for name in NETS:
         content = pickle.loads(lz4.decompress((tmp_path / f"{name}.lz4").read_bytes()))
@@ -188,7 +188,7 @@ def assert_layers(content: Any, wanted: dict[str, tuple[int, ...]]) -> None:
 
 def test_ipazc_0_0_is_as_documented(tmp_path: Path) -> None:
     path, nets = tmp_path / "mtcnn_weights.npy", all_drawn()
-    layouts.write("ipazc-0.0", path, nets)
+    weight_files.write("ipazc-0.0", path, nets)
     old_name(path)
     content = held_by(path)
     assert list(content) == list(IPAZC_0_0)
@@ -211,8 +211,8 @@ FACENET_NAMES: dict[NetName, dict[str, str]] = {
 
 def test_facenets_is_as_documented(tmp_path: Path) -> None:
     nets = all_drawn()
-    layouts.write("facenet", tmp_path, nets)
-    layouts.write("ipazc-0.0", tmp_path / "mtcnn_weights.npy", nets)
+    weight_files.write("facenet", tmp_path, nets)
+    weight_files.write("ipazc-0.0", tmp_path / "mtcnn_weights.npy", nets)
     like = held_by(tmp_path / "mtcnn_weights.npy")
     for number, (name, inner) in enumerate(zip(NETS, IPAZC_0_0, strict=True), 1):
         old_name(tmp_path / f"det{number}.npy")
@@ -228,7 +228,7 @@ def test_facenets_is_as_documented(tmp_path: Path) -> None:
 def test_facenet_pytorchs_is_as_documented(tmp_path: Path) -> None:
     """Its members; torch itself reads it in `test_facenet_pytorch`."""
     nets = all_drawn()
-    layouts.write("facenet-pytorch", tmp_path, nets)
+    weight_files.write("facenet-pytorch", tmp_path, nets)
     with zipfile.ZipFile(tmp_path / "onet.pt") as archive:
         assert archive.testzip() is None
         assert {entry.compress_type for entry in archive.infolist()} == {zipfile.ZIP_STORED}

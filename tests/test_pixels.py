@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models import pixels
+from mtcnn_detector import pixels
 
 HEIGHT, WIDTH = 40, 60
 

@@ -7,18 +7,19 @@ import cv2
 import numpy as np
 import pytest
 
-from configs import recipe, stages
-from configs.errors import UserError
+from configs import recipe
 from configs.settings import KINDS
 from data_prep import records
+from data_prep.build_records import prepare
 from data_prep.crops import Crops
-from data_prep.prepare import prepare
+from mtcnn_detector.errors import UserError
+from pipeline import manifest
 from tests.data_sets import (
     BROKEN,
     ROOT,
     command,
     files,
-    manifest,
+    manifest_of,
     picture,
     shards,
     small_set,
@@ -35,7 +36,7 @@ def small_run(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_manifest_tells_what_the_shards_hold(small_run: Path) -> None:
-    told = manifest(small_run)
+    told = manifest_of(small_run)
     assert told["complete"]
     assert told["images"] == 14
     assert {"/".join(Path(name).parts[-2:]) for name in told["broken"]} == BROKEN
@@ -66,12 +67,12 @@ def test_the_numbers_of_workers_change_no_byte(
         for path in in_order
         for kind in KINDS
     ]
-    assert manifest(small_run)["sha256"] == stages.digest(all_shards)
+    assert manifest_of(small_run)["sha256"] == manifest.digest(all_shards)
 
 
 def test_another_seed_gives_other_crops(small: Path, small_run: Path, tmp_path: Path) -> None:
     prepare(recipe.load(small, ["seed=2"]), "pnet", tmp_path, 1, force=False)
-    assert manifest(tmp_path)["sha256"] != manifest(small_run)["sha256"]
+    assert manifest_of(tmp_path)["sha256"] != manifest_of(small_run)["sha256"]
 
 
 def test_done_is_done_and_another_recipe_is_refused(
@@ -98,14 +99,14 @@ def test_changed_annotations_are_another_recipe(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"another recipe \(annotations: .* -> .*FORCE=1"):
         prepare(settings, "pnet", run, 1, force=False)
     prepare(settings, "pnet", run, 1, force=True)
-    assert manifest(run)["images"] == 7
+    assert manifest_of(run)["images"] == 7
 
 
 def test_pictures_where_others_stand_unlabelled_give_no_background(tmp_path: Path) -> None:
     write_data(tmp_path, small_set())
     only = ["data.train.own.kinds=[landmark]"]
     prepare(recipe.load(write_recipe(tmp_path), only), "pnet", tmp_path / "run", 1, force=False)
-    counts = manifest(tmp_path / "run")["counts"]["train"]
+    counts = manifest_of(tmp_path / "run")["counts"]["train"]
     assert counts["landmark"] > 0
     assert [counts[kind] for kind in ("positive", "negative", "part")] == [0, 0, 0]
 
@@ -128,7 +129,7 @@ def test_too_many_broken_pictures_stop_the_stage_until_mended(tmp_path: Path) ->
     cv2.imwrite(str(tmp_path / "images/0--Noise/broken.jpg"), picture(1, 90, 130))
     settings = recipe.load(recipe_file, ["data.broken_share=0.4"])
     prepare(settings, "pnet", run, 1, force=False)
-    assert [Path(name).name for name in manifest(run)["broken"]] == ["missing.jpg"]
+    assert [Path(name).name for name in manifest_of(run)["broken"]] == ["missing.jpg"]
 
 
 def test_broken_pictures_may_be_accepted_afterwards(tmp_path: Path) -> None:
@@ -138,7 +139,7 @@ def test_broken_pictures_may_be_accepted_afterwards(tmp_path: Path) -> None:
         prepare(recipe.load(recipe_file), "pnet", run, 1, force=False)
     accepted = recipe.load(recipe_file, ["data.broken_share=0.7"])
     prepare(accepted, "pnet", run, 1, force=False)
-    assert len(manifest(run)["broken"]) == 2
+    assert len(manifest_of(run)["broken"]) == 2
 
 
 @pytest.mark.parametrize(
@@ -172,4 +173,4 @@ def test_pictures_that_are_left_out_are_told_at_the_end(
     told = capsys.readouterr().out
     assert "8 pictures left out: " in told and "lies outside its picture" in told
     assert "; and 3 more." in told
-    assert len(manifest(tmp_path / "run")["broken"]) == 8
+    assert len(manifest_of(tmp_path / "run")["broken"]) == 8

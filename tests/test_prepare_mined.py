@@ -5,20 +5,22 @@ from typing import Any
 
 import pytest
 
-from configs import recipe, stages
-from configs.errors import UserError
+from configs import recipe
 from configs.settings import KINDS, Settings
 from data_prep import records
-from data_prep.prepare import prepare
-from models import layouts, nets
-from tests.data_sets import files, manifest, shards
+from data_prep.build_records import prepare
+from models import keras_nets
+from mtcnn_detector.errors import UserError
+from mtcnn_detector.weights import weight_files
+from pipeline import manifest
+from tests.data_sets import files, manifest_of, shards
 
 
 def test_what_a_later_net_needs_is_named(small: Path, tmp_path: Path) -> None:
     settings = recipe.load(small)
     with pytest.raises(UserError, match=r"pnet is not there: `make train-pnet` makes it\."):
         prepare(settings, "rnet", tmp_path, 1, force=False)
-    trained = stages.Stage(tmp_path / "pnet", {}, "train-pnet")
+    trained = manifest.Stage(tmp_path / "pnet", {}, "train-pnet")
     trained.begin(force=False)
     with pytest.raises(UserError, match=r"pnet is not complete: `make train-pnet` makes it\."):
         prepare(settings, "onet", tmp_path, 1, force=False)
@@ -34,10 +36,10 @@ def test_what_a_later_net_needs_is_named(small: Path, tmp_path: Path) -> None:
 def with_pnet(settings: Settings, run: Path, seed: int) -> None:
     """A P-Net that was never trained finds everything half likely to be a face."""
     net = settings.pnet.net
-    stage = stages.Stage(run / "pnet", {"seed": seed}, "train-pnet")
+    stage = manifest.Stage(run / "pnet", {"seed": seed}, "train-pnet")
     stage.begin(force=True)
-    weights = nets.get_weights(nets.build(net, seed))
-    layouts.write_own(run / "pnet" / "weights.npz", layouts.Trained(net, weights))
+    weights = keras_nets.get_weights(keras_nets.build(net, seed))
+    weight_files.write_own(run / "pnet" / "weights.npz", weight_files.Trained(net, weights))
     stage.finish({})
 
 
@@ -52,7 +54,7 @@ def test_mining_end_to_end(small: Path, tmp_path: Path) -> None:
         with_pnet(settings, tmp_path / str(workers), 1)
         prepare(settings, "rnet", tmp_path / str(workers), workers, force=False)
     assert files(tmp_path / "1", "rnet") == files(tmp_path / "2", "rnet")
-    told = manifest(tmp_path / "1", "rnet")
+    told = manifest_of(tmp_path / "1", "rnet")
     total = {kind: sum(told["counts"][s].get(kind, 0) for s in told["counts"]) for kind in KINDS}
     assert 12 < total["negative"] <= 12 * 9, "all of them mined, of 12 pictures"
     assert total["part"] > 0
@@ -69,7 +71,7 @@ def test_the_first_net_is_mined_by_other_weights(small: Path, tmp_path: Path) ->
     def counts(run: str, *overrides: str) -> dict[str, Any]:
         settings = recipe.load(small, overrides)
         prepare(settings, "pnet", tmp_path / run, 1, force=False)
-        return manifest(tmp_path / run)["counts"]["train"]  # type: ignore[no-any-return]
+        return manifest_of(tmp_path / run)["counts"]["train"]  # type: ignore[no-any-return]
 
     with_pnet(recipe.load(small), tmp_path / "other", 1)
     by = f"pnet.records.mined_by={tmp_path / 'other'}"

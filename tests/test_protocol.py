@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from configs.errors import UserError
 from evaluation import protocol
 from evaluation.protocol import Detections, GroundTruth, average_precision, evaluate, match
+from mtcnn_detector.errors import UserError
 
 WIDER = Path(__file__).parents[1] / "../shared/data/wider"
 real_data = pytest.mark.skipif(not WIDER.is_dir(), reason="WIDER FACE is not here")

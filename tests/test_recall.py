@@ -4,12 +4,12 @@ import cv2
 import numpy as np
 import pytest
 
-from configs.errors import UserError
 from configs.settings import KINDS
 from data_prep.annotations import Annotation
 from data_prep.sources import Picture
 from evaluation.recall import Survival, measure, table
-from models.cascade import Faces
+from mtcnn_detector.cascade import Faces
+from mtcnn_detector.errors import UserError
 
 
 def picture(folder, name, faces, ignored=()):

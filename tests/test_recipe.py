@@ -10,8 +10,10 @@ import pytest
 import yaml
 
 from configs import recipe
-from configs.errors import UserError
-from configs.settings import NETS, Layer, Settings
+from configs.settings import Settings
+from mtcnn_detector.errors import UserError
+from mtcnn_detector.net import NETS, Layer, Net
+from mtcnn_detector.schema import build
 
 CONFIGS = Path(recipe.__file__).parent
 MTCNN = CONFIGS / "mtcnn.yaml"
@@ -257,9 +259,9 @@ def test_missing_binary_and_folder(tmp_path: Path) -> None:
 def test_a_net_survives_the_weights_file() -> None:
     net = load().onet.net
     as_json = yaml.safe_load(yaml.safe_dump(recipe.to_dict(net)).replace("!!python/tuple", ""))
-    assert recipe.net_from_dict(as_json, "weights.npz") == net
+    assert build(Net, as_json, "net", "weights.npz") == net
     with pytest.raises(UserError, match=r"weights\.npz: net\.size must be a whole number"):
-        recipe.net_from_dict(as_json | {"size": "48"}, "weights.npz")
+        build(Net, as_json | {"size": "48"}, "net", "weights.npz")
 
 
 def test_one_layer_of_a_list_is_set_by_its_place() -> None:

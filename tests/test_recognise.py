@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from configs.errors import UserError
-from configs.settings import NETS, NetName
-from models import containers, layouts
-from models.layouts import LAYOUTS
+from mtcnn_detector.errors import UserError
+from mtcnn_detector.net import NETS, NetName
+from mtcnn_detector.weights import serialization, weight_files
+from mtcnn_detector.weights.weight_files import LAYOUTS
 from tests.weights_files import ARRAYS, all_drawn, assert_same, saved, told
 
 NETS_DRAWN = all_drawn(3)
@@ -21,7 +21,7 @@ def part(layout: str, name: NetName) -> Any:
 
 
 def assert_found(path: Path, names: tuple[NetName, ...], layout: str) -> None:
-    found = layouts.look(path)
+    found = weight_files.look(path)
     assert list(found) == list(names)
     for name in names:
         assert found[name].layout == layout
@@ -41,7 +41,7 @@ def test_any_layout_under_the_nets_names(
 @pytest.mark.parametrize("name", NETS)
 def test_one_net_alone_is_known_by_its_arrays(tmp_path: Path, layout: str, name: NetName) -> None:
     path = tmp_path / "w.npy"
-    path.write_bytes(containers.dump_npy(part(layout, name)))
+    path.write_bytes(serialization.dump_npy(part(layout, name)))
     assert_found(path, (name,), layout)
 
 
@@ -125,7 +125,7 @@ DAMAGED: list[tuple[Any, str]] = [
 def test_files_of_another_structure_are_told(tmp_path: Path, content: Any, sentence: str) -> None:
     path = saved(tmp_path / "w.npy", content)
     with pytest.raises(UserError, match=sentence):
-        layouts.read(path)
+        weight_files.read(path)
     told(path)
 
 
@@ -166,7 +166,7 @@ def test_what_is_nearly_a_layout_is_told_by_what_is_missing(
     tmp_path: Path, content: Any, sentence: str
 ) -> None:
     path = tmp_path / "w.npy"
-    path.write_bytes(containers.dump_npy(content))
+    path.write_bytes(serialization.dump_npy(content))
     assert sentence in told(path)
 
 

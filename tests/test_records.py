@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from configs.errors import UserError
 from configs.settings import KINDS
 from data_prep import records
 from data_prep.crops import Crops
+from mtcnn_detector.errors import UserError
 
 
 def crops_of(count: int, size: int = 12, seed: int = 0) -> Crops:

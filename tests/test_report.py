@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 
 from configs import recipe
-from configs.errors import UserError
 from data_prep.annotations import Annotation
 from evaluation import __main__ as command_line
-from evaluation import detect, page, pictures, plots, report, sweep
-from evaluation.detect import Seen
-from evaluation.mistakes import missed
+from evaluation import detections, page, plots, report, sweep, visualization
+from evaluation.detections import Seen
+from evaluation.error_analysis import missed
+from evaluation.metrics import Score, judge_boxes, judge_points
 from evaluation.report import Judged
-from evaluation.score import Score, judge_boxes, judge_points
-from models.cascade import Faces
+from mtcnn_detector.cascade import Faces
+from mtcnn_detector.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 WEIGHTS = ROOT / ".consumers" / "mtcnn-0.1.1" / "mtcnn" / "data" / "mtcnn_weights.npy"
@@ -127,7 +127,7 @@ def test_the_page_says_what_there_is_to_know(judged, tmp_path):
 def test_the_page_holds_its_pictures(judged, tmp_path):
     pytest.importorskip("matplotlib")
     content = read(judged, tmp_path / "report")
-    tile = (pictures.MISTAKE_TILE, pictures.MISTAKE_TILE, 3)
+    tile = (visualization.MISTAKE_TILE, visualization.MISTAKE_TILE, 3)
     shapes = [picture.shape for picture in content.pictures]
     # One missed face, one false alarm, the points of one face; three curves and the sheet.
     assert shapes.count(tile) == 3 and len(shapes) == 7
@@ -178,8 +178,8 @@ def test_a_tile_shows_the_place_and_its_colours(tmp_path):
     picture = annotation(tmp_path, "dark")
     result = judge_boxes([picture], {picture.key: seen()}, {})
     (miss,) = missed(result)
-    tile = pictures.mistake_tile(miss)
-    size = pictures.MISTAKE_TILE
+    tile = visualization.mistake_tile(miss)
+    size = visualization.MISTAKE_TILE
     # The face is 60 by 80 px, the tile 2.4 times 80 wide, the face in its middle.
     left, top = (int(size / 2 - side / 2 * size / 192) for side in (60, 80))
     assert tile[size // 2, left].tolist() == [255, 60, 60]
@@ -233,7 +233,7 @@ def test_the_command_makes_the_report_and_makes_it_again_at_once(command, monkey
     printed = capsys.readouterr().out
     assert "| own: faces found | 0 of 1 |" in printed and str(folder / "report.html") in printed
     page_before = (folder / "report.html").read_text(encoding="utf-8")
-    monkeypatch.setattr(detect, "ours", unable)
+    monkeypatch.setattr(detections, "ours", unable)
     command("score")
     assert (folder / "report.html").read_text(encoding="utf-8") == page_before
     with pytest.raises(AssertionError, match="had been looked at"):

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from configs import recipe
-from configs.errors import UserError
 from configs.settings import KINDS, Settings
-from data_prep import prepare as driver
-from data_prep.prepare import Chunk, Cut, Plan, prepare
+from data_prep import build_records as driver
+from data_prep.build_records import Chunk, Cut, Plan, prepare
+from mtcnn_detector.errors import UserError
 from tests.data_sets import (
     ROOT,
     command,

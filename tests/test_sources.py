@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from configs import recipe
-from configs.errors import UserError
 from configs.settings import Data, Settings, Source
 from data_prep.sources import SPLITS, Split, fingerprint, pictures, place, read_sources
+from mtcnn_detector.errors import UserError
 
 MTCNN = Path(recipe.__file__).parent / "mtcnn.yaml"
 OWN = Source("wider", "labels.txt", "images")

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from configs import stages
-from configs.errors import UserError
-from configs.stages import Stage
+from mtcnn_detector.errors import UserError
+from pipeline import manifest
+from pipeline.manifest import Stage
 
 ROOT = Path(__file__).parent.parent
 RECIPE: dict[str, Any] = {"seed": 1, "pnet": {"records": {"shift": 0.2, "kinds": ("a", "b")}}}
@@ -30,7 +30,7 @@ def finished(folder: Path) -> Stage:
     return made
 
 
-def manifest(made: Stage) -> dict[str, Any]:
+def manifest_of(made: Stage) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((made.folder / "manifest.json").read_text())
     return content
 
@@ -38,9 +38,9 @@ def manifest(made: Stage) -> dict[str, Any]:
 def test_the_manifest_says_what_made_it(tmp_path: Path) -> None:
     made = stage(tmp_path)
     assert made.begin(force=False)
-    assert manifest(made)["complete"] is False, "a kill from here on is seen"
+    assert manifest_of(made)["complete"] is False, "a kill from here on is seen"
     made.finish({"images": 3})
-    content = manifest(made)
+    content = manifest_of(made)
     assert content["complete"] is True
     assert content["images"] == 3
     assert content["recipe"] == {
@@ -76,7 +76,7 @@ def test_unfinished_work_goes_on(tmp_path: Path) -> None:
 def test_another_recipe_is_refused_with_what_changed(tmp_path: Path, complete: bool) -> None:
     made = finished(tmp_path)
     if not complete:
-        content = manifest(made) | {"complete": False}
+        content = manifest_of(made) | {"complete": False}
         (made.folder / "manifest.json").write_text(json.dumps(content))
     with pytest.raises(UserError) as caught:
         stage(tmp_path, seed=2).begin(force=False)
@@ -90,7 +90,7 @@ def test_force_starts_from_nothing(tmp_path: Path) -> None:
     made = finished(tmp_path)
     assert stage(tmp_path, seed=2).begin(force=True)
     assert [path.name for path in made.folder.iterdir()] == ["manifest.json"]
-    assert manifest(made)["recipe"]["seed"] == 2
+    assert manifest_of(made)["recipe"]["seed"] == 2
     assert finished(tmp_path / "new").begin(force=True), "the same recipe, too"
 
 
@@ -118,11 +118,11 @@ def test_a_kill_while_the_old_is_removed_leaves_nothing_of_it(
 def test_changes_are_told_shortly() -> None:
     old = {"a": 1, "b": "x" * 99, "c": 1, "d": 1, "e": 1, "f": 1, "same": 0}
     new = {"a": 2, "b": None, "c": 2, "d": 2, "e": 2, "f": 2, "same": 0}
-    told = stages.changes(old, new)
+    told = manifest.changes(old, new)
     assert told.startswith('a: 1 -> 2; b: "' + "x" * 36 + "... -> null; c: 1 -> 2; d: 1 -> 2")
     assert told.endswith(", and 2 more")
-    assert stages.changes({"a": 1}, {"b": 1}) == "a: 1 -> null; b: null -> 1"
-    assert stages.changes({"a": 1}, {"a": 1, "b": None}) == "", "a new setting that is not used"
+    assert manifest.changes({"a": 1}, {"b": 1}) == "a: 1 -> null; b: null -> 1"
+    assert manifest.changes({"a": 1}, {"a": 1, "b": None}) == "", "a new setting that is not used"
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "5", '{"complete": true}', '{"recipe": {}}'])
@@ -132,28 +132,28 @@ def test_a_damaged_manifest_is_told(tmp_path: Path, content: str) -> None:
     with pytest.raises(UserError, match=r"manifest\.json is damaged: remove .*stage and make it"):
         made.begin(force=False)
     with pytest.raises(UserError, match="is damaged"):
-        stages.require(made.folder, "pnet-data")
+        manifest.require(made.folder, "pnet-data")
 
 
 def test_a_later_stage_names_the_command_it_needs(tmp_path: Path) -> None:
     made = stage(tmp_path)
     with pytest.raises(UserError, match=r"stage is not there: `make pnet-data` makes it\."):
-        stages.require(made.folder, "pnet-data")
+        manifest.require(made.folder, "pnet-data")
     made.begin(force=False)
     with pytest.raises(UserError, match=r"stage is not complete: `make pnet-data` makes it\."):
-        stages.require(made.folder, "pnet-data")
+        manifest.require(made.folder, "pnet-data")
     made.finish({"images": 3})
-    assert stages.require(made.folder, "pnet-data")["images"] == 3
+    assert manifest.require(made.folder, "pnet-data")["images"] == 3
 
 
 def test_a_second_command_waits(tmp_path: Path) -> None:
     run = tmp_path / "deep" / "run"
     script = (
-        "import sys; from pathlib import Path; from configs import stages\n"
-        f"with stages.locked(Path({str(run)!r})): print('in', flush=True)\n"
+        "import sys; from pathlib import Path; from pipeline import manifest\n"
+        f"with manifest.locked(Path({str(run)!r})): print('in', flush=True)\n"
     )
     command = [sys.executable, "-c", script]
-    with stages.locked(run):
+    with manifest.locked(run):
         second = subprocess.Popen(
             command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -169,15 +169,15 @@ def test_a_second_command_waits(tmp_path: Path) -> None:
 
 def test_a_killed_command_holds_nobody_up(tmp_path: Path) -> None:
     script = (
-        "import time; from pathlib import Path; from configs import stages\n"
-        f"with stages.locked(Path({str(tmp_path)!r})): print('in', flush=True); time.sleep(60)\n"
+        "import time; from pathlib import Path; from pipeline import manifest\n"
+        f"with manifest.locked(Path({str(tmp_path)!r})): print('in', flush=True); time.sleep(60)\n"
     )
     first = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE)
     assert first.stdout is not None
     assert first.stdout.readline() == b"in\n"
     first.kill()
     first.wait()
-    with stages.locked(tmp_path):
+    with manifest.locked(tmp_path):
         pass
 
 
@@ -185,17 +185,17 @@ def test_digest_tells_contents_and_their_borders_apart(tmp_path: Path) -> None:
     a, b, c, d = (tmp_path / name for name in "abcd")
     for path, content in ((a, b"12"), (b, b"3"), (c, b"1"), (d, b"23")):
         path.write_bytes(content)
-    assert stages.digest([a, b]) == stages.digest([a, b])
-    assert len({stages.digest(paths) for paths in ([a, b], [b, a], [c, d], [a], [])}) == 5
+    assert manifest.digest([a, b]) == manifest.digest([a, b])
+    assert len({manifest.digest(paths) for paths in ([a, b], [b, a], [c, d], [a], [])}) == 5
 
 
 def test_a_recipe_refused_before_it_made_anything_may_be_corrected(tmp_path: Path) -> None:
-    assert stages.Stage(tmp_path / "made", {"seed": 1}, "make-it").begin(False)
-    corrected = stages.Stage(tmp_path / "made", {"seed": 2}, "make-it")
+    assert manifest.Stage(tmp_path / "made", {"seed": 1}, "make-it").begin(False)
+    corrected = manifest.Stage(tmp_path / "made", {"seed": 2}, "make-it")
     assert corrected.begin(False)
     (tmp_path / "made" / "shard").write_text("work")
     with pytest.raises(UserError, match="seed: 2 -> 3"):
-        stages.Stage(tmp_path / "made", {"seed": 3}, "make-it").begin(False)
+        manifest.Stage(tmp_path / "made", {"seed": 3}, "make-it").begin(False)
 
 
 @pytest.mark.parametrize("force", [False, True])
@@ -219,7 +219,7 @@ def test_putting_and_removing_touch_no_neighbour(tmp_path: Path) -> None:
     for content in ("first", "second"):
         (tmp_path / "draft").mkdir()
         (tmp_path / "draft" / "file").write_text(content)
-        stages.put(tmp_path / "draft", tmp_path / "target")
+        manifest.put(tmp_path / "draft", tmp_path / "target")
         assert (tmp_path / "target" / "file").read_text() == content
         assert finished(tmp_path / content).begin(force=True)
     finished(tmp_path)

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from configs import recipe
-from configs.errors import UserError
-from configs.settings import Detector, Source
+from configs.settings import Source
 from data_prep.annotations import Annotation
-from evaluation import detect, plots, sweep
-from evaluation.detect import Seen
-from models.cascade import Faces
+from evaluation import detections, plots, sweep
+from evaluation.detections import Seen
+from mtcnn_detector.cascade import Faces
+from mtcnn_detector.errors import UserError
+from mtcnn_detector.settings import Detector
 
 ROOT = Path(__file__).parents[1]
 
@@ -85,7 +86,7 @@ def test_every_setting_is_run_and_resumed(tmp_path):
         return lambda image: [faces(*hit)]
 
     def run():
-        runtime = detect.Runtime(start, "code")
+        runtime = detections.Runtime(start, "code")
         return sweep.measure(Detector(), runtime, weights, pictures, tmp_path / "logs")
 
     points = run()

@@ -7,17 +7,18 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from models import engine, nets, runners
-from models.architecture import PAPER_NETS
-from models.layouts import Trained
+from models import keras_nets
+from mtcnn_detector import backend, threads
+from mtcnn_detector.architecture import PAPER_NETS
+from mtcnn_detector.weights.weight_files import Trained
 
 
 @pytest.fixture(autouse=True)
 def two_threads() -> Iterator[None]:
-    before = engine._threads.count
-    engine.use_threads(2)
+    before = threads._threads.count
+    threads.use_threads(2)
     yield
-    engine.use_threads(before)
+    threads.use_threads(before)
 
 
 def test_results_come_in_the_order_of_the_items_from_more_threads_than_one() -> None:
@@ -28,9 +29,9 @@ def test_results_come_in_the_order_of_the_items_from_more_threads_than_one() -> 
         time.sleep(0.01 * (item % 3))
         return item * item
 
-    assert engine.in_threads(slow, range(20)) == [item * item for item in range(20)]
+    assert threads.in_threads(slow, range(20)) == [item * item for item in range(20)]
     assert len(seen) == 2 and threading.get_ident() in seen
-    assert engine.in_threads(slow, []) == []
+    assert threads.in_threads(slow, []) == []
 
 
 def test_the_calling_thread_draws_the_items_a_few_ahead() -> None:
@@ -45,25 +46,25 @@ def test_the_calling_thread_draws_the_items_a_few_ahead() -> None:
         time.sleep(0.005)
         done.append(item)
 
-    engine.in_threads(slow, items())
+    threads.in_threads(slow, items())
     assert sorted(done) == list(range(30))
     assert {thread for thread, _ in drawn} == {threading.get_ident()}
     # Those ahead, and one in work in each thread.
-    assert all(i - finished <= engine.AHEAD + 2 for i, (_, finished) in enumerate(drawn))
+    assert all(i - finished <= threads.AHEAD + 2 for i, (_, finished) in enumerate(drawn))
     assert any(i - finished > 1 for i, (_, finished) in enumerate(drawn))
 
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_an_error_of_what_makes_the_items_comes_out(count: int) -> None:
-    engine.use_threads(count)
+    threads.use_threads(count)
 
     def items() -> Iterator[int]:
         yield from range(5)
         raise ValueError("while drawing")
 
     with pytest.raises(ValueError, match="while drawing"):
-        engine.in_threads(abs, items())
-    assert engine.in_threads(abs, [-1, -2, -3]) == [1, 2, 3]
+        threads.in_threads(abs, items())
+    assert threads.in_threads(abs, [-1, -2, -3]) == [1, 2, 3]
 
 
 def test_items_may_all_be_drawn_at_once() -> None:
@@ -79,23 +80,23 @@ def test_items_may_all_be_drawn_at_once() -> None:
         time.sleep(0.02)
         done.append(item)
 
-    engine.in_threads(slow, items(), ahead=9)
-    assert left[-1] > engine.AHEAD + 2
+    threads.in_threads(slow, items(), ahead=9)
+    assert left[-1] > threads.AHEAD + 2
 
 
 def test_one_item_alone_may_use_all_threads() -> None:
     def outer(_: int) -> int:
-        return len(set(engine.in_threads(inner, range(6))))
+        return len(set(threads.in_threads(inner, range(6))))
 
     def inner(_: int) -> int:
         time.sleep(0.01)
         return threading.get_ident()
 
-    assert engine.in_threads(outer, [0]) == [2]
+    assert threads.in_threads(outer, [0]) == [2]
 
 
 def test_a_thread_that_cannot_start_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine.use_threads(3)
+    threads.use_threads(3)
     start, started = threading.Thread.start, []
 
     def first_only(thread: threading.Thread) -> None:
@@ -110,11 +111,11 @@ def test_a_thread_that_cannot_start_holds_nothing_up(monkeypatch: pytest.MonkeyP
         time.sleep(0.05)
 
     with pytest.raises(RuntimeError, match="new thread"):
-        engine.in_threads(slow, range(20))
-    pool = engine._threads.pool
+        threads.in_threads(slow, range(20))
+    pool = threads._threads.pool
     assert pool is not None
     pool.shutdown()  # waits for ever if a helper does
-    engine._threads.pool = None
+    threads._threads.pool = None
     assert len(started) == 2
 
 
@@ -124,10 +125,10 @@ def test_inside_of_a_thread_there_are_no_further_ones() -> None:
         return threading.get_ident()
 
     def outer(_: int) -> bool:
-        return set(engine.in_threads(inner, range(4))) == {threading.get_ident()}
+        return set(threads.in_threads(inner, range(4))) == {threading.get_ident()}
 
-    assert all(engine.in_threads(outer, range(6)))
-    assert len(set(engine.in_threads(inner, range(6)))) == 2, "the mark is gone afterwards"
+    assert all(threads.in_threads(outer, range(6)))
+    assert len(set(threads.in_threads(inner, range(6)))) == 2, "the mark is gone afterwards"
 
 
 @pytest.mark.parametrize("bad", [0, 1, 7])
@@ -139,13 +140,13 @@ def test_an_error_in_any_thread_comes_out_and_stops_nothing_for_good(bad: int) -
         return item
 
     with pytest.raises(ValueError, match="of this item"):
-        engine.in_threads(fails, range(8))
-    assert engine.in_threads(abs, [-1, -2, -3]) == [1, 2, 3]
+        threads.in_threads(fails, range(8))
+    assert threads.in_threads(abs, [-1, -2, -3]) == [1, 2, 3]
 
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_nothing_is_begun_after_an_error(count: int) -> None:
-    engine.use_threads(count)
+    threads.use_threads(count)
     begun = []
 
     def fails(item: int) -> None:
@@ -155,7 +156,7 @@ def test_nothing_is_begun_after_an_error(count: int) -> None:
             raise ValueError
 
     with pytest.raises(ValueError):
-        engine.in_threads(fails, range(100))
+        threads.in_threads(fails, range(100))
     assert len(begun) <= 4
 
 
@@ -166,32 +167,32 @@ def test_callers_at_once_do_not_wait_for_each_others_work() -> None:
         started.set()
         free.wait(30)
 
-    busy = threading.Thread(target=engine.in_threads, args=(long, range(4)))
+    busy = threading.Thread(target=threads.in_threads, args=(long, range(4)))
     busy.start()
     started.wait()
-    assert engine.in_threads(abs, [-1, -2]) == [1, 2]
+    assert threads.in_threads(abs, [-1, -2]) == [1, 2]
     assert busy.is_alive()
     free.set()
     busy.join()
 
 
-def test_what_is_laid_out_is_used_again_and_not_kept_for_ever(
+def test_compiled_shapes_are_used_again_and_not_kept_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(engine, "KEPT", 3)
+    monkeypatch.setattr(backend, "MAX_CACHED_SHAPES", 3)
     net = PAPER_NETS["pnet"]
-    first = engine.Engine("pnet", Trained(net, nets.get_weights(nets.build(net))))
-    laid_out: list[tuple[int, ...]] = []
-    lay_out = first._laid_out
+    first = backend.Engine("pnet", Trained(net, keras_nets.get_weights(keras_nets.build(net))))
+    compiled: list[tuple[int, ...]] = []
+    compile = first._compiled
 
-    def noted(shape: tuple[int, ...]) -> runners.Run:
-        laid_out.append(shape)
-        return lay_out(shape)
+    def noted(shape: tuple[int, ...]) -> backend.Inference:
+        compiled.append(shape)
+        return compile(shape)
 
-    monkeypatch.setattr(first, "_laid_out", noted)
+    monkeypatch.setattr(first, "_compiled", noted)
     for side in (20, 30, 20, 30, 40, 30):
         first(np.zeros((1, side, side, 3), np.uint8))
-    assert [shape[1] for shape in laid_out] == [20, 30, 40]
+    assert [shape[1] for shape in compiled] == [20, 30, 40]
     for side in range(50, 60):
         first(np.zeros((1, side, side, 3), np.uint8))
     assert [shape[1] for shape in first._idle] == [57, 58, 59]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models import containers, layouts
+from mtcnn_detector.weights import serialization, weight_files
 from tests.torch_files import old_torch, torch_file
 from tests.weights_files import told
 
@@ -56,7 +56,7 @@ def test_a_tensor_that_lies_is_refused(tmp_path: Path, lie: str) -> None:
         assert said in program
         return program.replace(said, lied, 1)
 
-    assert layouts.read(torch_with(tmp_path / "w.pt", lambda program: program))
+    assert weight_files.read(torch_with(tmp_path / "w.pt", lambda program: program))
     sentence = told(torch_with(tmp_path / "w.pt", change))
     assert "is refused" in sentence
     assert reason in sentence
@@ -64,10 +64,10 @@ def test_a_tensor_that_lies_is_refused(tmp_path: Path, lie: str) -> None:
 
 def test_a_torch_file_does_not_tell_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     weights = {"conv1.weight": np.ones((10, 3, 3, 3), np.float32)}
-    once = containers.dump_torch(weights)
+    once = serialization.dump_torch(weights)
     later = time.time() + 86_400
     monkeypatch.setattr(time, "time", lambda: later)
-    assert containers.dump_torch(weights) == once
+    assert serialization.dump_torch(weights) == once
 
 
 def test_a_packed_torch_file_is_refused(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_models_of_litert_are_told(tmp_path: Path) -> None:
 
 def test_models_of_keras_are_told(tmp_path: Path) -> None:
     path = tmp_path / "w"
-    path.write_bytes(containers.HDF5 + bytes(100))
+    path.write_bytes(serialization.HDF5 + bytes(100))
     assert "an HDF5 file of Keras" in told(path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("model.weights.h5", b"")

@@ -3,14 +3,17 @@
 import numpy as np
 import pytest
 
-from configs import recipe, stages
-from configs.errors import UserError
-from configs.settings import KINDS, NETS
-from data_prep.prepare import prepare
-from models import layouts, nets
-from models.architecture import PAPER_NETS, for_crops
+from configs import recipe
+from configs.settings import KINDS
+from data_prep.build_records import prepare
+from models import keras_nets
+from mtcnn_detector.architecture import PAPER_NETS, for_crops
+from mtcnn_detector.errors import UserError
+from mtcnn_detector.net import NETS
+from mtcnn_detector.weights import weight_files
+from pipeline import manifest
 from tests.trainings import RECIPE, SHORT, Died, at_step, copied, dies, kept, train
-from train import callbacks, dataset, trainee
+from train import callbacks, dataset, trainable_net
 
 OTHER = "pnet.net.layers=[{conv: 8, norm: batch, padding: same}, {pool: 2, stride: 2}, "
 OTHER += "{separable: 12, norm: batch, relu: before}, {conv: 16, relu: instead, padding: same}]"
@@ -22,7 +25,9 @@ def start(tmp_path_factory):
     """A weights file to start from."""
     path = tmp_path_factory.mktemp("start") / "weights.npz"
     net = PAPER_NETS["pnet"]
-    layouts.write_own(path, layouts.Trained(net, nets.get_weights(nets.build(net, seed=9))))
+    weight_files.write_own(
+        path, weight_files.Trained(net, keras_nets.get_weights(keras_nets.build(net, seed=9)))
+    )
     return path
 
 
@@ -40,13 +45,13 @@ def test_a_net_with_norms_is_kept_folded_and_gives_the_logged_figures(other):
     assert [layer.padding for layer in trained.net.layers] == ["same", "valid", "valid", "same"]
     assert not trained.weights["prelu3/alpha"].any() and not trained.weights["prelu4/alpha"].any()
     settings = recipe.load(RECIPE, [*SHORT, OWN]).pnet
-    model = trainee.Trainee(nets.build(for_crops(trained.net)), settings.train)
-    nets.set_weights(model.net, trained.weights, "the test")
+    model = trainable_net.Trainee(keras_nets.build(for_crops(trained.net)), settings.train)
+    keras_nets.set_weights(model.net, trained.weights, "the test")
     model.compile()
     folder = other / "records" / "pnet"
     held_out = dataset.load(folder, "validation", 12, dict.fromkeys(KINDS, 40))
     figures = callbacks.evaluate(model, held_out, "pnet", settings.train)
-    wanted = stages.read_manifest(other / "pnet")["validation"]
+    wanted = manifest.read_manifest(other / "pnet")["validation"]
     assert figures == pytest.approx(wanted, abs=1e-4)
 
 
@@ -65,7 +70,7 @@ def test_frozen_layers_stay_and_the_others_learn(run, start, average):
     frozen = "pnet.train.frozen=[layer1, layer3, face]"
     init = f"pnet.train.init={start}"
     train(run, *SHORT, init, frozen, f"pnet.train.weight_average={average}")
-    given, found = layouts.read(start)["pnet"].weights, kept(run).weights
+    given, found = weight_files.read(start)["pnet"].weights, kept(run).weights
     for key, array in given.items():
         same = np.array_equal(found[key], array)
         assert same == key.startswith(("layer1/", "prelu1/", "layer3/", "prelu3/", "face/")), key
@@ -97,7 +102,7 @@ def test_a_net_is_taken_over_without_records(tmp_path, start, capsys):
     settings = [f"pnet.train.init={start}", "pnet.train.steps=0"]
     train(tmp_path, *settings)
     assert kept(tmp_path).net == PAPER_NETS["pnet"], "without the head that only training needs"
-    for key, array in layouts.read(start)["pnet"].weights.items():
+    for key, array in weight_files.read(start)["pnet"].weights.items():
         np.testing.assert_array_equal(kept(tmp_path).weights[key], array)
     prepare(recipe.load(RECIPE, settings), "pnet", tmp_path, 1, False)
     assert "taken over as it is (train.steps: 0); it needs no records" in capsys.readouterr().out
@@ -133,7 +138,7 @@ def test_what_the_export_cannot_hold_is_refused_before_anything_is_made(tmp_path
 def test_an_extra_relu_and_a_norm_fit_the_package():
     layers = "[{conv: 10, relu: before}, {pool: 2, stride: 2, padding: same}, "
     layers += "{conv: 16, norm: batch}, {conv: 32, relu: instead}]"
-    layouts.refuse_unless_exportable(recipe.load(RECIPE, [f"pnet.net.layers={layers}"]))
+    recipe.refuse_unless_exportable(recipe.load(RECIPE, [f"pnet.net.layers={layers}"]))
 
 
 @pytest.mark.parametrize(
@@ -160,7 +165,7 @@ def test_what_is_kept_is_averaged_with_the_start_and_shifted(run, prepared, star
     train(plain, *from_start)
     shifts = ["pnet.train.face_shift=0.8", "pnet.train.points_shift=0.01"]
     train(run, *from_start, "pnet.train.init_share=0.75", *shifts)
-    began = layouts.read(start)["pnet"].weights
+    began = weight_files.read(start)["pnet"].weights
     for key, value in kept(run).weights.items():
         trained = kept(plain).weights[key]
         share = 0.75 if key in began else 0  # the head for points is new
@@ -179,7 +184,7 @@ def test_epochs_are_judged_as_they_were_trained_not_as_they_are_shifted(run, sho
 
 def test_a_net_that_is_taken_over_can_be_shifted(run, start):
     train(run, f"pnet.train.init={start}", "pnet.train.steps=0", "pnet.train.face_shift=-1")
-    shift = kept(run).weights["face/bias"] - layouts.read(start)["pnet"].weights["face/bias"]
+    shift = kept(run).weights["face/bias"] - weight_files.read(start)["pnet"].weights["face/bias"]
     np.testing.assert_allclose(shift, [0.5, -0.5], atol=1e-6)
 
 
@@ -188,9 +193,9 @@ def test_a_net_learns_what_its_teacher_says(run, start):
     setting = [f"pnet.train.init={start}", f"pnet.train.teacher={start}", "pnet.train.steps=2"]
     alone = ["pnet.train.teacher_share=1", "pnet.train.loss_weights=[1, 0, 0]"]
     train(run, *SHORT, *setting, *alone)
-    for key, array in layouts.read(start)["pnet"].weights.items():
+    for key, array in weight_files.read(start)["pnet"].weights.items():
         np.testing.assert_allclose(kept(run).weights[key], array, atol=1e-3, err_msg=key)
-    made = stages.read_manifest(run / "pnet")["recipe"]
+    made = manifest.read_manifest(run / "pnet")["recipe"]
     assert made["pnet.teacher"] == made["pnet.init"], "digests of the file"
 
 
@@ -204,15 +209,19 @@ def test_a_net_learns_what_its_teacher_says(run, start):
 def test_a_teacher_that_cannot_teach_is_told(run, tmp_path, net, told):
     path = tmp_path / "no.npz"
     if net:
-        model = nets.build(PAPER_NETS[net])
-        layouts.write_own(path, layouts.Trained(PAPER_NETS[net], nets.get_weights(model)), net)
+        model = keras_nets.build(PAPER_NETS[net])
+        weight_files.write_own(
+            path, weight_files.Trained(PAPER_NETS[net], keras_nets.get_weights(model)), net
+        )
     with pytest.raises(UserError, match=told):
         train(run, *SHORT, f"pnet.train.teacher={path}")
 
 
 def test_a_teacher_is_no_part_of_what_is_trained_and_saved(start):
     settings = [[], [f"pnet.train.teacher={start}"]]
-    models = [trainee.compiled(recipe.load(RECIPE, [*SHORT, *one]), "pnet")[0] for one in settings]
+    models = [
+        trainable_net.compiled(recipe.load(RECIPE, [*SHORT, *one]), "pnet")[0] for one in settings
+    ]
     for weights in ("weights", "trainable_variables"):
         without, taught = ([w.path for w in getattr(model, weights)] for model in models)
         assert len(taught) == len(without) > 0

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from configs.errors import UserError
-from models import containers, layouts, unpickle
-from models.architecture import PAPER_NETS
+from mtcnn_detector.architecture import PAPER_NETS
+from mtcnn_detector.errors import UserError
+from mtcnn_detector.weights import safe_pickle, serialization, weight_files
 from tests.torch_files import old_torch, torch_file
 from tests.weights_files import all_drawn, drawn, pickled, saved, told
 
@@ -24,18 +24,18 @@ ROOT = Path(__file__).parents[1]
 
 def all_kinds(folder: Path) -> list[Path]:
     """A file of each kind: ours, and P-Net's or the only one of every layout."""
-    layouts.write_own(folder / "w.npz", drawn(PAPER_NETS["pnet"], 0))
-    for layout in layouts.LAYOUTS:
-        layouts.write(layout, folder / layout, all_drawn())
+    weight_files.write_own(folder / "w.npz", drawn(PAPER_NETS["pnet"], 0))
+    for layout in weight_files.LAYOUTS:
+        weight_files.write(layout, folder / layout, all_drawn())
     old_torch(folder / "old.pt")
-    written = [layouts.files(folder / layout)[0] for layout in layouts.LAYOUTS]
+    written = [weight_files.files(folder / layout)[0] for layout in weight_files.LAYOUTS]
     return [folder / "w.npz", folder / "old.pt", *written]
 
 
 def test_a_truncated_file_is_told(tmp_path: Path) -> None:
     for path in all_kinds(tmp_path):
         whole = path.read_bytes()
-        assert layouts.read(path)
+        assert weight_files.read(path)
         for length in (1, 7, 60, 130, 1000, len(whole) // 2, len(whole) - 1):
             (tmp_path / "cut").write_bytes(whole[:length])
             told(tmp_path / "cut")
@@ -53,7 +53,7 @@ def test_a_damaged_file_is_told_or_does_no_harm(tmp_path: Path) -> None:
                 spoilt[place] = rng.integers(256)
             (tmp_path / "spoilt").write_bytes(spoilt)
             try:
-                layouts.read(tmp_path / "spoilt")
+                weight_files.read(tmp_path / "spoilt")
             except UserError:
                 refused += 1
         assert refused > 0, path.name
@@ -220,7 +220,7 @@ def test_arrays_that_python_2_wrote_are_read() -> None:
     file = io.BytesIO()
     header = {"descr": "|O", "fortran_order": False, "shape": ()}
     np.lib.format.write_array_header_1_0(file, header)
-    held = containers.load(io.BytesIO(file.getvalue() + program))
+    held = serialization.load(io.BytesIO(file.getvalue() + program))
     np.testing.assert_array_equal(held, numbers)
 
 
@@ -244,7 +244,7 @@ def test_a_state_never_reaches_a_stand_in(tmp_path: Path) -> None:
             path = tmp_path / "w.pkl"
             path.write_bytes(b"\x80\x04" + name + state + b"b.")
             assert "is damaged" in told(path)
-    assert layouts.read(all_kinds(tmp_path)[2])
+    assert weight_files.read(all_kinds(tmp_path)[2])
 
 
 class Shared:
@@ -264,12 +264,12 @@ def test_arrays_that_share_their_numbers_take_no_more_room_than_a_file_may(
     path.write_bytes(pickle.dumps([Shared() for _ in range(20)]))
     assert path.stat().st_size < 1 << 17
     assert "is refused" not in told(path)  # it is only no layout that we know
-    monkeypatch.setattr(unpickle, "MOST", 1 << 20)
+    monkeypatch.setattr(safe_pickle, "MOST", 1 << 20)
     assert "its arrays take more than 1 MiB" in told(path)
 
 
 def test_so_do_tensors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "w.pt").write_bytes(torch_file())
-    assert layouts.read(tmp_path / "w.pt")
-    monkeypatch.setattr(unpickle, "MOST", 1 << 12)
+    assert weight_files.read(tmp_path / "w.pt")
+    monkeypatch.setattr(safe_pickle, "MOST", 1 << 12)
     assert "its arrays take more than" in told(tmp_path / "w.pt")

@@ -4,17 +4,17 @@ from pathlib import Path
 
 import numpy as np
 
-from configs.settings import NETS
-from models import layouts
-from models.architecture import PAPER_NETS
-from models.detector import MTCNN
+from mtcnn_detector.architecture import PAPER_NETS
+from mtcnn_detector.detector import MTCNN
+from mtcnn_detector.net import NETS
+from mtcnn_detector.weights import weight_files
 from tests.pictures import photographs
 
 WEIGHTS = Path(__file__).parents[1] / "weights" / "mtcnn_weights.npy"
 
 
 def test_they_are_three_nets_that_the_package_holds() -> None:
-    trained = layouts.read(WEIGHTS)
+    trained = weight_files.read(WEIGHTS)
     assert {name: trained[name].net for name in NETS} == PAPER_NETS
 
 

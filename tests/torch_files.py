@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from models import containers, layouts
+from mtcnn_detector.weights import serialization, weight_files
 from tests.weights_files import all_drawn
 
 
@@ -17,7 +17,7 @@ def old_torch(path: Path, spoil: Callable[[list[bytes]], object] = lambda parts:
         program = archive.read("weights/data.pkl")
         count = len([name for name in archive.namelist() if "/data/" in name])
         storages = [archive.read(f"weights/data/{number}") for number in range(count)]
-    parts = [containers.TORCH, pickle.dumps(1001, 2), pickle.dumps({"little_endian": True}, 2)]
+    parts = [serialization.TORCH, pickle.dumps(1001, 2), pickle.dumps({"little_endian": True}, 2)]
     parts += [program, pickle.dumps([str(number) for number in range(count)], 2)]
     parts += [struct.pack("<q", len(storage) // 4) + storage for storage in storages]
     spoil(parts)
@@ -26,5 +26,5 @@ def old_torch(path: Path, spoil: Callable[[list[bytes]], object] = lambda parts:
 
 
 def torch_file() -> bytes:
-    part = layouts.LAYOUTS["facenet-pytorch"].part("pnet", all_drawn()["pnet"])
-    return containers.dump_torch(part)
+    part = weight_files.LAYOUTS["facenet-pytorch"].part("pnet", all_drawn()["pnet"])
+    return serialization.dump_torch(part)

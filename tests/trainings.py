@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from configs import recipe, stages
+from configs import recipe
 from configs.settings import KINDS
 from data_prep import records
 from data_prep.crops import Crops
-from models import layouts
+from mtcnn_detector.weights import weight_files
+from pipeline import manifest
 from train import callbacks, loop
 
 ROOT = Path(__file__).parent.parent
@@ -41,7 +42,7 @@ def write_records(run, counts=(("train", 150), ("validation", 40))):
     rng = np.random.default_rng(0)
     sources = recipe.to_dict(recipe.load(RECIPE))["data"]["train"]
     made_by = {"seed": 1, "data": {"train": sources}}
-    stage = stages.Stage(run / "records" / "pnet", made_by, "pnet-data")
+    stage = manifest.Stage(run / "records" / "pnet", made_by, "pnet-data")
     stage.begin(False)
     for split, count in counts:
         (stage.folder / split).mkdir()
@@ -60,7 +61,7 @@ def train(run, *overrides, force=False):
 
 def kept(run):
     """The net that a run's training has written."""
-    return layouts.read(run / "pnet" / "weights.npz")["pnet"]
+    return weight_files.read(run / "pnet" / "weights.npz")["pnet"]
 
 
 def assert_same(run, other):

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from configs.errors import UserError
-from configs.settings import NETS, Net, NetName
-from models import architecture, layouts
-from models.architecture import PAPER_NETS
-from models.layouts import Trained
+from mtcnn_detector import architecture
+from mtcnn_detector.architecture import PAPER_NETS
+from mtcnn_detector.errors import UserError
+from mtcnn_detector.net import NETS, Net, NetName
+from mtcnn_detector.weights import weight_files
+from mtcnn_detector.weights.weight_files import Trained
 
 
 def drawn(net: Net, seed: int = 0) -> Trained:
@@ -61,7 +62,7 @@ def pickled(path: Path, program: bytes) -> Path:
 def told(path: Path, length: int = 400) -> str:
     """The sentence with which a file is refused."""
     with pytest.raises(UserError) as caught:
-        layouts.read(path)
+        weight_files.read(path)
     sentence = str(caught.value)
     assert str(path) in sentence
     assert sentence.endswith((".", "?"))

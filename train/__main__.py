@@ -2,22 +2,23 @@
 
 import argparse
 
-from configs import quiet, recipe, stages
-from configs.errors import run_cli
-from configs.settings import NETS
+from configs import recipe
+from mtcnn_detector.net import NETS
+from pipeline import cli, manifest, tf_setup
+from pipeline.cli import run_cli
 
 
 def main() -> None:
     """Parse the command line and train."""
     parser = argparse.ArgumentParser(prog="python -m train", description=__doc__)
     parser.add_argument("net", choices=NETS, help="which net to train")
-    recipe.add_arguments(parser)
+    cli.add_arguments(parser)
     arguments = parser.parse_args()
     settings = recipe.load(arguments.config, arguments.set)
-    quiet.import_tensorflow()  # it takes seconds: first the recipe's faults
+    tf_setup.import_tensorflow()  # it takes seconds: first the recipe's faults
     from train.loop import train
 
-    with stages.locked(arguments.run):
+    with manifest.locked(arguments.run):
         train(settings, arguments.net, arguments.run, arguments.force)
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 from configs.settings import Augment
-from models.boxes import MIRRORED_POINTS
-from models.pixels import normalise
+from mtcnn_detector.boxes import MIRRORED_POINTS
+from mtcnn_detector.pixels import normalise
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # Rec. 601
 # Turning the colour circle: RGB to luma and two chroma axes (NTSC's YIQ), and back.

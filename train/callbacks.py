@@ -9,12 +9,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from configs.errors import UserError
-from configs.settings import NetName, Stage, Train
-from models.layouts import Weights
+from configs.settings import Stage, Train
+from mtcnn_detector.errors import UserError
+from mtcnn_detector.net import NetName
+from mtcnn_detector.weights.weight_files import Weights
 from train import dataset, metrics
 from train.log import read_log, write_log
-from train.trainee import average, keep
+from train.trainable_net import average, keep
 
 
 class Checkpoint(keras.callbacks.Callback):

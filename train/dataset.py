@@ -17,12 +17,13 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from configs.errors import UserError
-from configs.settings import KINDS, Augment, Kind, NetName, Train
+from configs.settings import KINDS, Augment, Kind, Train
 from data_prep import records
 from data_prep.crops import Crops
-from models.boxes import net_offsets
-from models.pixels import normalise
+from mtcnn_detector.boxes import net_offsets
+from mtcnn_detector.errors import UserError
+from mtcnn_detector.net import NetName
+from mtcnn_detector.pixels import normalise
 from train import augment
 
 ALIGNMENT = 64  # bytes

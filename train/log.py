@@ -4,7 +4,7 @@ import csv
 import io
 from pathlib import Path
 
-from configs import stages
+from mtcnn_detector.files import write_atomically
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
@@ -22,7 +22,7 @@ def write_log(path: Path, rows: list[dict[str, float]]) -> None:
     writer = csv.DictWriter(file, list(rows[-1]))
     writer.writeheader()
     writer.writerows(rows)
-    stages.write(path, file.getvalue().encode())
+    write_atomically(path, file.getvalue().encode())
 
 
 def best_row(path: Path) -> dict[str, float]:

@@ -8,15 +8,16 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from configs import stages
-from configs.errors import UserError
-from configs.recipe import to_dict
-from configs.settings import NETS, NetName, Settings
-from models import layouts
-from train import dataset, picture
+from configs.recipe import refuse_unless_exportable, to_dict
+from configs.settings import Settings
+from mtcnn_detector.errors import UserError
+from mtcnn_detector.net import NETS, NetName
+from mtcnn_detector.weights import weight_files
+from pipeline import manifest
+from train import dataset, plot_curves
 from train.callbacks import Checkpoint, StopAtLastStep, StopOnNonFinite, Validation
 from train.log import best_row
-from train.trainee import compiled, take_over
+from train.trainable_net import compiled, take_over
 
 
 def train(settings: Settings, name: NetName, run: Path, force: bool) -> None:
@@ -26,14 +27,14 @@ def train(settings: Settings, name: NetName, run: Path, force: bool) -> None:
 
     Raises:
         UserError: records are missing or damaged; the loss is not finite; the export's layout
-            cannot hold a net of the recipe; see `configs.stages`.
+            cannot hold a net of the recipe; see `pipeline.manifest`.
     """
-    layouts.refuse_unless_exportable(settings)
+    refuse_unless_exportable(settings)
     steps, records_folder = settings.stage(name).train.steps, run / "records" / name
-    made = stages.require(records_folder, f"{name}-data") if steps else {}
+    made = manifest.require(records_folder, f"{name}-data") if steps else {}
     if steps:
         _refuse_others(made["recipe"], settings, name, run)
-    stage = stages.Stage(run / name, _recipe(settings, name, made), f"train-{name}")
+    stage = manifest.Stage(run / name, _recipe(settings, name, made), f"train-{name}")
     if not stage.begin(force):
         return
     keras.utils.set_random_seed(settings.seed)
@@ -51,7 +52,7 @@ def train(settings: Settings, name: NetName, run: Path, force: bool) -> None:
 
 def _refuse_others(recipe: dict[str, Any], settings: Settings, name: NetName, run: Path) -> None:
     """Refuse records of another recipe, or mined by other nets than the run has now."""
-    now = stages.flat(to_dict(settings))
+    now = manifest.flat(to_dict(settings))
     source = "data.train."
     # Another seed may be tried on the same records.
     old = {k: v for k, v in recipe.items() if (k in now and k != "seed") or k.startswith(source)}
@@ -59,10 +60,10 @@ def _refuse_others(recipe: dict[str, Any], settings: Settings, name: NetName, ru
     mined_by = settings.stage(name).records.mined_by
     for net in NETS:
         if digest := recipe.get(f"nets.{net}"):
-            files = layouts.files(Path(mined_by or run / net / "weights.npz"))
+            files = weight_files.files(Path(mined_by or run / net / "weights.npz"))
             old[f"the {net} that mined"] = digest
-            new[f"the {net} that mined"] = stages.digest(files)[: len(digest)]
-    if changed := stages.changes(old, new):
+            new[f"the {net} that mined"] = manifest.digest(files)[: len(digest)]
+    if changed := manifest.changes(old, new):
         raise UserError(
             f"{run / 'records' / name} was made by another recipe ({changed}): "
             f"`make {name}-data FORCE=1` makes it anew."
@@ -98,7 +99,7 @@ def _recipe(settings: Settings, name: NetName, made: dict[str, Any]) -> dict[str
     for key in ("init", "teacher"):
         file = stage["train"].pop(key)
         if file is not None:
-            part[key] = stages.digest(layouts.files(_existing(Path(file), name, key)))[:16]
+            part[key] = manifest.digest(weight_files.files(_existing(Path(file), name, key)))[:16]
     recipe = {"seed": settings.seed, name: part}
     return recipe | ({"records": made["sha256"][:16]} if made else {})
 
@@ -139,7 +140,7 @@ def _fit(
         callbacks=callbacks,
         shuffle=False,  # the batches come shuffled
     )
-    picture.draw_curves(folder / "log.csv", folder / "curves.png", name)
+    plot_curves.draw_curves(folder / "log.csv", folder / "curves.png", name)
     return best_row(folder / "log.csv")
 
 

@@ -3,8 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.settings import KINDS, NetName, Train
-from models.boxes import FRAMES, FloatArray, areas
+from configs.settings import KINDS, Train
+from mtcnn_detector.boxes import FRAMES, FloatArray, areas
+from mtcnn_detector.net import NetName
 from train.losses import smooth
 
 MIN_EYE_DISTANCE = 0.1  # of the window's side

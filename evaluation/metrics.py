@@ -1,0 +1,197 @@
+"""Figures of weights on a recipe's validation pictures, and what they come from."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from configs.settings import Settings, Source
+from data_prep.annotations import Annotation
+from data_prep.sources import read_sources
+from evaluation import landmarks, protocol
+from evaluation.detections import Detect, Seen, detect_all
+from evaluation.landmarks import LabelledFace, LandmarkScore
+from evaluation.protocol import Detections, GroundTruth, Match, PrecisionRecall
+from evaluation.recall import SPANS, size_label
+from mtcnn_detector.boxes import longer_sides
+
+Figures = dict[str, str]
+LFW_OVERLAP = 0.3  # MTFL's boxes are tighter than WIDER's; at 0.5 the box, not the points, decides
+
+
+@dataclass(frozen=True, eq=False)
+class BoxScore:
+    """How boxes did on one source of N pictures: three lists side by side, and curves."""
+
+    pictures: list[Annotation]
+    seen: list[Seen]
+    fates: list[Match]
+    curves: dict[str, PrecisionRecall]  # "plain", and WIDER's levels where its files are
+
+    @property
+    def faces(self) -> int:
+        """Faces that count."""
+        return sum(int((~picture.ignored).sum()) for picture in self.pictures)
+
+    @property
+    def found(self) -> int:
+        """How many of them were found."""
+        return sum(int(fate.found.sum()) for fate in self.fates)
+
+    @property
+    def false_alarms(self) -> int:
+        """Boxes on no face, or on one found before."""
+        return sum(int(fate.false_alarm.sum()) for fate in self.fates)
+
+
+@dataclass(frozen=True, eq=False)
+class PointScore:
+    """How points did on one source of N pictures with one labelled face each."""
+
+    pictures: list[Annotation]
+    seen: list[Seen]
+    landmarks: LandmarkScore
+
+
+@dataclass(frozen=True)
+class Score:
+    """All that one detector did, by source."""
+
+    boxes: dict[str, BoxScore] = field(default_factory=dict)
+    points: dict[str, PointScore] = field(default_factory=dict)
+
+
+class SizeRow(NamedTuple):
+    """The faces of one span of sizes."""
+
+    low: float  # px, longer side
+    high: float
+    faces: int
+    found: int
+
+    @property
+    def label(self) -> str:
+        """The span in words."""
+        return size_label(self.low, self.high)
+
+
+def score(settings: Settings, detect: Detect, folder: Path) -> Score:
+    """Run or resume one detector over all validation sources; detections go to `folder`."""
+    sources, root = settings.data.validation, Path(settings.data.folder)
+    result = Score()
+    for name, pictures in read_sources(root, sources).items():
+        seen = detect_all(detect, pictures, folder / f"{name}.jsonl")
+        if sources[name].points_only:
+            result.points[name] = judge_points(pictures, seen)
+        else:
+            curves = _official(sources[name], root, seen)
+            result.boxes[name] = judge_boxes(pictures, seen, curves)
+    return result
+
+
+def judge_boxes(
+    pictures: list[Annotation],
+    seen: Mapping[str, Seen],
+    official: Mapping[str, PrecisionRecall],
+) -> BoxScore:
+    """Detections, all that were reported, against labelled boxes at plain IoU 0.5."""
+    detections = _detections(seen)
+    truths = {p.key: GroundTruth(p.key, p.boxes, p.ignored) for p in pictures}
+    return BoxScore(
+        pictures,
+        [seen[p.key] for p in pictures],
+        [protocol.match(detections[p.key], truths[p.key]) for p in pictures],
+        {"plain": protocol.average_precision(detections, truths), **official},
+    )
+
+
+def _detections(seen: Mapping[str, Seen]) -> dict[str, Detections]:
+    return {key: Detections(one.faces.boxes, one.faces.scores) for key, one in seen.items()}
+
+
+def _official(source: Source, root: Path, seen: Mapping[str, Seen]) -> dict[str, PrecisionRecall]:
+    """WIDER's own protocol, where its files are at hand."""
+    if source.official is None or not _has_official(root / source.official):
+        return {}
+    named = {_official_name(key): value for key, value in _detections(seen).items()}
+    truths = {
+        level: protocol.read_wider_mats(root / source.official, level) for level in protocol.LEVELS
+    }
+    return {
+        level: protocol.evaluate(named, protocol.restrict(every, named))
+        for level, every in truths.items()
+    }
+
+
+def _has_official(folder: Path) -> bool:
+    """WIDER's pictures come without these files; its other figures need none of them."""
+    missing = [
+        level for level in protocol.LEVELS if not (folder / f"wider_{level}_val.mat").exists()
+    ]
+    if missing:
+        print(
+            f"warning: {folder / f'wider_{missing[0]}_val.mat'} is not there (it is part of WIDER "
+            "FACE's `eval_tools` download): going on without the figures of its protocol.",
+            file=sys.stderr,
+        )
+    return not missing
+
+
+def _official_name(key: str) -> str:
+    """ "wider/<event>/<picture>.jpg" as WIDER's lists name it."""
+    return key.partition("/")[2].rpartition(".")[0]
+
+
+def judge_points(pictures: list[Annotation], seen: Mapping[str, Seen]) -> PointScore:
+    """Points against the one labelled face of each picture."""
+    labelled = [picture for picture in pictures if len(picture.boxes)]
+    faces = {p.key: LabelledFace(p.boxes[0], p.points[0]) for p in labelled}
+    result = landmarks.evaluate({key: seen[key].faces for key in faces}, faces, LFW_OVERLAP)
+    return PointScore(labelled, [seen[key] for key in faces], result)
+
+
+def by_size(result: BoxScore) -> list[SizeRow]:
+    """Faces that count and those found, in spans of size that hold any."""
+    sides, hit = [], []
+    for picture, fate in zip(result.pictures, result.fates, strict=True):
+        counts = ~picture.ignored
+        sides.append(longer_sides(picture.boxes)[counts])
+        hit.append(fate.hit(len(counts))[counts])
+    side, found = np.concatenate(sides), np.concatenate(hit)
+    rows = []
+    for low, high in SPANS:
+        within = (side >= low) & (side < high)
+        rows.append(SizeRow(low, high, int(within.sum()), int((found & within).sum())))
+    return [row for row in rows if row.faces]
+
+
+def figures(result: Score) -> Figures:
+    """The figures of one detector, by what they mean."""
+    told: Figures = {}
+    for name, boxes in result.boxes.items():
+        told[f"{name}: faces found"] = f"{boxes.found} of {boxes.faces}"
+        told[f"{name}: false alarms"] = f"{boxes.false_alarms} on {len(boxes.pictures)} pictures"
+        told[f"{name}: AP"] = f"{boxes.curves['plain'].ap:.3f}"
+        for level in protocol.LEVELS:
+            if level in boxes.curves:
+                row = f"{name}: AP {level}, WIDER protocol on these pictures"
+                told[row] = f"{boxes.curves[level].ap:.3f}"
+    for name, points in ((name, one.landmarks) for name, one in result.points.items()):
+        caught = points.faces - len(points.missed)
+        told[f"{name}: faces found (IoU {LFW_OVERLAP})"] = f"{caught} of {points.faces}"
+        told[f"{name}: landmark NME, of the eye distance"] = f"{100 * points.nme:.2f} %"
+        told[f"{name}: failures (NME over 10 %)"] = f"{100 * points.failure_rate:.2f} %"
+    return told
+
+
+def table(columns: Mapping[str, Figures]) -> str:
+    """A Markdown table: figures down, weights across."""
+    rows = list(dict.fromkeys(row for figures in columns.values() for row in figures))
+    lines = ["| | " + " | ".join(columns) + " |", "| --- " * (1 + len(columns)) + "|"]
+    for row in rows:
+        values = " | ".join(figures.get(row, "") for figures in columns.values())
+        lines.append(f"| {row} | {values} |")
+    return "\n".join(lines)

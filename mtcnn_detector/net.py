@@ -1,0 +1,94 @@
+"""The settings of a net: its layers, and what follows from them by counting."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from .validation import require
+
+NetName = Literal["pnet", "rnet", "onet"]
+NETS: tuple[NetName, ...] = ("pnet", "rnet", "onet")  # the order of the cascade
+HEADS = {"face": 2, "box": 4, "points": 10}  # outputs; in the order in which files hold them
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of a net: exactly one of `conv`, `separable`, `pool`, `dense` is given.
+
+    All but a pool are followed by batch normalisation, if `norm` says so, and by PReLU.
+    """
+
+    conv: int | None = None
+    separable: int | None = None  # a depthwise convolution, then a pointwise one, as one layer
+    pool: int | None = None
+    dense: int | None = None
+    kernel: int = 3
+    stride: int = 1
+    padding: Literal["valid", "same"] = "valid"
+    norm: Literal["batch"] | None = None
+    relu: Literal["before", "instead"] | None = None  # an extra ReLU before PReLU, or in its place
+
+    def __post_init__(self) -> None:
+        kinds = ("conv", "separable", "pool", "dense")
+        given = [key for key in kinds if getattr(self, key) is not None]
+        problem = "separable, pool or dense: a layer is exactly one of the four"
+        require(len(given) == 1, "conv", problem)
+        require(getattr(self, given[0]) >= 1, given[0], "must be at least 1")
+        require(self.kernel >= 1 and self.stride >= 1, "kernel", "and stride must be at least 1")
+        plain = self.norm is None and self.relu is None
+        require(not self.pool or plain, "pool", "has neither norm nor relu")
+
+    @property
+    def reach(self) -> int:
+        """Pixels of its input, in one direction, that one of its outputs sees."""
+        return self.pool or self.kernel
+
+    def outputs(self, side: int) -> int:
+        """How many outputs it has along a side of so many inputs; 0 where they are too few."""
+        if self.padding == "same":
+            return -(-side // self.stride)
+        return max((side - self.reach) // self.stride + 1, 0)
+
+
+@dataclass(frozen=True)
+class Net:
+    """A net of the cascade: its input size in pixels and its layers before the heads."""
+
+    size: int
+    layers: tuple[Layer, ...]
+    points: bool = True  # a landmark head; P-Net's and R-Net's serve training only
+
+    def __post_init__(self) -> None:
+        require(self.size >= 8, "size", "must be at least 8 pixels")
+        require(bool(self.layers), "layers", "cannot be empty")
+        side, flat = self.size, False
+        for number, layer in enumerate(self.layers, 1):
+            flat = flat or layer.dense is not None
+            ordered = not flat or layer.dense is not None
+            require(ordered, "layers", f"may only go on with dense ones, but layer{number} is none")
+            side = 1 if flat else layer.outputs(side)
+            problem = f"leave nothing of {self.size} pixels after layer{number}: raise size"
+            require(side > 0 or self.convolutional, "layers", problem)
+
+    @property
+    def convolutional(self) -> bool:
+        """Whether the net runs over whole pictures, as P-Net does."""
+        return all(layer.dense is None for layer in self.layers)
+
+    @property
+    def sees(self) -> int:
+        """Side of the square of pixels on which one output of the convolutions depends."""
+        side = 1
+        for layer in reversed(self.layers):
+            side = side if layer.dense else (side - 1) * layer.stride + layer.reach
+        return side
+
+    @property
+    def heads(self) -> dict[str, int]:
+        """What it says, and in how many numbers."""
+        return {name: width for name, width in HEADS.items() if name != "points" or self.points}
+
+    @property
+    def named(self) -> dict[str, Layer]:
+        """The layers that learn, by their names: `layer<place>`, counted from 1."""
+        numbered = enumerate(self.layers, 1)
+        return {f"layer{number}": layer for number, layer in numbered if not layer.pool}

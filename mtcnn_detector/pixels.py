@@ -1,0 +1,204 @@
+"""The one place where pixels are cut, padded, resized and normalised, as the detector does it.
+
+Training crops and detection share these functions, so a net is trained on what it will see:
+zeros outside the picture and `cv2.INTER_AREA`, as in the mtcnn package.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from .boxes import FloatArray, IntArray
+
+Image = NDArray[np.uint8]
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}  # of picture files
+Pixels = TypeVar("Pixels", bound=Any)
+Rows = Callable[[int, int], Image]  # (first, last) -> rows [first, last) of a picture
+PIXEL_MEAN, PIXEL_SCALE = 127.5, 128.0
+SUMMED = 16_000_000  # pixels of a picture whose running sums are held: 12 bytes for each
+EXACT = 2**24 // 255  # rows of pixels whose sums float32 holds exactly
+FINE = 1024  # rows from which on sums are counted anew: there is room for a 60th of a grey level
+LARGE = 4  # times smaller a crop is than its window from which on the sums are faster
+
+
+def use_threads(count: int) -> None:
+    """Let OpenCV use this many threads in this process."""
+    cv2.setNumThreads(count)
+
+
+def read_image(path: Path, upright: bool = False) -> Image | None:
+    """(H, W, 3) RGB of a picture file, or None when it is missing or does not decode.
+
+    The pixels come as stored, which is how annotations count them; `upright` turns a photograph
+    as its EXIF says.
+    """
+    flags = cv2.IMREAD_COLOR | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
+    try:
+        coded = np.fromfile(path, np.uint8)
+        picture = cv2.imdecode(coded, flags) if len(coded) else None
+    except (OSError, cv2.error):  # OpenCV raises at sizes that it does not believe
+        return None
+    return None if picture is None else cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+
+
+def write_image(path: Path, image: Image) -> None:
+    """Write an RGB picture; the suffix says how."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(path), image[:, :, ::-1]):
+        raise OSError(f"{path} could not be written")
+
+
+def normalise(pixels: Pixels) -> Pixels:
+    """Float pixels 0..255 (an array or a tensor) -> about -1..1, as the nets expect them."""
+    normalised: Pixels = (pixels - PIXEL_MEAN) / PIXEL_SCALE
+    return normalised
+
+
+def cut(image: Image, windows: IntArray, size: int, dtype: type = np.uint8) -> NDArray[Any]:
+    """(N, 4) whole-pixel windows of an (H, W, 3) image -> (N, size, size, 3) crops.
+
+    As float32 they keep fractions of grey levels, as the package's do: of two windows on a face
+    that are nearly equally good it depends on such fractions which one wins.
+    """
+    crops: NDArray[Any] = np.empty((len(windows), size, size, 3), dtype)
+    for crop, window in zip(crops, windows.tolist(), strict=True):
+        resize(padded(image, window).astype(dtype, copy=False), size, size, crop)
+    return crops
+
+
+def padded(image: Image, window: IntArray | Sequence[int]) -> Image:
+    """The pixels of one window of whole numbers; black where it reaches over the border."""
+    x1, y1, x2, y2 = window
+    height, width = image.shape[:2]
+    if x1 >= 0 and y1 >= 0 and x2 <= width and y2 <= height:
+        return image[y1:y2, x1:x2]
+    patch = np.zeros((y2 - y1, x2 - x1, 3), np.uint8)
+    left, top = max(x1, 0), max(y1, 0)
+    inside = image[top : max(y2, 0), left : max(x2, 0)]
+    patch[top - y1 : top - y1 + inside.shape[0], left - x1 : left - x1 + inside.shape[1]] = inside
+    return patch
+
+
+def resize(image: NDArray[Any], width: int, height: int, out: NDArray[Any] | None = None) -> Image:
+    """An image in another size, by `cv2.INTER_AREA`."""
+    resized = cv2.resize(image, (width, height), dst=out, interpolation=cv2.INTER_AREA)
+    return resized  # type: ignore[return-value]
+
+
+class Picture:
+    """A picture of which many smaller versions are wanted, whole or in part.
+
+    They are those of `resize`, but for the last bits of float32: where a mean lies between two grey
+    levels, a level may have the other. OpenCV reads all pixels for every version; here what lies
+    above a row is taken from running sums down the columns, so that a version costs what it
+    measures itself. For one thread at a time.
+    """
+
+    def __init__(self, image: Image) -> None:
+        self.image = image
+        self._flat = image.reshape(len(image), 3 * image.shape[1])
+        self._sums: NDArray[np.float32] | None = None
+        self._summed = 0  # the last of its rows that is filled
+
+    def level(self, width: int, height: int) -> Rows:
+        """Rows of the picture in another size."""
+        real_height, real_width = self.image.shape[:2]
+        larger = height > real_height or width > real_width
+        halved = real_height % height == 0 and real_width % width == 0  # OpenCV is fast here
+        if larger or halved or real_height * real_width > SUMMED or real_height >= EXACT:
+            whole = resize(self.image, width, height)
+            return lambda first, last: whole[first:last]
+        tall = real_height / height
+
+        def rows(first: int, last: int) -> Image:
+            sums = self._shrunk(np.arange(first, last + 1) * tall, 0, real_width, width)
+            return cv2.convertScaleAbs(sums, alpha=1 / tall)  # type: ignore[return-value]
+
+        return rows
+
+    def cut(self, windows: IntArray, size: int) -> NDArray[np.float32]:
+        """(N, 4) whole-pixel windows -> (N, size, size, 3) crops: `cut` with fractions."""
+        large = (windows[:, 2:] - windows[:, :2]).min(axis=1) >= LARGE * size
+        large &= (windows[:, :2] >= 0).all(axis=1)
+        large &= (windows[:, 2:] <= self.image.shape[1::-1]).all(axis=1)
+        if self._sums is None or not large.any():  # to sum for a few crops does not pay
+            return cut(self.image, windows, size, np.float32)
+        crops = np.empty((len(windows), size, size, 3), np.float32)
+        crops[~large] = cut(self.image, windows[~large], size, np.float32)
+        tall = (windows[:, 3] - windows[:, 1]) / size
+        edges = windows[:, 1, None] + np.arange(size + 1) * tall[:, None]
+        for i in np.flatnonzero(large).tolist():
+            left, right = windows[i, ::2].tolist()
+            crops[i] = self._shrunk(edges[i], left, right, size) / np.float32(tall[i])
+        return crops
+
+    def _shrunk(self, edges: FloatArray, left: int, right: int, width: int) -> NDArray[np.float32]:
+        """(N + 1,) heights -> (N, width, 3): between two of them, sums down, means across."""
+        above = np.minimum(edges.astype(int), len(self.image) - 1)
+        columns = slice(3 * left, 3 * right)
+        until = self._sums_until(above[-1])[above, columns]
+        if above[0] > FINE:
+            until -= until[0].copy()
+        part = self._flat[above, columns].astype(np.float32)
+        part *= (edges - above).astype(np.float32)[:, None]
+        until += part
+        wide = until.reshape(len(edges), right - left, 3)
+        narrow: NDArray[Any] = resize(wide, width, len(edges))
+        sums: NDArray[np.float32] = narrow[1:] - narrow[:-1]
+        return sums
+
+    def _sums_until(self, row: int) -> NDArray[np.float32]:
+        """(H, 3 W): what lies above each row, up to this one: whole numbers, exact in float32."""
+        if self._sums is None:
+            self._sums = np.empty(self._flat.shape, np.float32)
+            self._sums[0] = 0
+        if row > self._summed:
+            part = self._sums[self._summed : row + 1]
+            part[1:] = self._flat[self._summed : row]
+            for above, below in pairwise(part):
+                below += above  # row by row: many times faster than `cumsum`
+            self._summed = row
+        return self._sums
+
+
+def cut_rotated(image: Image, window: IntArray, degrees: float, size: int) -> Image:
+    """One window, turned about its centre by `degrees` (counter-clockwise on the screen)."""
+    matrix = rotation(window, degrees)
+    matrix[:, 2] -= window[:2]
+    side = (int(window[2] - window[0]), int(window[3] - window[1]))
+    turned = cv2.warpAffine(image, matrix, side, flags=cv2.INTER_LINEAR)
+    return resize(turned, size, size)
+
+
+def rotation(window: IntArray, degrees: float) -> FloatArray:
+    """(2, 3) affine map of image points about the window's centre, for `cut_rotated`.
+
+    Pixel centres are whole numbers to OpenCV, so the centre of [0, 12) is 5.5.
+    """
+    centre = (window[:2] + window[2:] - 1) / 2
+    turn: FloatArray = cv2.getRotationMatrix2D((centre[0], centre[1]), degrees, 1.0)  # type: ignore[assignment]
+    return turn
+
+
+def level_size(height: int, width: int, scale: float) -> tuple[int, int]:
+    """Height and width of a picture's level at one of its `pyramid_scales`."""
+    return int(np.ceil(height * scale)), int(np.ceil(width * scale))
+
+
+def pyramid_scales(height: int, width: int, min_face: int, factor: float, size: int) -> list[float]:
+    """Scales at which faces of `min_face` pixels and more look `size` pixels large.
+
+    The shorter side of the smallest level is still at least `size` pixels.
+    """
+    first = size / min_face
+    side = min(height, width) * first  # in this order, or the smallest picture has a level more
+    scales: list[float] = []
+    while side >= size:
+        scales.append(first * factor ** len(scales))
+        side *= factor
+    return scales

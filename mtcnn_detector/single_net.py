@@ -1,0 +1,68 @@
+"""One net on one crop, without the others: its raw outputs and what they mean."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from . import boxes, pixels
+from .architecture import for_crops
+from .backend import Engine
+from .detector import POINTS
+from .net import NetName
+from .weights import weight_files
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a net says about a crop, as it says it and in the crop's own pixels."""
+
+    probability: float
+    offsets: tuple[float, ...]  # 4, in the net's frame (see `boxes.FRAMES`)
+    box: tuple[float, ...]  # x1 y1 x2 y2 in the crop
+    fractions: tuple[float, ...]  # 10: x1..x5, y1..y5; none of a net without points
+    points: tuple[tuple[float, float], ...]  # 5 places in the crop, or none
+
+    def __str__(self) -> str:
+        lines = [
+            f"  face    {self.probability:.4f}: probability that this is a face",
+            f"  box     {_row(self.offsets, 4)}: offsets of the face's corners from the crop's",
+            f"          {_row(self.box, 1)}: x1 y1 x2 y2 of the face in the crop, pixels",
+        ]
+        if self.points:
+            lines.append(f"  points  {_row(self.fractions, 3)}: five x, five y, shares of the crop")
+        for name, (x, y) in zip(POINTS, self.points, strict=False):
+            lines.append(f"          {x:.1f} {y:.1f}: {name.replace('_', ' ')}, pixels of the crop")
+        return "\n".join(lines)
+
+
+def _row(values: tuple[float, ...], digits: int) -> str:
+    return " ".join(f"{value:.{digits}f}" for value in values)
+
+
+def load(name: NetName, weights: Path) -> Engine:
+    """A net out of any file that holds it."""
+    trained = weight_files.read_net(weights, name)
+    return Engine(name, trained._replace(net=for_crops(trained.net)))  # one cell, of a picture
+
+
+def judge(engine: Engine, crop: pixels.Image) -> Judgement:
+    """(H, W, 3) RGB, brought to the net's size as the detector's crops are: with fractions."""
+    size = engine.net.size
+    said = engine(pixels.resize(crop.astype(np.float32), size, size)[None])
+    offsets = said.box.reshape(4).astype(np.float64)
+    height, width = crop.shape[:2]
+    window = np.array([[0.0, 0, width, height]])
+    sides = np.array([[width, height, width, height]], np.float64)
+    box = window + boxes.face_offsets(engine.name, offsets[None], sides) * sides
+    fractions, points = np.zeros(0), np.zeros((0, 2))
+    if said.points is not None:
+        fractions = said.points.reshape(10).astype(np.float64)
+        points = boxes.decode_points(fractions[None], window)[0]
+    return Judgement(
+        float(said.face.reshape(())),
+        tuple(offsets.tolist()),
+        tuple(box[0].tolist()),
+        tuple(fractions.tolist()),
+        tuple((x, y) for x, y in points.tolist()),
+    )

@@ -1,0 +1,1 @@
+"""Weights files, recognised by looking and read without running code."""
