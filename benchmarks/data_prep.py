@@ -24,7 +24,7 @@ import numpy as np
 
 from benchmarks.pictures import DATA, ROOT
 from configs import recipe
-from configs.settings import KINDS, Kind, Settings
+from configs.settings import SAMPLE_TYPES, SampleType, Settings
 from data_prep import annotations, build_records
 from data_prep.annotations import Annotation
 from mtcnn_detector.boxes import longer_sides
@@ -124,8 +124,8 @@ def run_usual(settings: Settings, folder: Path) -> Timing:
     """A JPEG file for each crop, then all of them into TFRecords."""
     start = time.perf_counter()
     rng = np.random.default_rng(settings.seed)
-    lists: dict[Kind, list[str]] = {kind: [] for kind in KINDS}
-    for kind in KINDS:
+    lists: dict[SampleType, list[str]] = {kind: [] for kind in SAMPLE_TYPES}
+    for kind in SAMPLE_TYPES:
         (folder / kind).mkdir()
     for picture in read(settings):
         image = cv2.imread(str(picture.image))
@@ -137,25 +137,25 @@ def run_usual(settings: Settings, folder: Path) -> Timing:
                 cv2.imwrite(str(path), crop)
                 numbers = " ".join(f"{value:.6f}" for value in target)
                 lists[kind].append(
-                    f"{path} {KINDS.index(kind)} {numbers} {window[2] - window[0]}\n"
+                    f"{path} {SAMPLE_TYPES.index(kind)} {numbers} {window[2] - window[0]}\n"
                 )
     for kind, rows in lists.items():
         (folder / f"{kind}.txt").write_text("".join(rows), encoding="utf-8")
     middle = time.perf_counter()
-    for kind in KINDS:
+    for kind in SAMPLE_TYPES:
         usual_records(folder / f"{kind}.txt", folder / f"{kind}.tfrecord")
     end = time.perf_counter()
     return Timing(sum(map(len, lists.values())), (middle - start, end - middle))
 
 
 Window = tuple[int, int, int, int]
-Crop = tuple[Kind, Window, list[float]]
+Crop = tuple[SampleType, Window, list[float]]
 
 
 def usual_windows(
     rng: np.random.Generator, shape: tuple[int, ...], picture: Annotation, settings: Settings
 ) -> Iterator[Crop]:
-    """Kind, window and target of every crop of a picture, drawn one by one."""
+    """SampleType, window and target of every crop of a picture, drawn one by one."""
     records, labels = settings.pnet.records, settings.labels
     height, width = shape[:2]
     faces, points = usable(picture, settings.data.min_face)
@@ -170,7 +170,7 @@ def usual_windows(
         window = until(0, labels.negative, anywhere(rng, height, width))
         if window:
             yield "negative", window, []
-    wanted: dict[Kind, tuple[int, float, float, float]] = {
+    wanted: dict[SampleType, tuple[int, float, float, float]] = {
         "negative": (records.negatives_per_face, 0.0, labels.negative, 1.0),
         "positive": (records.positives_per_face, labels.positive, 2.0, 0.2),
         "part": (records.parts_per_face, labels.part, labels.positive, 0.4),

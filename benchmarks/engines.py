@@ -50,10 +50,10 @@ def main() -> None:
 def levels_of(image: Any, size: int) -> list[np.ndarray]:
     """The pyramid that the detector's usual settings ask for."""
     from mtcnn_detector import pixels
-    from mtcnn_detector.settings import Detector
+    from mtcnn_detector.settings import DetectorSettings
 
     height, width = image.shape[:2]
-    smallest, factor = Detector().min_face_size, Detector().scale_factor
+    smallest, factor = DetectorSettings().min_face_size, DetectorSettings().scale_factor
     scales = pixels.pyramid_scales(height, width, smallest, factor, size)
     sizes = [pixels.level_size(height, width, scale) for scale in scales]
     return [pixels.resize(image, w, h)[None].astype(np.float32) for h, w in sizes]
@@ -66,12 +66,12 @@ def engines(name: Any, trained: Any) -> dict[str, Run]:
 
     from export.onnx_format import onnx_model
     from models import keras_nets
-    from mtcnn_detector.backend import Engine, to_run
+    from mtcnn_detector.backend import CompiledNet, to_run
     from mtcnn_detector.pixels import normalise
 
     model = keras_nets.build(to_run(name, trained.net))
     keras_nets.set_weights(model, trained.weights, "the net to time")
-    ours = Engine(name, trained)
+    ours = CompiledNet(name, trained)
 
     def heads(pixels: Any) -> Any:
         return model(normalise(pixels), training=False)

@@ -15,7 +15,7 @@ from benchmarks import pictures
 from data_prep.annotations import Annotation, read
 from mtcnn_detector.boxes import iou
 from mtcnn_detector.errors import UserError
-from mtcnn_detector.settings import Detector
+from mtcnn_detector.settings import DetectorSettings
 from pipeline import tf_setup
 from pipeline.cli import run_cli
 
@@ -61,11 +61,13 @@ def both(
 
     weights = package / "mtcnn" / "data" / "mtcnn_weights.npy"
     theirs = detections.detect_all(
-        detections.package(weights, Detector(), package), labelled, out / "mtcnn-0.1.1.jsonl"
+        detections.package(weights, DetectorSettings(), package),
+        labelled,
+        out / "mtcnn-0.1.1.jsonl",
     )
     log = out / "ours.jsonl"
     log.unlink(missing_ok=True)
-    ours = detections.detect_all(detections.ours(weights, Detector()), labelled, log)
+    ours = detections.detect_all(detections.ours(weights, DetectorSettings()), labelled, log)
     return _whole(ours), _whole(theirs)
 
 

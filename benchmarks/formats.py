@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from configs import recipe
 from export.formats import FORMATS
-from mtcnn_detector.settings import Detector
+from mtcnn_detector.settings import DetectorSettings
 from pipeline import cli, tf_setup
 from pipeline.cli import run_cli
 
@@ -53,7 +53,7 @@ def _runtime(written: Path, format: str, code: str) -> "Runtime":
     from mtcnn_detector.weights import weight_files
     from pipeline import manifest
 
-    def start(weights: Path, settings: Detector) -> "Detect":
+    def start(weights: Path, settings: DetectorSettings) -> "Detect":
         runner = functools.partial(FORMATS[format].runner, written)
         return cascade_of(weight_files.read(weights), runner, settings).stages
 

@@ -48,19 +48,19 @@ def main() -> None:
     from mtcnn_detector import backend, pixels, threads
     from mtcnn_detector.cascade import Cascade
     from mtcnn_detector.net import NETS
-    from mtcnn_detector.settings import Detector
+    from mtcnn_detector.settings import DetectorSettings
     from mtcnn_detector.weights import weight_files
 
     threads.use_threads(1)
     pixels.use_threads(1)
     images = [pixels.read_image(Path(path)) for path in json.load(sys.stdin)]
-    cascade = Cascade(weight_files.read(Path(sys.argv[1])), Detector())
+    cascade = Cascade(weight_files.read(Path(sys.argv[1])), DetectorSettings())
     limit = product_rate()
     for image in images[:3]:
         cascade.detect(image)
     work = sum(multiplications(cascade, image) for image in images)
     clock = Clock()
-    wrap(clock, backend.Engine)
+    wrap(clock, backend.CompiledNet)
     start = time.perf_counter()
     for image in images:
         cascade.detect(image)

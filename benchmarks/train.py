@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from configs import recipe
-from configs.settings import KINDS, Settings
+from configs.settings import SAMPLE_TYPES, Settings
 from mtcnn_detector.net import NETS, NetName
 from pipeline import cli, manifest, tf_setup
 from pipeline.cli import run_cli
@@ -85,14 +85,14 @@ def crops_of(settings: Settings, name: NetName, run: Path) -> tuple[Any, str]:
     if made is not None and made["complete"]:
         return dataset.load(folder, "train", size, made["counts"]["train"]), str(run)
     rng = np.random.default_rng(0)
-    total = CROPS * len(KINDS)
+    total = CROPS * len(SAMPLE_TYPES)
     noise = Crops(
         rng.integers(0, 256, (total, size, size, 3), dtype=np.uint8),
         rng.normal(0, 0.1, (total, 4)).astype(np.float32),
         rng.uniform(0, 1, (total, 10)).astype(np.float32),
         np.full((total, 1), 40, np.float32),
     )
-    return dataset.Records(noise, dict.fromkeys(KINDS, CROPS)), "noise"
+    return dataset.Records(noise, dict.fromkeys(SAMPLE_TYPES, CROPS)), "noise"
 
 
 def seconds_a_step(model: Any, batches: Any, steps: int) -> float:

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from mtcnn_detector.net import NETS, Net, NetName
-from mtcnn_detector.settings import Detector
+from mtcnn_detector.settings import DetectorSettings
 from mtcnn_detector.validation import require
 
-Kind = Literal["positive", "negative", "part", "landmark"]
-KINDS: tuple[Kind, ...] = ("positive", "negative", "part", "landmark")
+SampleType = Literal["positive", "negative", "part", "landmark"]
+SAMPLE_TYPES: tuple[SampleType, ...] = ("positive", "negative", "part", "landmark")
 
 
 @dataclass(frozen=True)
@@ -21,39 +21,41 @@ class Source:
     images: str
     points: str | None = None  # a second file that holds the five points
     # Kinds of crops cut from it; no negatives where other faces stand unlabelled.
-    kinds: tuple[Kind, ...] = KINDS
+    sample_types: tuple[SampleType, ...] = SAMPLE_TYPES
     optional: bool = False  # True: say so and go on when it is not on this machine
-    official: str | None = None  # folder of WIDER FACE's .mat files, for its own protocol
+    wider_ground_truth: str | None = None  # folder of WIDER FACE's .mat files, for its own protocol
 
     def __post_init__(self) -> None:
-        require(bool(self.kinds), "kinds", "names no kind of crop")
+        require(bool(self.sample_types), "sample_types", "names no kind of crop")
 
     @property
     def points_only(self) -> bool:
         """Whether its pictures serve for landmarks alone."""
-        return self.kinds == ("landmark",)
+        return self.sample_types == ("landmark",)
 
 
 @dataclass(frozen=True)
-class Data:
+class DataSettings:
     """The pictures of a run."""
 
     folder: str
     train: dict[str, Source]
     validation: dict[str, Source] = field(default_factory=dict)
-    validation_share: float = 0.1
-    broken_share: float = 0.01
+    validation_fraction: float = 0.1
+    max_broken_fraction: float = 0.01
     min_face: int = 12
 
     def __post_init__(self) -> None:
         require(bool(self.train), "train", "names no source of pictures")
-        require(0 < self.validation_share < 1, "validation_share", "must lie between 0 and 1")
-        require(0 <= self.broken_share < 1, "broken_share", "must lie between 0 and 1")
+        require(0 < self.validation_fraction < 1, "validation_fraction", "must lie between 0 and 1")
+        require(
+            0 <= self.max_broken_fraction < 1, "max_broken_fraction", "must lie between 0 and 1"
+        )
         require(self.min_face >= 1, "min_face", "must be at least 1 pixel")
 
 
 @dataclass(frozen=True)
-class Labels:
+class LabelThresholds:
     """IoU with a face -> kind of crop (Zhang et al. 2016, section III.B)."""
 
     negative: float = 0.3
@@ -69,7 +71,7 @@ class Labels:
 
 
 @dataclass(frozen=True)
-class Records:
+class RecordSettings:
     """How many crops a net's records get, and where they come from."""
 
     negatives_per_image: int
@@ -102,21 +104,21 @@ class Records:
 
 
 @dataclass(frozen=True)
-class Augment:
+class AugmentSettings:
     """Photometric changes, each drawn anew for every crop of every batch."""
 
     brightness: float = 0.2
     contrast: float = 0.3
     saturation: float = 0.4
     hue: float = 0.1
-    light: float = 0.0
-    grey: float = 0.1
-    tint: float = 0.0
+    channel_gain: float = 0.0
+    grayscale: float = 0.1
+    monochrome: float = 0.0
     blur: float = 0.1
-    coarse: float = 0.0
+    downscale: float = 0.0
     noise: float = 0.0
     occlusion: float = 0.0
-    mirror: bool = True
+    hflip: bool = True
 
     def __post_init__(self) -> None:
         for key, value in vars(self).items():
@@ -124,30 +126,30 @@ class Augment:
 
 
 @dataclass(frozen=True)
-class Train:
+class TrainSettings:
     """How one net is trained."""
 
     steps: int
     batch: int
-    batch_shares: tuple[float, float, float, float]  # in the order of KINDS
+    batch_fractions: tuple[float, float, float, float]  # in the order of SAMPLE_TYPES
     loss_weights: tuple[float, float, float]  # class, box, landmarks
     learning_rate: float = 0.001
     final_learning_rate: float = 0.00001
     warmup_steps: int = 200
-    hard_share: float = 0.7
+    ohem_ratio: float = 0.7
     box_beta: float | None = None  # null: squared distance, as in the paper
-    points_beta: float | None = None
-    weight_average: float = 0.0
+    landmark_beta: float | None = None
+    ema_decay: float = 0.0
     steps_per_epoch: int = 1000
     false_positive_rate: float = 0.01
     init: str | None = None  # a weights file of any known layout to start from
     frozen: tuple[str, ...] = ()  # layers and heads that stay as they are in init
-    init_share: float = 0.0  # of init in the average with it that is kept
-    face_shift: float = 0.0  # added to the log odds of a face in what is kept
-    points_shift: float = 0.0  # added to each coordinate in what is kept, in sides of the crop
+    init_average: float = 0.0  # of init in the average with it that is kept
+    score_shift: float = 0.0  # added to the log odds of a face in what is kept
+    landmark_shift: float = 0.0  # added to each coordinate in what is kept, in sides of the crop
     teacher: str | None = None  # a weights file of any known layout to learn from beside labels
-    teacher_share: float = 0.5  # of what is learned, where there is a label too
-    augment: Augment = field(default_factory=Augment)
+    distillation_weight: float = 0.5  # of what is learned, where there is a label too
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
 
     def __post_init__(self) -> None:
         least = 1 if self.init is None else 0  # 0: the net is taken over as it is
@@ -157,36 +159,40 @@ class Train:
         )
         require(self.steps_per_epoch >= 1, "steps_per_epoch", "must be at least 1")
         require(self.batch >= 8, "batch", "must be at least 8")
-        require(min(self.batch_shares) >= 0, "batch_shares", "cannot be negative")
-        require(abs(sum(self.batch_shares) - 1) < 1e-6, "batch_shares", "must add up to 1")
-        require(min(self.batch_shares[:2]) > 0, "batch_shares", "need positives and negatives")
+        require(min(self.batch_fractions) >= 0, "batch_fractions", "cannot be negative")
+        require(abs(sum(self.batch_fractions) - 1) < 1e-6, "batch_fractions", "must add up to 1")
+        require(
+            min(self.batch_fractions[:2]) > 0, "batch_fractions", "need positives and negatives"
+        )
         require(min(self.loss_weights) >= 0, "loss_weights", "cannot be negative")
         require(0 < self.learning_rate <= 1, "learning_rate", "must lie between 0 and 1")
         below = 0 < self.final_learning_rate <= self.learning_rate
         require(below, "final_learning_rate", "must lie between 0 and learning_rate")
-        require(0 < self.hard_share <= 1, "hard_share", "must lie between 0 and 1")
-        require(0 <= self.weight_average < 1, "weight_average", "must lie between 0 and 1")
+        require(0 < self.ohem_ratio <= 1, "ohem_ratio", "must lie between 0 and 1")
+        require(0 <= self.ema_decay < 1, "ema_decay", "must lie between 0 and 1")
         require(self.warmup_steps >= 0, "warmup_steps", "cannot be negative")
-        for key in ("box_beta", "points_beta"):
+        for key in ("box_beta", "landmark_beta"):
             beta = getattr(self, key)
             require(beta is None or beta > 0, key, "must be above 0, or null")
-        require(0 <= self.init_share < 1, "init_share", "must lie between 0 and 1")
-        given = not self.init_share or self.init is not None
-        require(given, "init_share", "needs init: there is nothing else to average with")
-        require(abs(self.points_shift) <= 0.1, "points_shift", "must lie between -0.1 and 0.1")
-        require(0 < self.teacher_share <= 1, "teacher_share", "must lie between 0 and 1")
-        require(abs(self.face_shift) <= 10, "face_shift", "must lie between -10 and 10")
+        require(0 <= self.init_average < 1, "init_average", "must lie between 0 and 1")
+        given = not self.init_average or self.init is not None
+        require(given, "init_average", "needs init: there is nothing else to average with")
+        require(abs(self.landmark_shift) <= 0.1, "landmark_shift", "must lie between -0.1 and 0.1")
+        require(
+            0 < self.distillation_weight <= 1, "distillation_weight", "must lie between 0 and 1"
+        )
+        require(abs(self.score_shift) <= 10, "score_shift", "must lie between -10 and 10")
         rate = self.false_positive_rate
         require(0 < rate < 1, "false_positive_rate", "must lie between 0 and 1")
 
 
 @dataclass(frozen=True)
-class Stage:
+class NetSettings:
     """One net of the cascade: what it is, what its records hold, how it is trained."""
 
     net: Net
-    records: Records
-    train: Train
+    records: RecordSettings
+    train: TrainSettings
 
     def __post_init__(self) -> None:
         exact = not self.net.convolutional or self.net.size == self.net.sees
@@ -202,7 +208,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Export:
+class ExportSettings:
     """Which files the trained nets must fit; a recipe that cannot is refused at its first stage."""
 
     layout: Literal["ipazc", "own"] = "ipazc"  # own: our detector alone, with any layers
@@ -212,13 +218,13 @@ class Export:
 class Settings:
     """One recipe."""
 
-    data: Data
-    pnet: Stage
-    rnet: Stage
-    onet: Stage
-    labels: Labels = field(default_factory=Labels)
-    detector: Detector = field(default_factory=Detector)
-    export: Export = field(default_factory=Export)
+    data: DataSettings
+    pnet: NetSettings
+    rnet: NetSettings
+    onet: NetSettings
+    labels: LabelThresholds = field(default_factory=LabelThresholds)
+    detector: DetectorSettings = field(default_factory=DetectorSettings)
+    export: ExportSettings = field(default_factory=ExportSettings)
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -240,7 +246,7 @@ class Settings:
         problem = "must be true: the faces' points come from this net"
         require(self.stage(last).net.points, f"{last}.net.points", problem)
 
-    def stage(self, name: NetName) -> Stage:
+    def stage(self, name: NetName) -> NetSettings:
         """The part of the recipe that describes one net."""
-        stage: Stage = getattr(self, name)
+        stage: NetSettings = getattr(self, name)
         return stage

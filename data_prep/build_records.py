@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from configs.recipe import refuse_unless_exportable, to_dict
-from configs.settings import KINDS, Kind, Settings
+from configs.settings import SAMPLE_TYPES, SampleType, Settings
 from data_prep import worker
 from data_prep.sources import SPLITS, Picture, Split, fingerprint, pictures
 from data_prep.worker import Cut, Plan
@@ -35,7 +35,7 @@ class Chunk(NamedTuple):
     number: int
     pictures: list[Picture]
 
-    def shard(self, folder: Path, kind: Kind) -> Path:
+    def shard(self, folder: Path, kind: SampleType) -> Path:
         """Where the shard of one kind lies."""
         return folder / self.split / f"{kind}-{self.number:05}.tfrecord"
 
@@ -68,7 +68,7 @@ def prepare(settings: Settings, name: NetName, run: Path, workers: int, force: b
     if len(missing) < len(chunks):
         print(f"{name}-data: goes on; {len(chunks) - len(missing)} of {len(chunks)} chunks done.")
     _fill(Plan(settings, name, trained), stage.folder, missing, workers)
-    _finish(stage, chunks, settings.data.broken_share)
+    _finish(stage, chunks, settings.data.max_broken_fraction)
 
 
 def _miners(settings: Settings, name: NetName, run: Path) -> dict[NetName, Path]:
@@ -86,7 +86,11 @@ def _recipe(settings: Settings, name: NetName, nets: Mapping[NetName, Path]) -> 
     """What decides the content of the records."""
     whole = to_dict(settings)
     recipe = {key: whole[key] for key in ("seed", "data", "labels")}
-    for key in ("validation", "broken_share", "folder"):  # the annotations' fingerprint stands
+    for key in (
+        "validation",
+        "max_broken_fraction",
+        "folder",
+    ):  # the annotations' fingerprint stands
         recipe["data"].pop(key)  # for the folder, which may be moved or named in another way
     records = {key: value for key, value in whole[name]["records"].items() if key != "mined_by"}
     recipe[name] = {"records": records, "size": whole[name]["net"]["size"]}
@@ -116,14 +120,14 @@ def _fill(plan: Plan, folder: Path, chunks: list[Chunk], workers: int) -> None:
             bar.set_postfix_str(f"{sum(made.values())} crops")
 
 
-def _write(folder: Path, chunk: Chunk, cut: Cut) -> dict[Kind, int]:
+def _write(folder: Path, chunk: Chunk, cut: Cut) -> dict[SampleType, int]:
     """Write a chunk's shards, then its summary; how many crops of each kind it has."""
     tf_setup.import_tensorflow()  # takes seconds, while the workers cut on
     from data_prep import records
 
-    for kind in KINDS:
+    for kind in SAMPLE_TYPES:
         records.write_shard(chunk.shard(folder, kind), cut.crops[kind], kind)
-    counts = {kind: len(cut.crops[kind].images) for kind in KINDS}
+    counts = {kind: len(cut.crops[kind].images) for kind in SAMPLE_TYPES}
     told = json.dumps({"counts": counts, "broken": cut.broken})
     write_atomically(chunk.summary(folder), told.encode())
     return counts
@@ -161,22 +165,22 @@ def _submit(pool: ProcessPoolExecutor, chunk: list[Picture]) -> Future[Cut]:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
-def _finish(stage: manifest.Stage, chunks: list[Chunk], broken_share: float) -> None:
+def _finish(stage: manifest.Stage, chunks: list[Chunk], max_broken_fraction: float) -> None:
     summaries = [json.loads(chunk.summary(stage.folder).read_text()) for chunk in chunks]
     broken = {path: why for one in summaries for path, why in one["broken"].items()}
     images = sum(len(chunk.pictures) for chunk in chunks)
-    if len(broken) > broken_share * images:
+    if len(broken) > max_broken_fraction * images:
         for chunk, summary in zip(chunks, summaries, strict=True):
             if summary["broken"]:
                 chunk.summary(stage.folder).unlink()  # looked at again next time
         raise UserError(
             f"{len(broken)} of {images} pictures cannot be used: {_first(broken)}. Mend them and "
-            "repeat the command, or raise data.broken_share."
+            "repeat the command, or raise data.max_broken_fraction."
         )
     counts: dict[str, Counter[str]] = {part: Counter() for part in SPLITS}
     for chunk, summary in zip(chunks, summaries, strict=True):
         counts[chunk.split].update(summary["counts"])
-    shards = [chunk.shard(stage.folder, kind) for chunk in chunks for kind in KINDS]
+    shards = [chunk.shard(stage.folder, kind) for chunk in chunks for kind in SAMPLE_TYPES]
     stage.finish(
         {
             "images": images,
@@ -186,7 +190,7 @@ def _finish(stage: manifest.Stage, chunks: list[Chunk], broken_share: float) -> 
             "sha256": manifest.digest(shards),
         }
     )
-    told = ", ".join(f"{counts['train'][kind]} {kind}" for kind in KINDS)
+    told = ", ".join(f"{counts['train'][kind]} {kind}" for kind in SAMPLE_TYPES)
     print(
         f"{stage.command}: {told} crops to train on, "
         f"{sum(counts['validation'].values())} to validate; {len(broken)} pictures left out"

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from configs.settings import Kind, Labels, Records
+from configs.settings import LabelThresholds, RecordSettings, SampleType
 from data_prep import sampling
 from data_prep.sampling import Targets, Windows
 from mtcnn_detector.boxes import BoolArray, FloatArray, IntArray, windows_of
@@ -12,9 +12,9 @@ def mine(
     rng: np.random.Generator,
     proposed: FloatArray,
     targets: Targets,
-    records: Records,
-    labels: Labels,
-) -> dict[Kind, Windows]:
+    records: RecordSettings,
+    labels: LabelThresholds,
+) -> dict[SampleType, Windows]:
     """The proposals worth training on, of (N, 4) reported boxes, best first.
 
     False ones: the highest-scoring first, `mined_negatives_per_image` of them. True ones: any,
@@ -24,11 +24,11 @@ def mine(
     places = windows_of(proposed).astype(int)
     kinds, nearest = sampling.label(places, targets, labels)
     false = np.flatnonzero(kinds == "negative")
-    mined: dict[Kind, Windows] = {
+    mined: dict[SampleType, Windows] = {
         "negative": sampling.about_nothing(places[false[: records.mined_negatives_per_image]])
     }
     order = rng.permutation(len(places))
-    usable: dict[Kind, BoolArray] = {
+    usable: dict[SampleType, BoolArray] = {
         "positive": kinds == "positive",
         "part": kinds == "part",
         "landmark": _holds_points(places, nearest, targets) & (kinds != "") & (kinds != "negative"),

@@ -3,7 +3,7 @@
 | feature | type | meaning |
 | --- | --- | --- |
 | `image` | bytes, size * size * 3 | raw RGB, row by row |
-| `kind` | int64 | index into `configs.settings.KINDS` |
+| `kind` | int64 | index into `configs.settings.SAMPLE_TYPES` |
 | `box` | float[4] | offsets (dx1, dy1, dx2, dy2) of the face (`boxes.encode_offsets`) |
 | `points` | float[10] | x1..x5, y1..y5 as fractions of the crop (`boxes.encode_points`) |
 | `side` | float[1] | the side of the window that was cut, in pixels of the picture |
@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from configs.settings import KINDS, Kind
+from configs.settings import SAMPLE_TYPES, SampleType
 from data_prep.crops import Crops
 from mtcnn_detector.errors import UserError
 
@@ -40,13 +40,13 @@ class _Template(NamedTuple):
 
 
 @functools.cache
-def _template(size: int, kind: Kind) -> _Template:
+def _template(size: int, kind: SampleType) -> _Template:
     """Serialise one Example with contents that can be found again."""
     image = np.random.default_rng(0).bytes(size * size * 3)
     box = np.arange(101, 105, dtype="<f4")
     points = np.arange(201, 211, dtype="<f4")
     side = np.array([301], "<f4")
-    coded = _example(image, KINDS.index(kind), box, points, side).SerializeToString(
+    coded = _example(image, SAMPLE_TYPES.index(kind), box, points, side).SerializeToString(
         deterministic=True
     )
 
@@ -69,7 +69,7 @@ def _example(image: bytes, kind: int, *targets: NDArray[np.float32]) -> tf.train
     return tf.train.Example(features=tf.train.Features(feature=features))
 
 
-def encode(crops: Crops, kind: Kind) -> Iterator[bytes]:
+def encode(crops: Crops, kind: SampleType) -> Iterator[bytes]:
     """Serialised Examples of crops of one kind, all filled into one template at once."""
     size = crops.images.shape[1]
     template = _template(size, kind)
@@ -81,7 +81,7 @@ def encode(crops: Crops, kind: Kind) -> Iterator[bytes]:
     return (row.tobytes() for row in rows)
 
 
-def write_shard(path: Path, crops: Crops, kind: Kind) -> None:
+def write_shard(path: Path, crops: Crops, kind: SampleType) -> None:
     """Write one shard under a temporary name and move it into place when complete."""
     temporary = path.with_name(path.name + ".tmp")
     try:
@@ -93,7 +93,7 @@ def write_shard(path: Path, crops: Crops, kind: Kind) -> None:
     temporary.replace(path)
 
 
-def read_shard(path: Path, size: int, kind: Kind) -> Crops:
+def read_shard(path: Path, size: int, kind: SampleType) -> Crops:
     """The crops of one shard.
 
     Raises:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.settings import Kind, Labels, Records
+from configs.settings import LabelThresholds, RecordSettings, SampleType
 from data_prep.annotations import Annotation
 from mtcnn_detector import boxes, pixels
 from mtcnn_detector.boxes import BoolArray, FloatArray, IntArray
@@ -68,7 +68,9 @@ def scale_weights(sides: FloatArray, balance: float) -> FloatArray:
     return even
 
 
-def label(places: IntArray, targets: Targets, labels: Labels) -> tuple[NDArray[np.str_], IntArray]:
+def label(
+    places: IntArray, targets: Targets, labels: LabelThresholds
+) -> tuple[NDArray[np.str_], IntArray]:
     """(N, 4) windows -> (N,) kinds ("" for in between or ignored) and (N,) nearest faces."""
     rows = max(PAIRS // max(len(targets.faces) + len(targets.ignored), 1), 1)
     starts = range(0, max(len(places), 1), rows)
@@ -78,7 +80,7 @@ def label(places: IntArray, targets: Targets, labels: Labels) -> tuple[NDArray[n
 
 
 def _label_block(
-    places: IntArray, targets: Targets, labels: Labels
+    places: IntArray, targets: Targets, labels: LabelThresholds
 ) -> tuple[NDArray[np.str_], IntArray]:
     exact = places.astype(np.float64)
     # The cascade squares its boxes: a narrow face's best window is the square about it.
@@ -97,9 +99,9 @@ def sample(
     height: int,
     width: int,
     targets: Targets,
-    records: Records,
-    labels: Labels,
-) -> dict[Kind, Windows]:
+    records: RecordSettings,
+    labels: LabelThresholds,
+) -> dict[SampleType, Windows]:
     """Draw a picture's windows at random: around its faces, near them, and anywhere."""
     copies = _copies(rng, records.positives_per_face, targets.weights)
     close = _around(rng, targets.faces[copies], records.max_shift, records.max_scale)
@@ -120,7 +122,9 @@ def sample(
     }
 
 
-def landmark_windows(rng: np.random.Generator, targets: Targets, records: Records) -> Windows:
+def landmark_windows(
+    rng: np.random.Generator, targets: Targets, records: RecordSettings
+) -> Windows:
     """Windows about faces with known points, shifted, scaled and turned, all points inside."""
     known = np.isfinite(targets.points).all(axis=(1, 2))
     copies = _copies(rng, records.landmarks_per_face, targets.weights * known, tries=2)
@@ -183,7 +187,7 @@ def _squares(centres: FloatArray, sides: FloatArray) -> IntArray:
 
 
 def _per_face(
-    kind: Kind, places: IntArray, targets: Targets, labels: Labels, per_face: int
+    kind: SampleType, places: IntArray, targets: Targets, labels: LabelThresholds, per_face: int
 ) -> Windows:
     """The first windows of a kind, up to each face's share of them."""
     kinds, nearest = label(places, targets, labels)

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from configs.settings import Kind, Settings, Source
+from configs.settings import SampleType, Settings, Source
 from data_prep import annotations
 from data_prep.annotations import Annotation
 from data_prep.sampling import scale_weights
@@ -23,7 +23,7 @@ class Picture(NamedTuple):
     """One annotated picture and what may be cut from it."""
 
     annotation: Annotation
-    kinds: tuple[Kind, ...]
+    sample_types: tuple[SampleType, ...]
     weights: FloatArray  # (N,) of its faces, see `sampling.scale_weights`
 
 
@@ -83,9 +83,11 @@ def pictures(settings: Settings, balance: float) -> dict[Split, list[Picture]]:
                 )
     split: dict[Split, list[Picture]] = {"train": [], "validation": []}
     for name, source in found.items():
-        kinds = data.train[name].kinds
+        kinds = data.train[name].sample_types
         for annotation, weights in zip(source, _weights(source, balance), strict=True):
-            part: Split = "validation" if place(annotation.key) < data.validation_share else "train"
+            part: Split = (
+                "validation" if place(annotation.key) < data.validation_fraction else "train"
+            )
             split[part].append(Picture(annotation, kinds, weights))
     for part in SPLITS:
         # By the hash: every shard gets a mixture of sources and events.

@@ -9,21 +9,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from configs.settings import KINDS, Kind, Settings
+from configs.settings import SAMPLE_TYPES, SampleType, Settings
 from data_prep.crops import Crops, cut_crops
 from data_prep.mining import mine
 from data_prep.sampling import Targets, Windows, sample
 from data_prep.sources import Picture
 from mtcnn_detector import pixels
 from mtcnn_detector.net import NETS, NetName
-from mtcnn_detector.weights.weight_files import Trained
+from mtcnn_detector.weights.weight_files import TrainedNet
 from pipeline import tf_setup
 
 
 class Cut(NamedTuple):
     """What a worker makes of a chunk."""
 
-    crops: dict[Kind, Crops]
+    crops: dict[SampleType, Crops]
     broken: dict[str, str]  # pictures that cannot be used, and why
 
 
@@ -33,7 +33,7 @@ class Plan:
 
     settings: Settings
     name: NetName
-    nets: Mapping[NetName, Trained]  # those before, which propose
+    nets: Mapping[NetName, TrainedNet]  # those before, which propose
 
     @property
     def size(self) -> int:
@@ -75,7 +75,7 @@ def _die_with_parent() -> None:
 
 def cut_chunk(chunk: list[Picture]) -> Cut:
     """All crops of some pictures, by the plan that the process was started with."""
-    parts: dict[Kind, list[Crops]] = {kind: [] for kind in KINDS}
+    parts: dict[SampleType, list[Crops]] = {kind: [] for kind in SAMPLE_TYPES}
     broken = {}
     for picture in chunk:
         path = picture.annotation.image
@@ -91,7 +91,7 @@ def cut_chunk(chunk: list[Picture]) -> Cut:
     return Cut({k: Crops.joined(p, _worker.plan.size) for k, p in parts.items()}, broken)
 
 
-def _windows(picture: Picture, image: pixels.Image) -> dict[Kind, Windows]:
+def _windows(picture: Picture, image: pixels.Image) -> dict[SampleType, Windows]:
     """All windows of one picture; they follow from the seed and its name."""
     plan, annotation = _worker.plan, picture.annotation
     settings = plan.settings
@@ -105,7 +105,7 @@ def _windows(picture: Picture, image: pixels.Image) -> dict[Kind, Windows]:
         proposed = _worker.cascade.detect(image).boxes
         mined = mine(rng, proposed, targets, records, settings.labels)
         found |= {kind: Windows.joined([found[kind], mined[kind]]) for kind in mined}
-    return {kind: windows for kind, windows in found.items() if kind in picture.kinds}
+    return {kind: windows for kind, windows in found.items() if kind in picture.sample_types}
 
 
 def _box_outside(picture: Picture, image: pixels.Image) -> str | None:

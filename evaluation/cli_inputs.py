@@ -95,5 +95,5 @@ def overrides(data: Path | None, images: Path | None, format: str | None) -> lis
     source: dict[str, Any] = {"format": format, "labels": str(data.resolve())}
     source["images"] = str((images or data.parent).resolve())
     if format in POINT_FORMATS:
-        source["kinds"] = ["landmark"]
+        source["sample_types"] = ["landmark"]
     return [f"data.validation={json.dumps({data.stem: source})}"]

@@ -63,7 +63,7 @@ def _judge(files: list[Path], name: NetName, weights: Path) -> None:
     for path, image in _read(files):
         height, width = image.shape[:2]
         print(f"{name} on {path}, {width} x {height} seen as {engine.net.size} x {engine.net.size}")
-        print(single_net.judge(engine, image))
+        print(single_net.predict_crop(engine, image))
 
 
 def _detect(files: list[Path], arguments: argparse.Namespace) -> None:

@@ -19,7 +19,7 @@ from mtcnn_detector import backend, pixels
 from mtcnn_detector.cascade import Cascade, Faces
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS
-from mtcnn_detector.settings import Detector
+from mtcnn_detector.settings import DetectorSettings
 from mtcnn_detector.weights import weight_files
 from pipeline import manifest
 
@@ -32,7 +32,7 @@ Detect = Callable[[pixels.Image], list[Faces]]
 class Runtime:
     """A way to run weights: how it is started, and what tells apart the code that then runs."""
 
-    start: Callable[[Path, Detector], Detect]
+    start: Callable[[Path, DetectorSettings], Detect]
     code: str
 
 
@@ -45,7 +45,7 @@ class Seen(NamedTuple):
     proposals: tuple[Floats, ...] = ()  # (N, 4) boxes that each net but the last let through
 
 
-def when_needed(runtime: Runtime, weights: Path, settings: Detector) -> Detect:
+def when_needed(runtime: Runtime, weights: Path, settings: DetectorSettings) -> Detect:
     """A detector that is started at its first picture: there may be none left to look at."""
     started = functools.cache(lambda: runtime.start(weights, settings))
     return lambda image: started()(image)
@@ -68,7 +68,7 @@ def _code_in(folder: Path) -> str:
     return ", ".join([digest, *versions])
 
 
-def ours(weights: Path, settings: Detector) -> Detect:
+def ours(weights: Path, settings: DetectorSettings) -> Detect:
     """Our cascade with a weights file that holds all three nets."""
     trained = weight_files.read(weights)
     if len(trained) < len(NETS):
@@ -76,7 +76,7 @@ def ours(weights: Path, settings: Detector) -> Detect:
     return Cascade(trained, settings).stages
 
 
-def package(weights: Path, settings: Detector, folder: Path) -> Detect:
+def package(weights: Path, settings: DetectorSettings, folder: Path) -> Detect:
     """The real mtcnn 0.1.1 out of `folder` (`pip install --no-deps --target`).
 
     Only its slow `predict` calls are replaced by traced ones of the same Keras models. It
@@ -125,7 +125,7 @@ def _as_found(faces: Sequence[dict[str, Any]]) -> Faces:
     return Faces(corners, scores, np.array(points, np.float64).reshape(-1, 5, 2))
 
 
-def log_folder(root: Path, weights: Path, settings: Detector, runtime: Runtime) -> Path:
+def log_folder(root: Path, weights: Path, settings: DetectorSettings, runtime: Runtime) -> Path:
     """Where the detections of these weights, at these settings, by this code lie.
 
     Whatever decides the detections is in the folder's name, so that no log of another detector

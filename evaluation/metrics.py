@@ -114,11 +114,12 @@ def _detections(seen: Mapping[str, Seen]) -> dict[str, Detections]:
 
 def _official(source: Source, root: Path, seen: Mapping[str, Seen]) -> dict[str, PrecisionRecall]:
     """WIDER's own protocol, where its files are at hand."""
-    if source.official is None or not _has_official(root / source.official):
+    if source.wider_ground_truth is None or not _has_official(root / source.wider_ground_truth):
         return {}
     named = {_official_name(key): value for key, value in _detections(seen).items()}
     truths = {
-        level: protocol.read_wider_mats(root / source.official, level) for level in protocol.LEVELS
+        level: protocol.read_wider_mats(root / source.wider_ground_truth, level)
+        for level in protocol.LEVELS
     }
     return {
         level: protocol.evaluate(named, protocol.restrict(every, named))

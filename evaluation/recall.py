@@ -20,7 +20,7 @@ from mtcnn_detector.cascade import Cascade
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS, NetName
 from mtcnn_detector.weights import weight_files
-from mtcnn_detector.weights.weight_files import Trained
+from mtcnn_detector.weights.weight_files import TrainedNet
 
 # Crops of this IoU with a face are trained on as parts of it: the next net can still refine them.
 SURVIVES, FOUND = 0.4, 0.5
@@ -51,7 +51,7 @@ def measure(cascade: Cascade, held_out: list[Picture], min_face: int) -> Surviva
         passed.append(np.stack([survives(s.boxes, faces, n) for n, s in enumerate(stages)], axis=1))
         counts.append([len(stage.scores) for stage in stages])
     if not sum(map(len, sides)):
-        raise UserError("no held-out picture has a labelled face: raise data.validation_share.")
+        raise UserError("no held-out picture has a labelled face: raise data.validation_fraction.")
     return Survival(np.concatenate(sides), np.concatenate(passed), np.mean(counts, axis=0))
 
 
@@ -92,7 +92,7 @@ def _row(label: str, passed: BoolArray) -> str:
 
 def report(settings: Settings, name: NetName, run: Path) -> None:
     """Measure the nets up to `name` of a run; print the table and write `run/<name>/recall.md`."""
-    trained: dict[NetName, Trained] = {}
+    trained: dict[NetName, TrainedNet] = {}
     for net in NETS[: NETS.index(name) + 1]:
         trained |= weight_files.read(run / net / "weights.npz")
     text = of_nets(settings, trained)
@@ -100,10 +100,10 @@ def report(settings: Settings, name: NetName, run: Path) -> None:
     print(f"{text}\n{run / name / 'recall.md'}")
 
 
-def of_nets(settings: Settings, trained: Mapping[NetName, Trained]) -> str:
+def of_nets(settings: Settings, trained: Mapping[NetName, TrainedNet]) -> str:
     """The table of these nets over the recipe's held-out pictures."""
     split = pictures(settings, settings.pnet.records.scale_balance)["validation"]
-    labelled = [picture for picture in split if "positive" in picture.kinds]
+    labelled = [picture for picture in split if "positive" in picture.sample_types]
     cascade = Cascade(trained, settings.detector)
     thresholds = ", ".join(f"{t:g}" for t in settings.detector.thresholds[: len(trained)])
     survival = measure(cascade, labelled, settings.data.min_face)

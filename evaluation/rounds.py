@@ -20,7 +20,7 @@ from mtcnn_detector import pixels
 from mtcnn_detector.boxes import longer_sides
 from mtcnn_detector.cascade import Faces
 from mtcnn_detector.errors import UserError
-from mtcnn_detector.settings import Detector
+from mtcnn_detector.settings import DetectorSettings
 from mtcnn_detector.weights import weight_files
 from pipeline import manifest
 
@@ -44,8 +44,8 @@ def keep_best(settings: Settings, run: Path, force: bool) -> None:
                 "anew)."
             )
     split = pictures(settings, settings.pnet.records.scale_balance)["validation"]
-    labelled = [picture.annotation for picture in split if "positive" in picture.kinds]
-    # The stages have left out a few, too (data.broken_share).
+    labelled = [picture.annotation for picture in split if "positive" in picture.sample_types]
+    # The stages have left out a few, too (data.max_broken_fraction).
     held_out = [one for one in labelled if pixels.read_image(one.image) is not None]
     truths = {annotation.key: _truth(annotation, settings.data.min_face) for annotation in held_out}
     figures: dict[Path, float] = {}
@@ -64,7 +64,7 @@ def keep_best(settings: Settings, run: Path, force: bool) -> None:
 
 
 def _found(
-    folder: Path, weights: Path, settings: Detector, held_out: list[Annotation]
+    folder: Path, weights: Path, settings: DetectorSettings, held_out: list[Annotation]
 ) -> dict[str, Faces]:
     """What a round's cascade finds, by picture; kept in the round's folder."""
     runtime = our_runtime()

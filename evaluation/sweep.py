@@ -19,19 +19,19 @@ from evaluation.detections import Runtime, Seen
 from evaluation.metrics import judge_boxes
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS
-from mtcnn_detector.settings import Detector
+from mtcnn_detector.settings import DetectorSettings
 
 
 class Parameter(NamedTuple):
     """A setting that is varied."""
 
-    read: Callable[[Detector], float]
-    changed: Callable[[Detector, float], Detector]
+    read: Callable[[DetectorSettings], float]
+    changed: Callable[[DetectorSettings, float], DetectorSettings]
     values: tuple[float, ...]
 
 
 def _threshold(place: int, values: tuple[float, ...]) -> Parameter:
-    def changed(detector: Detector, value: float) -> Detector:
+    def changed(detector: DetectorSettings, value: float) -> DetectorSettings:
         thresholds = detector.thresholds
         return detector.at([*thresholds[:place], value, *thresholds[place + 1 :]])
 
@@ -82,7 +82,7 @@ def choose(settings: Settings, count: int) -> list[Annotation]:
     return [every[row] for row in rows]
 
 
-def variants(start: Detector) -> list[tuple[str, float, Detector]]:
+def variants(start: DetectorSettings) -> list[tuple[str, float, DetectorSettings]]:
     """Every value of every parameter, one changed at a time; the recipe's own is among them."""
     return [
         (name, value, parameter.changed(start, value))
@@ -92,7 +92,11 @@ def variants(start: Detector) -> list[tuple[str, float, Detector]]:
 
 
 def measure(
-    start: Detector, runtime: Runtime, weights: Path, pictures: Sequence[Annotation], logs: Path
+    start: DetectorSettings,
+    runtime: Runtime,
+    weights: Path,
+    pictures: Sequence[Annotation],
+    logs: Path,
 ) -> list[Point]:
     """The points of the sweep; settings one after another, detections logged below `logs`."""
     points = []

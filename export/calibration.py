@@ -11,16 +11,16 @@ from tqdm import tqdm
 
 from mtcnn_detector import boxes, pixels
 from mtcnn_detector.architecture import cell_map
-from mtcnn_detector.backend import Engine, Outputs, Predict
+from mtcnn_detector.backend import CompiledNet, Outputs, Predict
 from mtcnn_detector.cascade import Cascade
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS, Net, NetName
 from mtcnn_detector.pixels import Image
-from mtcnn_detector.settings import Detector
-from mtcnn_detector.weights.weight_files import Trained
+from mtcnn_detector.settings import DetectorSettings
+from mtcnn_detector.weights.weight_files import TrainedNet
 
 MOST_PICTURES, LONGEST, CROPS = 60, 640, 24  # pixels of a picture's side; crops of a picture
-SETTINGS = Detector()
+SETTINGS = DetectorSettings()
 
 
 def chosen(folder: Path) -> list[Path]:
@@ -47,7 +47,7 @@ def _at_most(image: Image, side: int) -> Image:
 
 
 def seen_by(
-    trained: Mapping[NetName, Trained], images: Sequence[Image]
+    trained: Mapping[NetName, TrainedNet], images: Sequence[Image]
 ) -> dict[NetName, list[Image]]:
     """Batches that each net sees when the cascade looks at the pictures.
 
@@ -74,7 +74,7 @@ def _levels(image: Image, size: int) -> Iterator[Image]:
         yield pixels.resize(image, across, down)
 
 
-def _black_and_white(trained: Trained) -> Image:
+def _black_and_white(trained: TrainedNet) -> Image:
     size = trained.net.size
     crop = np.zeros((1, size, size, 3), np.uint8)
     crop[:, size // 2 :] = 255
@@ -89,7 +89,7 @@ class Same(NamedTuple):
     both: int
 
 
-class _Stand(Engine):
+class _Stand(CompiledNet):
     """Runs a written model in the place of a net.
 
     Args:
@@ -133,14 +133,16 @@ def _unpadded(net: Net, side: int) -> _Unpadded:
 
 
 def cascade_of(
-    trained: Mapping[NetName, Trained], runner: Callable[[NetName], Predict], detector: Detector
+    trained: Mapping[NetName, TrainedNet],
+    runner: Callable[[NetName], Predict],
+    detector: DetectorSettings,
 ) -> Cascade:
     """The cascade with written models in the places of its nets."""
     return Cascade(trained, detector, lambda name, _: _Stand(name, trained[name].net, runner(name)))
 
 
 def compare(
-    trained: Mapping[NetName, Trained],
+    trained: Mapping[NetName, TrainedNet],
     runner: Callable[[NetName], Predict],
     images: Sequence[Image],
 ) -> Same:

@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mtcnn_detector.backend import Engine, Predict
+from mtcnn_detector.backend import CompiledNet, Predict
 from mtcnn_detector.net import NETS, NetName
 from mtcnn_detector.pixels import Image
 from mtcnn_detector.weights import weight_files
-from mtcnn_detector.weights.weight_files import Trained
+from mtcnn_detector.weights.weight_files import TrainedNet
 
-Nets = Mapping[NetName, Trained]
+Nets = Mapping[NetName, TrainedNet]
 Seen = Mapping[NetName, Sequence[Image]]  # batches that the nets see, for int8's ranges
 
 
@@ -34,7 +34,7 @@ class Format:
 
 
 def _run_layout(path: Path, name: NetName) -> Predict:
-    return Engine(name, weight_files.read(path)[name])
+    return CompiledNet(name, weight_files.read(path)[name])
 
 
 def _layout(key: str, target: str, loads: str) -> Format:

@@ -8,14 +8,14 @@ import numpy as np
 
 from export.formats import FORMATS
 from mtcnn_detector.architecture import cell_map
-from mtcnn_detector.backend import Engine
+from mtcnn_detector.backend import CompiledNet
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NetName
 from mtcnn_detector.weights import weight_files
 from mtcnn_detector.weights.external_layouts import Layout
 from mtcnn_detector.weights.layout_detection import Found
-from mtcnn_detector.weights.net_weights import refuse_unless_papers
-from mtcnn_detector.weights.weight_files import LAYOUTS, Trained
+from mtcnn_detector.weights.net_weights import refuse_unless_paper_net
+from mtcnn_detector.weights.weight_files import LAYOUTS, TrainedNet
 
 
 def inspect(path: Path) -> bool:
@@ -52,7 +52,7 @@ def _described(name: NetName, held: Found) -> Iterator[str]:
 
 def _checks(name: NetName, held: Found) -> Iterator[tuple[str, str | None]]:
     """Each check, and what is wrong if it fails."""
-    checks: dict[str, Callable[[NetName, Trained, str], None]] = {
+    checks: dict[str, Callable[[NetName, TrainedNet, str], None]] = {
         "written in its layout and read again it is the same": _same_again,
         "its outputs are finite numbers that change with the pixels": _speaks,
     }
@@ -65,7 +65,7 @@ def _checks(name: NetName, held: Found) -> Iterator[tuple[str, str | None]]:
             yield told, None
 
 
-def _same_again(name: NetName, trained: Trained, layout: str) -> None:
+def _same_again(name: NetName, trained: TrainedNet, layout: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "weights"
         if layout in LAYOUTS:
@@ -83,10 +83,12 @@ def _dumped(layout: Layout, name: NetName, part: object) -> bytes:
     return layout.dump({layout.keys[name]: part} if layout.keys else part)
 
 
-def _speaks(name: NetName, trained: Trained, _: str) -> None:
+def _speaks(name: NetName, trained: TrainedNet, _: str) -> None:
     size = trained.net.size
     crops = np.random.default_rng(0).integers(0, 256, (32, size, size, 3), np.uint8)
-    outputs = Engine(name, trained)(crops // np.arange(1, 33, dtype=np.uint8)[:, None, None, None])
+    outputs = CompiledNet(name, trained)(
+        crops // np.arange(1, 33, dtype=np.uint8)[:, None, None, None]
+    )
     for head, values in outputs._asdict().items():
         if values is None:
             continue
@@ -102,7 +104,7 @@ def _told_together(found: dict[NetName, Found]) -> str:
         for name, held in found.items():
             try:
                 if key in LAYOUTS:
-                    refuse_unless_papers(LAYOUTS[key].whose, name, held.trained.net)
+                    refuse_unless_paper_net(LAYOUTS[key].whose, name, held.trained.net)
             except UserError as error:
                 unfit[key] = str(error)
     lines = [f"can be part of an export as {', '.join(key for key in FORMATS if key not in unfit)}"]

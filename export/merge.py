@@ -8,11 +8,11 @@ import numpy as np
 
 from export import calibration
 from export.formats import FORMATS, INT8, Format, Nets
-from mtcnn_detector.backend import Engine
+from mtcnn_detector.backend import CompiledNet
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS, NetName
 from mtcnn_detector.weights import weight_files
-from mtcnn_detector.weights.weight_files import Trained
+from mtcnn_detector.weights.weight_files import TrainedNet
 from pipeline import manifest
 
 DEFAULT = "ipazc"
@@ -102,7 +102,7 @@ def _check(path: Path, form: Format, trained: Nets) -> float:
     """The largest difference between the nets before and after, on random pixels."""
     worst = 0.0
     for name in NETS:
-        before, after = Engine(name, trained[name]), form.runner(path, name)
+        before, after = CompiledNet(name, trained[name]), form.runner(path, name)
         for pixels in _random_pixels(trained[name]):
             for a, b in zip(before(pixels), after(pixels), strict=True):
                 if (a is None) != (b is None):
@@ -114,7 +114,7 @@ def _check(path: Path, form: Format, trained: Nets) -> float:
     return worst
 
 
-def _random_pixels(trained: Trained) -> list[np.ndarray[Any, Any]]:
+def _random_pixels(trained: TrainedNet) -> list[np.ndarray[Any, Any]]:
     """Crops, and a picture that is not square for a net that runs over pictures."""
     size, rng = trained.net.size, np.random.default_rng(0)
     shapes = [(64, size, size, 3)]

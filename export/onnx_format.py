@@ -16,14 +16,14 @@ from mtcnn_detector.backend import Outputs, Predict, to_run
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import HEADS, NetName
 from mtcnn_detector.pixels import Image
-from mtcnn_detector.weights.weight_files import Trained
+from mtcnn_detector.weights.weight_files import TrainedNet
 
 OPSET, IR_VERSION = 17, 8  # of 2022: what runtimes of then and later read
 CHANNELS_FIRST, CHANNELS_LAST = [0, 3, 1, 2], [0, 2, 3, 1]
 AUTO_PAD = {"same": "SAME_UPPER", "valid": "VALID"}
 
 
-def onnx_model(name: NetName, trained: Trained) -> bytes:
+def onnx_model(name: NetName, trained: TrainedNet) -> bytes:
     """An ONNX model of the net; float32 pixels from 0 to 255 in, heads by name out.
 
     Raises:

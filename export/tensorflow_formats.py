@@ -17,7 +17,7 @@ from models import keras_nets
 from mtcnn_detector.backend import Outputs, Predict, to_run
 from mtcnn_detector.net import NETS, NetName
 from mtcnn_detector.pixels import Image, normalise
-from mtcnn_detector.weights.weight_files import Trained
+from mtcnn_detector.weights.weight_files import TrainedNet
 from pipeline import tf_setup
 
 # The nets whose int8 models compute in whole numbers throughout. Where all three do, the cascade
@@ -28,7 +28,7 @@ WHOLE = NETS[:-1]
 class _Deployed(tf.Module):
     """A net with the interface of the deployment formats."""
 
-    def __init__(self, name: NetName, trained: Trained) -> None:
+    def __init__(self, name: NetName, trained: TrainedNet) -> None:
         super().__init__(name)
         net = to_run(name, trained.net)
         self._model = model = keras_nets.build(net)
@@ -45,7 +45,7 @@ class _Deployed(tf.Module):
         return {**heads, "face": tf.nn.softmax(heads["face"])[..., 1]}
 
 
-def write_savedmodel(path: Path, name: NetName, trained: Trained) -> None:
+def write_savedmodel(path: Path, name: NetName, trained: TrainedNet) -> None:
     """Write a folder that `tf.saved_model.load` and TensorFlow Serving read."""
     net = _Deployed(name, trained)
     with tf_setup.silence():  # the converter tells its inner steps
@@ -63,7 +63,7 @@ def run_savedmodel(path: Path) -> Predict:
     return run
 
 
-def tflite(name: NetName, trained: Trained, seen: Sequence[Image] = ()) -> bytes:
+def tflite(name: NetName, trained: TrainedNet, seen: Sequence[Image] = ()) -> bytes:
     """A LiteRT model; int8 (as far as `WHOLE` says) if it is told what the net sees.
 
     Args:

@@ -18,7 +18,7 @@ from openvino import opset14 as ops
 from .errors import UserError
 from .net import NETS, Layer, Net, NetName
 from .pixels import PIXEL_MEAN, PIXEL_SCALE
-from .weights.net_weights import Trained, Weights
+from .weights.net_weights import TrainedNet, Weights
 
 MAX_CACHED_SHAPES = 16  # input shapes that stay compiled; compiling takes as long as ten runs
 CHANNELS_FIRST, CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)  # axes of [N, H, W, C], of [N, C, H, W]
@@ -50,7 +50,7 @@ def to_run(name: NetName, net: Net) -> Net:
     return replace(net, points=net.points and name == NETS[-1])
 
 
-class Engine:
+class CompiledNet:
     """One net, ready to run on RGB batches of any size, in any thread.
 
     It is compiled for every input shape that it meets, so it is quick where shapes are few.
@@ -64,7 +64,7 @@ class Engine:
         UserError: an array is missing or of another shape; "fast" on a processor without bfloat16.
     """
 
-    def __init__(self, name: NetName, trained: Trained, precision: Precision = "exact") -> None:
+    def __init__(self, name: NetName, trained: TrainedNet, precision: Precision = "exact") -> None:
         self.name, self.net = name, to_run(name, trained.net)
         self._made_from = (name, trained, precision)
         self._core = ov.Core()
@@ -76,7 +76,7 @@ class Engine:
         self._lock = threading.Lock()
 
     def __reduce__(self) -> Any:
-        return Engine, self._made_from
+        return CompiledNet, self._made_from
 
     def __call__(self, pixels: NDArray[Any]) -> Outputs:
         """(N, H, W, 3) RGB, 0 to 255, uint8 or float32 -> the net's outputs."""

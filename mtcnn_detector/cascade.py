@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from . import boxes, pixels
 from .architecture import CellMap, cell_map, for_crops
-from .backend import Engine
+from .backend import CompiledNet
 from .boxes import FloatArray, IntArray
 from .errors import UserError
 from .net import NETS, NetName
-from .settings import Detector
+from .settings import DetectorSettings
 from .threads import in_threads
-from .tiling import Cells, Level, Mosaic
-from .weights.weight_files import Trained
+from .tiling import Cells, Level, TiledCanvas
+from .weights.weight_files import TrainedNet
 
 NMS_IN_LEVEL, NMS_OVER_LEVELS, NMS_CROPS, NMS_LAST = 0.5, 0.7, 0.7, 0.7
 # In crops that a net judges at once: 16 of R-Net's, 4 of O-Net's. A lot that is not full takes as
@@ -51,7 +51,7 @@ class Cascade:
     Args:
         trained: the nets.
         detector: its settings.
-        engine: what runs them in place of `Engine`; the first net is given without its padding,
+        engine: what runs them in place of `CompiledNet`; the first net is given without its padding,
             and must be run so.
 
     Raises:
@@ -61,9 +61,9 @@ class Cascade:
 
     def __init__(
         self,
-        trained: Mapping[NetName, Trained],
-        detector: Detector,
-        engine: Callable[[NetName, Trained], Engine] | None = None,
+        trained: Mapping[NetName, TrainedNet],
+        detector: DetectorSettings,
+        engine: Callable[[NetName, TrainedNet], CompiledNet] | None = None,
     ) -> None:
         names = [name for name in NETS if name in trained]
         if names != list(NETS[: len(names)]) or not names:
@@ -71,7 +71,7 @@ class Cascade:
         if names[-1] == NETS[-1] and not trained[NETS[-1]].net.points:
             raise UserError(f"the {NETS[-1]} given has no head for the points: take another.")
         self.detector = detector
-        make = engine or Engine
+        make = engine or CompiledNet
         self._first_net = trained[NETS[0]].net
         # Tiles have no border of the picture to be padded at.
         unpadded = trained[NETS[0]]._replace(net=for_crops(self._first_net))
@@ -98,12 +98,12 @@ class Cascade:
         levels = self._levels(picture)
         if not levels:
             return Faces(np.zeros((0, 4)), np.zeros(0, np.float32), _no_points(0))
-        (level, down, across), offsets, scores = self._look(Mosaic(levels))
+        (level, down, across), offsets, scores = self._look(TiledCanvas(levels))
         found = []
         for number, at in enumerate(levels):
             mine = np.flatnonzero(level == number)
             mine = mine[np.lexsort((across[mine], down[mine]))]  # wherever they lay in the mosaic
-            corners = reported_cells(at.across, at.down, down[mine], across[mine], at.scale)
+            corners = cell_boxes(at.across, at.down, down[mine], across[mine], at.scale)
             best = boxes.nms(boxes.windows_of(corners), scores[mine], NMS_IN_LEVEL)
             found.append((corners[best], offsets[mine][best], scores[mine][best]))
         corners, offsets, scores = (np.concatenate(parts) for parts in zip(*found, strict=True))
@@ -124,7 +124,7 @@ class Cascade:
             levels.append(Level(scale, picture.level(across, down), *maps, across, down))
         return levels
 
-    def _look(self, mosaic: Mosaic) -> tuple[Cells, FloatArray, NDArray[np.float32]]:
+    def _look(self, mosaic: TiledCanvas) -> tuple[Cells, FloatArray, NDArray[np.float32]]:
         """The cells that P-Net takes for faces, (N, 4) offsets and (N,) probabilities."""
         seen = in_threads(self._look_at_tile, mosaic.tiles())
         places, offsets, scores = (np.concatenate(parts) for parts in zip(*seen, strict=True))
@@ -156,7 +156,7 @@ def _best_over_levels(
     return boxes.nms(windows, scores, NMS_OVER_LEVELS)
 
 
-def reported_cells(
+def cell_boxes(
     across: CellMap, down: CellMap, rows: IntArray, columns: IntArray, scale: float
 ) -> FloatArray:
     """Map cells at a pyramid scale -> (N, 4) boxes in the picture, as the package counts them.
@@ -171,7 +171,7 @@ def reported_cells(
     return whole
 
 
-def _refine(net: Engine, picture: pixels.Picture, faces: Faces, threshold: float) -> Faces:
+def _refine(net: CompiledNet, picture: pixels.Picture, faces: Faces, threshold: float) -> Faces:
     """Let one crop net judge, refine and thin out the faces."""
     if not len(faces.scores):
         return faces
@@ -192,7 +192,7 @@ def _refine(net: Engine, picture: pixels.Picture, faces: Faces, threshold: float
 
 
 def _run_on_crops(
-    net: Engine, picture: pixels.Picture, windows: IntArray
+    net: CompiledNet, picture: pixels.Picture, windows: IntArray
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32] | None]:
     lot = max(PIXELS_AT_ONCE // net.net.size**2, 1)
     starts = range(0, len(windows), lot)

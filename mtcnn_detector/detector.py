@@ -11,7 +11,7 @@ from .cascade import Cascade, Faces
 from .errors import UserError
 from .net import NETS
 from .pixels import Image
-from .settings import Detector
+from .settings import DetectorSettings
 from .threads import in_threads
 from .weights import weight_files
 
@@ -44,7 +44,7 @@ class MTCNN:
         if missing:
             raise UserError(f"{weights_file} holds no {' and no '.join(missing)}.")
         first, second, third = steps_threshold
-        settings = Detector(min_face_size, scale_factor, (first, second, third))
+        settings = DetectorSettings(min_face_size, scale_factor, (first, second, third))
         self.cascade = Cascade(trained, settings)
 
     def detect_faces(self, image: NDArray[Any]) -> list[dict[str, Any]]:

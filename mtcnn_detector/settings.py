@@ -7,7 +7,7 @@ from .validation import require
 
 
 @dataclass(frozen=True)
-class Detector:
+class DetectorSettings:
     """The cascade at run time, as `mtcnn.MTCNN(...)` takes it."""
 
     min_face_size: int = 20
@@ -20,7 +20,7 @@ class Detector:
         inside = all(0 <= t < 1 for t in self.thresholds)
         require(inside, "thresholds", "must lie between 0 and 1")
 
-    def at(self, thresholds: Sequence[float]) -> "Detector":
+    def at(self, thresholds: Sequence[float]) -> "DetectorSettings":
         """The same with other thresholds, for as many nets as there are."""
         first, second, third = (*thresholds, 0.0, 0.0, 0.0)[:3]
         return replace(self, thresholds=(first, second, third))

@@ -7,14 +7,14 @@ import numpy as np
 
 from . import boxes, pixels
 from .architecture import for_crops
-from .backend import Engine
+from .backend import CompiledNet
 from .detector import POINTS
 from .net import NetName
 from .weights import weight_files
 
 
 @dataclass(frozen=True)
-class Judgement:
+class CropPrediction:
     """What a net says about a crop, as it says it and in the crop's own pixels."""
 
     probability: float
@@ -40,13 +40,13 @@ def _row(values: tuple[float, ...], digits: int) -> str:
     return " ".join(f"{value:.{digits}f}" for value in values)
 
 
-def load(name: NetName, weights: Path) -> Engine:
+def load(name: NetName, weights: Path) -> CompiledNet:
     """A net out of any file that holds it."""
     trained = weight_files.read_net(weights, name)
-    return Engine(name, trained._replace(net=for_crops(trained.net)))  # one cell, of a picture
+    return CompiledNet(name, trained._replace(net=for_crops(trained.net)))  # one cell, of a picture
 
 
-def judge(engine: Engine, crop: pixels.Image) -> Judgement:
+def predict_crop(engine: CompiledNet, crop: pixels.Image) -> CropPrediction:
     """(H, W, 3) RGB, brought to the net's size as the detector's crops are: with fractions."""
     size = engine.net.size
     said = engine(pixels.resize(crop.astype(np.float32), size, size)[None])
@@ -59,7 +59,7 @@ def judge(engine: Engine, crop: pixels.Image) -> Judgement:
     if said.points is not None:
         fractions = said.points.reshape(10).astype(np.float64)
         points = boxes.decode_points(fractions[None], window)[0]
-    return Judgement(
+    return CropPrediction(
         float(said.face.reshape(())),
         tuple(offsets.tolist()),
         tuple(box[0].tolist()),

@@ -1,7 +1,7 @@
 """A picture's levels, laid out side by side so that P-Net runs on tiles of one shape.
 
 Kernels are made for a shape, which takes longer than running them; pictures come in all shapes.
-Levels are cut into strips no taller than a tile, the strips laid along one ribbon, the ribbon cut
+Levels are cut into strips no taller than a tile, the strips laid along one canvas, the canvas cut
 into tiles. What a cell sees across a seam belongs to no level and is dropped.
 """
 
@@ -17,7 +17,10 @@ from .architecture import CellMap
 from .boxes import IntArray
 from .pixels import Image, Rows
 
-TALL, WIDE = 128, 384  # pixels of a tile: what P-Net makes of them stays in a core's cache
+TILE_HEIGHT, TILE_WIDTH = (
+    128,
+    384,
+)  # pixels of a tile: what P-Net makes of them stays in a core's cache
 
 
 class Level(NamedTuple):
@@ -32,7 +35,7 @@ class Level(NamedTuple):
 
 
 class Strip(NamedTuple):
-    """Some rows of cells of a level, and where on the ribbon they lie, in cells."""
+    """Some rows of cells of a level, and where on the canvas they lie, in cells."""
 
     level: int
     first: int
@@ -49,8 +52,8 @@ class Cells(NamedTuple):
     across: IntArray
 
 
-class Mosaic:
-    """The ribbon of one picture.
+class TiledCanvas:
+    """The canvas of one picture.
 
     Args:
         levels: of one net, at least one.
@@ -60,13 +63,13 @@ class Mosaic:
         self._levels = levels
         self._stride, size = levels[0].across.stride, levels[0].across.size
         lost = -(-size // self._stride) - 1  # cells between two strips that see both
-        self._tall = _cells(max(TALL, size), self._stride, size)
-        self._wide = _cells(max(WIDE, 2 * size), self._stride, size)
+        self._tall = _cells(max(TILE_HEIGHT, size), self._stride, size)
+        self._wide = _cells(max(TILE_WIDTH, 2 * size), self._stride, size)
         self._strips, length = _placed(levels, self._tall, lost)
         self._tiles = -(-length // self._wide)
         shape = (self._tall, self._tiles * self._wide)
         sides = [self._stride * (cells - 1) + size for cells in shape]
-        self._ribbon = np.zeros((*sides, 3), np.uint8)
+        self._canvas = np.zeros((*sides, 3), np.uint8)
         self._strip_at = np.full(shape, -1, np.int32)
         for number, strip in enumerate(self._strips):
             end = strip.x + levels[strip.level].across.cells
@@ -75,13 +78,13 @@ class Mosaic:
     def tiles(self) -> Iterator[Image]:
         """The pixels of each tile, (1, h, w, 3), laid when its turn comes."""
         step = self._wide * self._stride
-        overlap = self._ribbon.shape[1] - self._tiles * step
+        overlap = self._canvas.shape[1] - self._tiles * step
         waiting = deque(self._strips)
         for first in range(0, self._tiles * step, step):
             last = first + step + overlap
             while waiting and waiting[0].x * self._stride < last:
-                self._lay(waiting.popleft())
-            yield self._ribbon[None, :, first:last]
+                self._paste(waiting.popleft())
+            yield self._canvas[None, :, first:last]
 
     def cells(self, tile: IntArray, place: IntArray) -> tuple[NDArray[np.bool_], Cells]:
         """Of places in the tiles' maps, row by row: which are cells of a level, and these."""
@@ -92,7 +95,7 @@ class Mosaic:
         level, first, _, y, x = np.array(self._strips)[strips[inside]].T
         return inside, Cells(level, down[inside] - y + first, across[inside] - x)
 
-    def _lay(self, strip: Strip) -> None:
+    def _paste(self, strip: Strip) -> None:
         level = self._levels[strip.level]
         top = level.down.offset + self._stride * strip.first
         bottom = top + self._stride * (strip.tall - 1) + level.down.size
@@ -105,7 +108,7 @@ class Mosaic:
             edges = [max(pad, 0) for pad in around]
             pixels = cv2.copyMakeBorder(pixels, *edges, cv2.BORDER_REPLICATE)  # type: ignore
         y, x = strip.y * self._stride, strip.x * self._stride
-        self._ribbon[y : y + pixels.shape[0], x : x + pixels.shape[1]] = pixels
+        self._canvas[y : y + pixels.shape[0], x : x + pixels.shape[1]] = pixels
 
 
 def _cells(side: int, stride: int, size: int) -> int:
@@ -113,7 +116,7 @@ def _cells(side: int, stride: int, size: int) -> int:
 
 
 def _placed(levels: Sequence[Level], tall: int, lost: int) -> tuple[list[Strip], int]:
-    """Strips from left to right on a ribbon, and its length in cells: each above narrower ones."""
+    """Strips from left to right on a canvas, and its length in cells: each above narrower ones."""
     strips = []
     for number, level in enumerate(levels):
         for first in range(0, level.down.cells, tall):

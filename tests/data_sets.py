@@ -82,7 +82,7 @@ def write_recipe(folder: Path, *more: str) -> Path:
     source = "{format: wider, labels: labels.txt, images: images, points: points.txt}"
     lines = [
         f"base: {MTCNN}",
-        f"data: {{folder: {folder}, validation_share: 0.3, broken_share: 0.3, "
+        f"data: {{folder: {folder}, validation_fraction: 0.3, max_broken_fraction: 0.3, "
         f"train: {{own: {source}}}}}",
         f"pnet: {{records: {{{counts}}}}}",
     ]

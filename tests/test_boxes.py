@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 
 from mtcnn_detector import boxes
 from mtcnn_detector.architecture import CellMap
-from mtcnn_detector.cascade import reported_cells
+from mtcnn_detector.cascade import cell_boxes
 from mtcnn_detector.net import NETS, NetName
 
 PNET_CELLS = CellMap(2, 0, 12, cells=1)
@@ -215,7 +215,7 @@ def test_pnets_targets_give_the_face_back(
     faces: np.ndarray, cells: np.ndarray, shrunk: int
 ) -> None:
     columns, rows = cells.T
-    corners = reported_cells(PNET_CELLS, PNET_CELLS, rows, columns, 1 / shrunk)
+    corners = cell_boxes(PNET_CELLS, PNET_CELLS, rows, columns, 1 / shrunk)
     first = 2 * shrunk * cells.astype(float)  # what the cells look at, in the picture
     windows = np.concatenate([first, first + 12 * shrunk], axis=1)
     sides = np.full((4, 1), 12.0 * shrunk)

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from models import keras_nets
 from mtcnn_detector import boxes, cascade, pixels
 from mtcnn_detector.architecture import PAPER_NETS, CellMap
-from mtcnn_detector.backend import Engine, Outputs
+from mtcnn_detector.backend import CompiledNet, Outputs
 from mtcnn_detector.cascade import Cascade, Faces
 from mtcnn_detector.net import NETS, Layer, Net, NetName
-from mtcnn_detector.settings import Detector
+from mtcnn_detector.settings import DetectorSettings
 from mtcnn_detector.threads import use_threads
-from mtcnn_detector.tiling import Level, Mosaic
-from mtcnn_detector.weights.weight_files import Trained
+from mtcnn_detector.tiling import Level, TiledCanvas
+from mtcnn_detector.weights.weight_files import TrainedNet
 from tests.weights_files import drawn
 
 HEIGHT, WIDTH = 320, 480
@@ -29,7 +29,7 @@ FACES = np.array(
 )
 SHARES = np.array([[0.3, 0.35], [0.72, 0.38], [0.5, 0.6], [0.35, 0.8], [0.66, 0.83]])
 POINTS = FACES[:, None, :2] + SHARES * (FACES[:, None, 2:] - FACES[:, None, :2])
-EXACT = Detector(min_face_size=24, scale_factor=0.5, thresholds=(0.3, 0.3, 0.3))
+EXACT = DetectorSettings(min_face_size=24, scale_factor=0.5, thresholds=(0.3, 0.3, 0.3))
 PICTURE = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
 
 
@@ -47,9 +47,9 @@ def judged(name: NetName, windows: np.ndarray) -> Outputs:
 
 
 class Perfect:
-    """Stands in for `Engine`; it is given places, not pixels (see `perfect_nets`)."""
+    """Stands in for `CompiledNet`; it is given places, not pixels (see `perfect_nets`)."""
 
-    def __init__(self, name: NetName, trained: Trained) -> None:
+    def __init__(self, name: NetName, trained: TrainedNet) -> None:
         self.name, self.net = name, trained.net
 
     def __call__(self, given: Any) -> Outputs:
@@ -72,17 +72,17 @@ class Perfect:
         return first * (HEIGHT / level.height)
 
 
-TRAINED = {name: Trained(PAPER_NETS[name], {}) for name in NETS}
+TRAINED = {name: TrainedNet(PAPER_NETS[name], {}) for name in NETS}
 
 
 @pytest.fixture
 def perfect_nets(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Cascade]:
     """Makes a cascade of perfect nets."""
-    monkeypatch.setattr(cascade, "Engine", Perfect)
+    monkeypatch.setattr(cascade, "CompiledNet", Perfect)
     monkeypatch.setattr(cascade, "_crops", lambda picture, windows, size, count: windows)
-    monkeypatch.setattr(Mosaic, "tiles", lambda self: ((self, n) for n in range(self._tiles)))
+    monkeypatch.setattr(TiledCanvas, "tiles", lambda self: ((self, n) for n in range(self._tiles)))
 
-    def make(detector: Detector = EXACT, names: Sequence[NetName] = NETS) -> Cascade:
+    def make(detector: DetectorSettings = EXACT, names: Sequence[NetName] = NETS) -> Cascade:
         return Cascade({name: TRAINED[name] for name in names}, detector)
 
     return make
@@ -128,7 +128,7 @@ CHANGED = {
 def test_another_first_net_finds_the_faces_where_they_are(
     net: Net, perfect_nets: Callable[..., Cascade], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(TRAINED, "pnet", Trained(net, {}))
+    monkeypatch.setitem(TRAINED, "pnet", TrainedNet(net, {}))
     exact = replace(EXACT, min_face_size=2 * net.size)  # levels of exactly half a picture's size
     first = perfect_nets(exact).stages(PICTURE)[0]
     squares = boxes.squared(FACES)
@@ -216,12 +216,12 @@ def test_a_picture_without_faces_has_none(perfect_nets: Callable[..., Cascade]) 
 def test_cells_are_reported_as_the_package_counts_them() -> None:
     cells = CellMap(2, 0, 12, cells=1)
     rows, columns = np.array([0, 3]), np.array([0, 10])
-    assert cascade.reported_cells(cells, cells, rows, columns, 1.0).tolist() == [
+    assert cascade.cell_boxes(cells, cells, rows, columns, 1.0).tolist() == [
         [1, 1, 12, 12],
         [21, 7, 32, 18],
     ]
     # fix((2x + 1) / 0.6) and fix((2x + 12) / 0.6): 35, 11.67 and 53.3, 30.
-    assert cascade.reported_cells(cells, cells, rows, columns, 0.6)[1].tolist() == [35, 11, 53, 30]
+    assert cascade.cell_boxes(cells, cells, rows, columns, 0.6)[1].tolist() == [35, 11, 53, 30]
 
 
 def test_a_box_without_a_pixel_is_dropped() -> None:
@@ -233,7 +233,7 @@ def test_a_box_without_a_pixel_is_dropped() -> None:
 @pytest.mark.parametrize("name", NETS)
 def test_an_engine_says_what_its_net_says(name: NetName) -> None:
     trained = drawn(replace(PAPER_NETS[name], points=True))
-    engine, size = Engine(name, trained), trained.net.size
+    engine, size = CompiledNet(name, trained), trained.net.size
     crops = np.random.default_rng(1).integers(0, 256, (5, size, size, 3), np.uint8)
     said = engine(crops)
     model = keras_nets.build(trained.net)
@@ -249,7 +249,7 @@ def test_an_engine_says_what_its_net_says(name: NetName) -> None:
 
 
 def test_the_first_engine_takes_pictures_of_any_size() -> None:
-    engine = Engine("pnet", drawn(replace(PAPER_NETS["pnet"], points=True)))
+    engine = CompiledNet("pnet", drawn(replace(PAPER_NETS["pnet"], points=True)))
     for height, width in ((12, 12), (40, 53), (53, 40)):
         said = engine(np.zeros((1, height, width, 3), np.uint8))
         # One valid 3x3, a pool that rounds up, two valid 3x3.

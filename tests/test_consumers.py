@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 
 from mtcnn_detector import pixels
-from mtcnn_detector.backend import Engine
+from mtcnn_detector.backend import CompiledNet
 from mtcnn_detector.detector import MTCNN
 from mtcnn_detector.net import NETS, NetName
 from mtcnn_detector.weights import weight_files
-from mtcnn_detector.weights.weight_files import Trained
+from mtcnn_detector.weights.weight_files import TrainedNet
 from tests.pictures import crops, photographs, twenty
 from tests.weights_files import assert_same, lively
 
@@ -60,9 +60,9 @@ def imported(consumer: str) -> Iterator[Any]:
         sys.modules.update(kept)
 
 
-def assert_says(name: NetName, trained: Trained, said: Mapping[str, np.ndarray]) -> None:
+def assert_says(name: NetName, trained: TrainedNet, said: Mapping[str, np.ndarray]) -> None:
     """That our net says of the crops what the package's net says; `face` are probabilities."""
-    outputs = Engine(name, trained)(crops(SIZES[name]))
+    outputs = CompiledNet(name, trained)(crops(SIZES[name]))
     for head, value in zip(("face", "box", "points"), outputs, strict=True):
         if value is None:
             continue

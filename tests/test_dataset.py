@@ -7,21 +7,23 @@ import numpy as np
 import pytest
 
 from configs import recipe
-from configs.settings import KINDS, Augment
+from configs.settings import SAMPLE_TYPES, AugmentSettings
 from data_prep import records
 from data_prep.crops import Crops
 from mtcnn_detector import boxes
 from mtcnn_detector.errors import UserError
 from train import dataset
 
-NOTHING = Augment(brightness=0, contrast=0, saturation=0, hue=0, grey=0, blur=0, mirror=False)
-MIRROR = replace(NOTHING, mirror=True)
+NOTHING = AugmentSettings(
+    brightness=0, contrast=0, saturation=0, hue=0, grayscale=0, blur=0, hflip=False
+)
+MIRROR = replace(NOTHING, hflip=True)
 RECIPE = recipe.load(Path(__file__).parent.parent / "configs" / "mtcnn.yaml")
 COUNTS = {"positive": 7, "negative": 50, "part": 1, "landmark": 13}
 
 
 def settings(augment=NOTHING, **changes):
-    values = {"batch": 10, "batch_shares": (0.2, 0.45, 0.15, 0.2), "steps": 40} | changes
+    values = {"batch": 10, "batch_fractions": (0.2, 0.45, 0.15, 0.2), "steps": 40} | changes
     return replace(RECIPE.pnet.train, augment=augment, **values)
 
 
@@ -29,11 +31,11 @@ def some_records(counts=COUNTS, size=12):
     """Crops that carry their number in red and their kind in green, with targets of their own."""
     rng = np.random.default_rng(0)
     parts = []
-    for kind in KINDS:
+    for kind in SAMPLE_TYPES:
         count = counts[kind]
         images = np.zeros((count, size, size, 3), np.uint8)
         images[..., 0] = np.arange(count)[:, None, None]
-        images[..., 1] = 10 * KINDS.index(kind)
+        images[..., 1] = 10 * SAMPLE_TYPES.index(kind)
         images[..., 2] = rng.integers(0, 256, (count, size, size))
         box = rng.normal(0, 0.2, (count, 4)).astype(np.float32)
         points = rng.uniform(0, 1, (count, 10)).astype(np.float32)
@@ -48,7 +50,7 @@ def some_records(counts=COUNTS, size=12):
 
 def of_kind(held, kind):
     """The crops of one kind."""
-    rows = held.kinds == KINDS.index(kind)
+    rows = held.kinds == SAMPLE_TYPES.index(kind)
     return Crops(*(field[rows] for field in held.crops))
 
 
@@ -58,7 +60,7 @@ def pixels_of(batch):
 
 def numbers_of(batch, kind):
     """Which crops of a kind a batch holds."""
-    rows = np.asarray(batch[1]["kind"]) == KINDS.index(kind)
+    rows = np.asarray(batch[1]["kind"]) == SAMPLE_TYPES.index(kind)
     return pixels_of(batch)[rows, 0, 0, 0]
 
 
@@ -80,16 +82,16 @@ def test_every_batch_has_the_set_composition():
     ],
 )
 def test_counts_of_a_batch_by_hand(batch, shares, expected):
-    counts = dataset.kind_counts(settings(batch=batch, batch_shares=shares))
-    assert [counts[kind] for kind in KINDS] == expected
+    counts = dataset.kind_counts(settings(batch=batch, batch_fractions=shares))
+    assert [counts[kind] for kind in SAMPLE_TYPES] == expected
 
 
 def test_every_crop_comes_once_in_each_pass_in_a_new_order():
     # Fault 3 of the existing trainings: lists sampled with replacement.
     held = some_records()
-    seen = {kind: [] for kind in KINDS}
+    seen = {kind: [] for kind in SAMPLE_TYPES}
     for batch in dataset.batches(held, "pnet", settings(), 1):
-        for kind in KINDS:
+        for kind in SAMPLE_TYPES:
             seen[kind].extend(numbers_of(batch, kind))
     assert {kind: len(numbers) for kind, numbers in seen.items()} == {
         "positive": 80,
@@ -117,18 +119,20 @@ def test_any_stretch_of_a_batch_has_its_part_of_each_kind():
 
 
 def test_kinds_do_not_share_an_order():
-    held = some_records(dict.fromkeys(KINDS, 40))
-    quarter = settings(batch_shares=(0.25,) * 4, batch=160, steps=1)
+    held = some_records(dict.fromkeys(SAMPLE_TYPES, 40))
+    quarter = settings(batch_fractions=(0.25,) * 4, batch=160, steps=1)
     (batch,) = dataset.batches(held, "pnet", quarter, 1)
-    orders = {tuple(numbers_of(batch, kind)) for kind in KINDS}
+    orders = {tuple(numbers_of(batch, kind)) for kind in SAMPLE_TYPES}
     assert len(orders) == 4
     (other,) = dataset.batches(held, "pnet", quarter, 2)
-    assert not orders & {tuple(numbers_of(other, kind)) for kind in KINDS}, "the seed is idle"
+    assert not orders & {tuple(numbers_of(other, kind)) for kind in SAMPLE_TYPES}, (
+        "the seed is idle"
+    )
 
 
 @pytest.mark.parametrize("start", [1, 7, 39])
 def test_a_batch_does_not_depend_on_where_the_training_was_resumed(start):
-    held, train = some_records(), settings(augment=Augment())
+    held, train = some_records(), settings(augment=AugmentSettings())
     whole = list(dataset.batches(held, "pnet", train, 1))[start:]
     resumed = list(dataset.batches(held, "pnet", train, 1, start))
     assert len(resumed) == 40 - start
@@ -139,7 +143,7 @@ def test_a_batch_does_not_depend_on_where_the_training_was_resumed(start):
 
 
 def test_augmentation_differs_between_steps():
-    held = some_records(dict.fromkeys(KINDS, 1))
+    held = some_records(dict.fromkeys(SAMPLE_TYPES, 1))
     train = settings(augment=replace(NOTHING, brightness=0.2), steps=3)
     first = [images.numpy()[0, 0, 0, 0] for images, _ in dataset.batches(held, "pnet", train, 1)]
     assert len(set(first)) == 3
@@ -149,7 +153,7 @@ def test_a_kind_without_a_crop_is_refused_only_if_it_has_a_share():
     held = some_records(COUNTS | {"landmark": 0})
     with pytest.raises(UserError, match="hold no landmark crop, but pnet"):
         dataset.batches(held, "pnet", settings(), 1)
-    without = settings(batch_shares=(0.3, 0.5, 0.2, 0), steps=2)
+    without = settings(batch_fractions=(0.3, 0.5, 0.2, 0), steps=2)
     for _, truth in dataset.batches(held, "pnet", without, 1):
         assert np.bincount(truth["kind"]).tolist() == [3, 5, 2]
 
@@ -158,8 +162,8 @@ def test_a_kind_without_a_crop_is_refused_only_if_it_has_a_share():
 def test_targets_are_those_of_the_crops_in_the_frame_of_the_net(name):
     held = some_records()
     for batch in dataset.batches(held, name, settings(steps=5), 1):
-        for kind in KINDS:
-            rows = np.asarray(batch[1]["kind"]) == KINDS.index(kind)
+        for kind in SAMPLE_TYPES:
+            rows = np.asarray(batch[1]["kind"]) == SAMPLE_TYPES.index(kind)
             crops = Crops(*(field[numbers_of(batch, kind)] for field in of_kind(held, kind)))
             wanted = boxes.net_offsets(name, crops.boxes, crops.sides)
             np.testing.assert_allclose(batch[1]["box"][rows], wanted, atol=1e-6)
@@ -174,7 +178,7 @@ def test_mirrored_crops_have_mirrored_targets_and_nothing_else():
     flipped = total = 0
     for batch in dataset.batches(held, "pnet", settings(augment=MIRROR), 1):
         for row, (image, kind) in enumerate(zip(pixels_of(batch), batch[1]["kind"], strict=True)):
-            crops, number = of_kind(held, KINDS[int(kind)]), image[0, 0, 0]
+            crops, number = of_kind(held, SAMPLE_TYPES[int(kind)]), image[0, 0, 0]
             mirrored = not (image == crops.images[number]).all()
             if mirrored:
                 np.testing.assert_array_equal(image, crops.images[number][:, ::-1])
@@ -213,13 +217,13 @@ def test_validation_goes_through_all_crops_once_as_they_are():
 
 
 def test_loading_joins_the_shards_of_a_split_in_order(tmp_path):
-    held = some_records(dict.fromkeys(KINDS, 5))
+    held = some_records(dict.fromkeys(SAMPLE_TYPES, 5))
     (tmp_path / "train").mkdir()
     for number, rows in enumerate([slice(0, 1), slice(1, None)]):
-        for kind in KINDS:
+        for kind in SAMPLE_TYPES:
             part = Crops(*(field[rows] for field in of_kind(held, kind)))
             records.write_shard(tmp_path / "train" / f"{kind}-{number:05}.tfrecord", part, kind)
-    loaded = dataset.load(tmp_path, "train", 12, dict.fromkeys(KINDS, 5))
+    loaded = dataset.load(tmp_path, "train", 12, dict.fromkeys(SAMPLE_TYPES, 5))
     assert loaded.counts == held.counts
     for field, wanted in zip(loaded.crops, held.crops, strict=True):
         np.testing.assert_array_equal(field, wanted)
@@ -229,15 +233,15 @@ def test_loading_joins_the_shards_of_a_split_in_order(tmp_path):
 
 
 def test_records_that_memory_has_no_room_for_are_drawn_from_a_file(tmp_path, monkeypatch, capsys):
-    held = some_records(dict.fromkeys(KINDS, 5))
+    held = some_records(dict.fromkeys(SAMPLE_TYPES, 5))
     (tmp_path / "train").mkdir()
-    for kind in KINDS:
+    for kind in SAMPLE_TYPES:
         shard = tmp_path / "train" / f"{kind}-00000.tfrecord"
         records.write_shard(shard, of_kind(held, kind), kind)
     before = sorted(tmp_path.rglob("*"))
     assert dataset._memory() > 1 << 20
     monkeypatch.setattr(dataset, "_memory", lambda: 0)
-    loaded = dataset.load(tmp_path, "train", 12, dict.fromkeys(KINDS, 5))
+    loaded = dataset.load(tmp_path, "train", 12, dict.fromkeys(SAMPLE_TYPES, 5))
     assert "do not fit into memory" in capsys.readouterr().out
     assert sorted(tmp_path.rglob("*")) == before, "the file has no name"
     for field, wanted in zip(loaded.crops, held.crops, strict=True):
@@ -250,11 +254,11 @@ def test_records_that_memory_has_no_room_for_are_drawn_from_a_file(tmp_path, mon
 @pytest.mark.parametrize("wanted", [4, 9])
 def test_a_lost_or_foreign_shard_is_noticed(tmp_path, wanted):
     (tmp_path / "train").mkdir()
-    held = some_records(dict.fromkeys(KINDS, 5))
-    for kind in KINDS:
+    held = some_records(dict.fromkeys(SAMPLE_TYPES, 5))
+    for kind in SAMPLE_TYPES:
         records.write_shard(
             tmp_path / "train" / f"{kind}-00000.tfrecord", of_kind(held, kind), kind
         )
-    counts = dict.fromkeys(KINDS, 5) | {"part": wanted}
+    counts = dict.fromkeys(SAMPLE_TYPES, 5) | {"part": wanted}
     with pytest.raises(UserError, match=f"holds 5 part crops, its manifest counts {wanted}"):
         dataset.load(tmp_path, "train", 12, counts)

@@ -12,13 +12,13 @@ from evaluation import __main__ as command
 from models import keras_nets
 from mtcnn_detector import boxes, single_net
 from mtcnn_detector.architecture import PAPER_NETS
-from mtcnn_detector.backend import Engine
+from mtcnn_detector.backend import CompiledNet
 from mtcnn_detector.cascade import Faces
 from mtcnn_detector.detector import MTCNN, as_dictionaries, as_rgb
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS, NetName
 from mtcnn_detector.weights import weight_files
-from mtcnn_detector.weights.weight_files import Trained
+from mtcnn_detector.weights.weight_files import TrainedNet
 from tests.weights_files import lively
 
 GREY = np.arange(20 * 30, dtype=np.uint16).reshape(20, 30).astype(np.uint8)
@@ -27,7 +27,7 @@ GREY = np.arange(20 * 30, dtype=np.uint16).reshape(20, 30).astype(np.uint8)
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     drawn = {
-        name: Trained(net, keras_nets.get_weights(keras_nets.build(net, seed=3)))
+        name: TrainedNet(net, keras_nets.get_weights(keras_nets.build(net, seed=3)))
         for name, net in PAPER_NETS.items()
     }
     path = tmp_path_factory.mktemp("weights") / "mtcnn_weights.npy"
@@ -83,7 +83,7 @@ def test_faces_are_told_as_the_package_tells_them() -> None:
 def test_weights_that_lack_a_net_are_refused(tmp_path: Path) -> None:
     net = PAPER_NETS["pnet"]
     path = tmp_path / "weights.npz"
-    weight_files.write_own(path, Trained(net, keras_nets.get_weights(keras_nets.build(net))))
+    weight_files.write_own(path, TrainedNet(net, keras_nets.get_weights(keras_nets.build(net))))
     with pytest.raises(UserError, match="rnet"):
         MTCNN(path)
 
@@ -201,8 +201,8 @@ def test_what_a_net_says_alone_is_told_in_the_crops_pixels(name: NetName) -> Non
     constant = keras_nets.get_weights(keras_nets.build(net, seed=0))
     constant["box/kernel"] = np.zeros_like(constant["box/kernel"])
     constant["box/bias"] = said[0].astype(np.float32)
-    judged = single_net.judge(
-        Engine(name, Trained(net, constant)), np.zeros((side, side, 3), np.uint8)
+    judged = single_net.predict_crop(
+        CompiledNet(name, TrainedNet(net, constant)), np.zeros((side, side, 3), np.uint8)
     )
     np.testing.assert_allclose(judged.box, face[0], atol=1e-4)
 

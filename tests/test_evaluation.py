@@ -18,7 +18,7 @@ from export.formats import FORMATS
 from mtcnn_detector.cascade import Faces
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS
-from mtcnn_detector.settings import Detector
+from mtcnn_detector.settings import DetectorSettings
 from tests.weights_files import lively, saved
 
 ROOT = Path(__file__).parent.parent
@@ -117,9 +117,9 @@ def test_a_detector_is_started_only_for_pictures_that_are_left(tmp_path):
     every, log, started = [picture(tmp_path, n) for n in (1, 2)], tmp_path / "log.jsonl", []
     runtime = detections.Runtime(lambda *given: started.append(given) or Fake(ANSWERS), "code")
     for _ in range(2):
-        run = detections.when_needed(runtime, Path("w.npy"), Detector())
+        run = detections.when_needed(runtime, Path("w.npy"), DetectorSettings())
         detect_all(run, every, log)
-        assert started == [(Path("w.npy"), Detector())]
+        assert started == [(Path("w.npy"), DetectorSettings())]
 
 
 def test_what_the_log_holds_is_not_looked_at_again(tmp_path):
@@ -149,9 +149,9 @@ def test_folder_without_the_package_is_told_in_a_sentence(tmp_path):
     # In a process of its own: the import path is changed.
     script = (
         "import sys; from pathlib import Path; from pipeline.cli import run_cli\n"
-        "from mtcnn_detector.settings import Detector; from evaluation import detections\n"
+        "from mtcnn_detector.settings import DetectorSettings; from evaluation import detections\n"
         "weights = Path('weights/mtcnn_weights.npy')\n"
-        "run_cli(lambda: detections.package(weights, Detector(), Path(sys.argv[1])))"
+        "run_cli(lambda: detections.package(weights, DetectorSettings(), Path(sys.argv[1])))"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path / "none")],
@@ -260,11 +260,11 @@ def test_detections_of_other_weights_settings_or_code_lie_apart(tmp_path):
     one, other = tmp_path / "one.npy", tmp_path / "other.npy"
     one.write_bytes(b"1"), other.write_bytes(b"2")
     detectors = (
-        Detector(),
-        Detector(min_face_size=40),
-        Detector(thresholds=(0.5, 0.5, 0.3)),
-        Detector(thresholds=(0.5, 0.5, 0.3000001)),
-        Detector(scale_factor=0.7),
+        DetectorSettings(),
+        DetectorSettings(min_face_size=40),
+        DetectorSettings(thresholds=(0.5, 0.5, 0.3)),
+        DetectorSettings(thresholds=(0.5, 0.5, 0.3000001)),
+        DetectorSettings(scale_factor=0.7),
     )
 
     def folder(weights, detector, code):
@@ -272,7 +272,7 @@ def test_detections_of_other_weights_settings_or_code_lie_apart(tmp_path):
 
     folders = {folder(w, d, c) for w in (one, other) for d in detectors for c in ("new", "old")}
     assert len(folders) == 20
-    again = folder(one, Detector(), "new")
+    again = folder(one, DetectorSettings(), "new")
     assert again in folders and again.parent == tmp_path
     assert '"min_face_size": 20' in (again / "detector.json").read_text()
 
@@ -300,13 +300,13 @@ def test_another_version_of_a_library_is_noticed(monkeypatch):
 def test_the_package_is_given_no_file_of_another_layout(layout, tmp_path):
     FORMATS[layout].write(tmp_path / "w", {name: lively(name, 1) for name in NETS}, {})
     with pytest.raises(UserError, match=r"w is not as mtcnn 0\.1\.1 loads it"):
-        detections.package(tmp_path / "w", Detector(), tmp_path)
+        detections.package(tmp_path / "w", DetectorSettings(), tmp_path)
 
 
 def test_the_package_is_given_no_file_that_runs_code(tmp_path):
     saved(tmp_path / "w.npy", {"pnet": Path("anything")})
     with pytest.raises(UserError, match="refused"):
-        detections.package(tmp_path / "w.npy", Detector(), tmp_path)
+        detections.package(tmp_path / "w.npy", DetectorSettings(), tmp_path)
 
 
 def test_sheet_shows_found_faces_green_and_missed_ones_red(settings, tmp_path):

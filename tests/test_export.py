@@ -16,18 +16,18 @@ from export.__main__ import main
 from export.formats import FORMATS
 from export.merge import merge
 from mtcnn_detector.architecture import PAPER_NETS
-from mtcnn_detector.backend import Engine
+from mtcnn_detector.backend import CompiledNet
 from mtcnn_detector.detector import MTCNN
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS, Layer, Net, NetName
 from mtcnn_detector.weights import weight_files
-from mtcnn_detector.weights.weight_files import Trained
+from mtcnn_detector.weights.weight_files import TrainedNet
 from pipeline.cli import run_cli
 from pipeline.manifest import Stage, read_manifest
 from tests.weights_files import drawn
 
 
-def trains(run: Path, name: NetName, trained: Trained, complete: bool = True) -> None:
+def trains(run: Path, name: NetName, trained: TrainedNet, complete: bool = True) -> None:
     """Leave what `make train-<name>` leaves."""
     shutil.rmtree(run / name, ignore_errors=True)
     stage = Stage(run / name, {"seed": 1}, f"train-{name}")
@@ -170,10 +170,10 @@ def test_a_file_that_says_something_else_never_gets_its_name(
 ) -> None:
     write = weight_files.write
 
-    def spoils(layout: str, path: Path, nets: dict[NetName, Trained]) -> None:
+    def spoils(layout: str, path: Path, nets: dict[NetName, TrainedNet]) -> None:
         weights = dict(nets["onet"].weights)
         weights["points/bias"] = weights["points/bias"] + 0.001
-        write(layout, path, {**nets, "onet": Trained(nets["onet"].net, weights)})
+        write(layout, path, {**nets, "onet": TrainedNet(nets["onet"].net, weights)})
 
     monkeypatch.setattr(weight_files, "write", spoils)
     with pytest.raises(UserError, match=r"differs from the nets by 1\.0e-03"):
@@ -278,7 +278,7 @@ def test_a_net_that_lost_its_points_is_noticed(run: Path, monkeypatch: pytest.Mo
     runner = FORMATS["own"].runner
     pointless = replace(
         FORMATS["own"],
-        runner=lambda p, n: Engine(n, without) if n == "onet" else runner(p, n),
+        runner=lambda p, n: CompiledNet(n, without) if n == "onet" else runner(p, n),
     )
     monkeypatch.setitem(FORMATS, "own", pointless)
     with pytest.raises(UserError, match="has lost or gained onet's points"):

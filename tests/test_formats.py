@@ -11,13 +11,13 @@ from export import calibration
 from export.formats import FORMATS, INT8
 from export.tensorflow_formats import tflite
 from mtcnn_detector.architecture import PAPER_NETS, for_crops
-from mtcnn_detector.backend import Engine
+from mtcnn_detector.backend import CompiledNet
 from mtcnn_detector.cascade import Cascade
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS, Layer, Net, NetName
-from mtcnn_detector.settings import Detector
+from mtcnn_detector.settings import DetectorSettings
 from mtcnn_detector.weights import weight_files
-from mtcnn_detector.weights.weight_files import Trained
+from mtcnn_detector.weights.weight_files import TrainedNet
 from tests.pictures import crops, photographs
 from tests.weights_files import lively
 
@@ -32,7 +32,7 @@ SIZES: dict[NetName, list[tuple[int, int]]] = {
 DEPLOYED = ["savedmodel", "tflite", "onnx"]
 
 
-def written(kind: str, folder: Path, nets: dict[NetName, Trained]) -> Path:
+def written(kind: str, folder: Path, nets: dict[NetName, TrainedNet]) -> Path:
     """Nets in a format, or a skip that names the package that is not there."""
     if kind == "onnx" and not all(map(importlib.util.find_spec, ("onnx", "onnxruntime"))):
         pytest.skip("onnx and onnxruntime are not installed")
@@ -40,10 +40,10 @@ def written(kind: str, folder: Path, nets: dict[NetName, Trained]) -> Path:
     return folder
 
 
-def assert_same_outputs(kind: str, path: Path, nets: dict[NetName, Trained]) -> None:
+def assert_same_outputs(kind: str, path: Path, nets: dict[NetName, TrainedNet]) -> None:
     """On every size of picture, one after another in the same runner."""
     for name in NETS:
-        before, after = Engine(name, nets[name]), FORMATS[kind].runner(path, name)
+        before, after = CompiledNet(name, nets[name]), FORMATS[kind].runner(path, name)
         for size in SIZES[name]:
             pixels = crops(size)
             wanted, said = before(pixels), after(pixels)
@@ -106,8 +106,8 @@ def test_a_padded_net_stands_in_for_the_unpadded_one(tmp_path: Path, net: Net) -
     trained = lively("pnet", 3, net)
     (tmp_path / "pnet.tflite").write_bytes(tflite("pnet", trained))
     run = FORMATS["tflite"].runner(tmp_path, "pnet")
-    cascade = calibration.cascade_of({"pnet": trained}, lambda _: run, Detector())
-    unpadded = Engine("pnet", trained._replace(net=for_crops(net)))
+    cascade = calibration.cascade_of({"pnet": trained}, lambda _: run, DetectorSettings())
+    unpadded = CompiledNet("pnet", trained._replace(net=for_crops(net)))
     for size in ((40, 64), (41, 63), (42, 50), (43, 33)):
         for said, wanted in zip(cascade._first(crops(size)), unpadded(crops(size)), strict=True):
             if wanted is not None:
@@ -120,9 +120,11 @@ def test_deployed_nets_find_the_same_faces(tmp_path: Path, kind: str) -> None:
         pytest.skip("needs mtcnn 0.1.1 (`make consumers`) and scikit-image")
     nets = weight_files.read(SHIPPED)
     path = written(kind, tmp_path / "nets", nets)
-    deployed = calibration.cascade_of(nets, lambda n: FORMATS[kind].runner(path, n), Detector())
+    deployed = calibration.cascade_of(
+        nets, lambda n: FORMATS[kind].runner(path, n), DetectorSettings()
+    )
     image = photographs()["astronaut"][:260, 100:360]
-    found = [cascade.detect(image) for cascade in (Cascade(nets, Detector()), deployed)]
+    found = [cascade.detect(image) for cascade in (Cascade(nets, DetectorSettings()), deployed)]
     assert len(found[0].scores) > 0
     for before, after in zip(*found, strict=True):
         np.testing.assert_allclose(after, before, atol=1e-2)

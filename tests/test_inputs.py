@@ -78,7 +78,7 @@ def test_own_labels_take_the_place_of_the_recipes_sets(tmp_path):
     (source,) = settings(labels, None, None).data.validation.items()
     assert source[0] == "mine" and source[1].format == "coco"
     assert (source[1].labels, source[1].images) == (str(labels), str(tmp_path))
-    assert not source[1].points_only and source[1].official is None
+    assert not source[1].points_only and source[1].wider_ground_truth is None
     own = settings(labels, tmp_path / "pictures", "wider").data.validation["mine"]
     assert (own.format, own.images) == ("wider", str(tmp_path / "pictures"))
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from configs.settings import Labels
+from configs.settings import LabelThresholds
 from data_prep import sampling
 from data_prep.sampling import label
 from tests.windows import LABELS, targets_of
@@ -50,8 +50,14 @@ def test_an_ignored_face_is_neither_face_nor_background(window: list[int], kind:
 def test_a_narrow_face_is_judged_by_the_square_about_it() -> None:
     targets = targets_of([[20, 0, 40, 60]])
     windows = np.array([[0, 0, 60, 60], [20, 0, 40, 60]])  # with the face 0.33 and 1
-    assert label(windows, targets, Labels(squared_faces=True))[0].tolist() == ["positive", ""]
-    assert label(windows, targets, Labels(squared_faces=False))[0].tolist() == ["", "positive"]
+    assert label(windows, targets, LabelThresholds(squared_faces=True))[0].tolist() == [
+        "positive",
+        "",
+    ]
+    assert label(windows, targets, LabelThresholds(squared_faces=False))[0].tolist() == [
+        "",
+        "positive",
+    ]
 
 
 def test_a_window_belongs_to_the_nearest_of_its_faces() -> None:

@@ -15,7 +15,7 @@ from mtcnn_detector.architecture import PAPER_NETS
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS, Layer, Net, NetName
 from mtcnn_detector.weights import serialization, weight_files
-from mtcnn_detector.weights.weight_files import Trained, Weights
+from mtcnn_detector.weights.weight_files import TrainedNet, Weights
 from pipeline import manifest
 from tests.weights_files import IPAZC, all_drawn, assert_same, drawn, pickled, saved, told
 
@@ -84,7 +84,7 @@ def test_our_layout_gives_back_what_went_in(tmp_path: Path, net: Net) -> None:
     assert_same(found, trained)
 
 
-def changed(name: NetName, change: Callable[[Weights], object]) -> dict[NetName, Trained]:
+def changed(name: NetName, change: Callable[[Weights], object]) -> dict[NetName, TrainedNet]:
     """The three nets, one of them with other arrays."""
     nets = all_drawn()
     change(nets[name].weights)

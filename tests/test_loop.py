@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from configs import recipe
-from configs.settings import KINDS
+from configs.settings import SAMPLE_TYPES
 from models import keras_nets
 from mtcnn_detector.errors import UserError
 from pipeline import manifest
@@ -37,7 +37,9 @@ def test_log_has_a_row_for_each_epoch_and_the_kept_weights_are_the_best(short):
     settings = recipe.load(RECIPE, SHORT)
     model, _ = trainable_net.compiled(settings, "pnet")
     keras_nets.set_weights(model.net, kept(short).weights, "the test")
-    held_out = dataset.load(short / "records" / "pnet", "validation", 12, dict.fromkeys(KINDS, 40))
+    held_out = dataset.load(
+        short / "records" / "pnet", "validation", 12, dict.fromkeys(SAMPLE_TYPES, 40)
+    )
     figures = callbacks.evaluate(model, held_out, "pnet", settings.pnet.train)
     assert figures["loss"] == pytest.approx(best, abs=1e-6)
 
@@ -56,7 +58,7 @@ def test_every_step_is_taken_once(run, monkeypatch):
 
 
 def test_averaged_weights_are_kept_and_raw_ones_trained_on(run, short):
-    train(run, *SHORT, "pnet.train.weight_average=0")
+    train(run, *SHORT, "pnet.train.ema_decay=0")
     rows, plain = (read_log(r / "pnet" / "log.csv") for r in (short, run))
     for with_average, without in zip(rows, plain, strict=True):
         assert with_average["loss"] == without["loss"]
@@ -87,7 +89,7 @@ def test_without_records_the_command_that_makes_them_is_told(tmp_path):
 
 def test_without_held_out_crops_a_sentence(tmp_path):
     write_records(tmp_path, (("train", 20), ("validation", 0))[:1])
-    with pytest.raises(UserError, match=r"no crop to validate on: raise data\.validation_share"):
+    with pytest.raises(UserError, match=r"no crop to validate on: raise data\.validation_fraction"):
         train(tmp_path, *SHORT)
 
 

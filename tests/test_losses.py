@@ -11,16 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configs import recipe
-from configs.settings import KINDS
+from configs.settings import SAMPLE_TYPES
 from train.losses import class_losses, hard_mean, losses, mean_distance
 
 RECIPE = recipe.load(Path(__file__).parent.parent / "configs" / "mtcnn.yaml")
 TRAIN = replace(
     RECIPE.onet.train,
     loss_weights=(1.0, 1.0, 1.0),
-    hard_share=1.0,
+    ohem_ratio=1.0,
     box_beta=None,
-    points_beta=None,
+    landmark_beta=None,
 )
 
 
@@ -38,7 +38,7 @@ def batch(*kinds, seed=0, known=False):
         if kind != "landmark" and not known:
             points[row] = np.nan
     targets = {
-        "kind": tf.constant([KINDS.index(kind) for kind in kinds], tf.int32),
+        "kind": tf.constant([SAMPLE_TYPES.index(kind) for kind in kinds], tf.int32),
         "box": tf.constant(box, tf.float32),
         "points": tf.constant(points, tf.float32),
     }
@@ -177,7 +177,7 @@ def test_the_class_loss_does_not_see_parts_and_landmarks():
     more["face"] = tf.concat([outputs["face"], [[50.0, -50], [-50, 50], [-50, 50]]], 0)
     # Neither the mean nor the number of hard ones changes.
     for share in (1.0, 0.7, 0.5):
-        train = replace(TRAIN, hard_share=share)
+        train = replace(TRAIN, ohem_ratio=share)
         alone = losses(targets, outputs, train)["face"]
         assert float(losses(more_targets, more, train)["face"]) == pytest.approx(
             float(alone), abs=1e-6
@@ -231,7 +231,7 @@ def test_a_teacher_stands_beside_the_labels_and_for_those_that_lack():
     wanted = 0.75 * np.array([1, 0, 0, 0], np.float32) + 0.25 * says
     wanted[2:] = says[2:]  # neither faces nor background: no label
     outputs["face"] = tf.math.log(tf.stack([1 - wanted, wanted], axis=1))
-    train = replace(TRAIN, teacher_share=0.25)
+    train = replace(TRAIN, distillation_weight=0.25)
     assert float(losses(targets, outputs, train, taught)["face"]) == pytest.approx(0, abs=1e-6)
     for row in range(4):
         other = outputs["face"].numpy()
@@ -243,7 +243,7 @@ def test_a_teacher_stands_beside_the_labels_and_for_those_that_lack():
 def test_taught_points_of_faces_are_learned_beside_the_known_ones():
     targets, outputs = batch(*ALL)
     taught = {"face": outputs["face"], "points": tf.zeros((4, 10))}
-    train = replace(TRAIN, teacher_share=0.25)
+    train = replace(TRAIN, distillation_weight=0.25)
     found = float(losses(targets, outputs, train, taught)["points"])
     known = float(losses(targets, outputs, train)["points"])
     given = tf.reduce_sum(outputs["points"] ** 2, axis=1).numpy()

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from configs.settings import Train
+from configs.settings import TrainSettings
 from mtcnn_detector.boxes import net_offsets
 from train.metrics import mean_iou, normalised_mean_error, recall_at, summary
 
@@ -60,7 +60,7 @@ def test_boxes_turned_inside_out_overlap_nothing():
     assert mean_iou(outputs, np.zeros((1, 4)), "rnet", np.array([[24.0]])) == 0
 
 
-TRAIN = Train(1, 8, (0.25,) * 4, loss_weights=(1.0, 0.5, 2.0), false_positive_rate=0.5)
+TRAIN = TrainSettings(1, 8, (0.25,) * 4, loss_weights=(1.0, 0.5, 2.0), false_positive_rate=0.5)
 FACE = np.array([0.3, 0.7, 0.5, 0.35, 0.65, 0.4, 0.4, 0.6, 0.8, 0.8])  # eyes 0.4 apart
 
 
@@ -109,7 +109,7 @@ def test_summary_by_hand():
     wanted = face + 0.5 * 0.04 / 3 + 2 * 0.008
     assert figures["loss"] == pytest.approx(wanted, abs=1e-7)
     # Smooth L1 of 0.1 is 0.05 above a beta of 0.1, of 0.04 likewise 0.03 above 0.02.
-    smooth = replace(TRAIN, box_beta=0.1, points_beta=0.02)
+    smooth = replace(TRAIN, box_beta=0.1, landmark_beta=0.02)
     wanted = face + 0.5 * 4 * 0.05 / 3 + 2 * 5 * 0.03
     found = summary(outputs, targets, "rnet", smooth)["loss"]
     assert found == pytest.approx(wanted, abs=1e-6)

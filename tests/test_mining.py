@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from configs import recipe
-from configs.settings import Kind, Labels, Records
+from configs.settings import LabelThresholds, RecordSettings, SampleType
 from data_prep.mining import mine
 from data_prep.sampling import Targets, Windows
 
-RECORDS = Records(0, 0, 0, 0, 0, mined_negatives_per_image=3, mined_per_face=2)
+RECORDS = RecordSettings(0, 0, 0, 0, 0, mined_negatives_per_image=3, mined_per_face=2)
 FACES = [[50, 50, 90, 90], [200, 50, 240, 90]]
 IGNORED = [[100, 150, 112, 162]]
 
@@ -27,10 +27,10 @@ def reported(windows: list[list[int]]) -> np.ndarray:
 
 
 def mined(
-    windows: list[list[int]], records: Records = RECORDS, seed: int = 0
-) -> dict[Kind, Windows]:
+    windows: list[list[int]], records: RecordSettings = RECORDS, seed: int = 0
+) -> dict[SampleType, Windows]:
     rng = np.random.default_rng(seed)
-    return mine(rng, reported(windows), targets(), records, Labels())
+    return mine(rng, reported(windows), targets(), records, LabelThresholds())
 
 
 FALSE = [[x, 300, x + 20, 320] for x in range(0, 200, 30)]
@@ -70,7 +70,9 @@ def test_landmark_crops_hold_all_the_points_of_their_face() -> None:
     known[1, 2] = np.nan
     held = Targets(np.array(FACES, float), known, np.ones(2), np.zeros((0, 4)))
     windows = [[50, 50, 90, 90], [56, 50, 96, 90], [200, 50, 240, 90], *FALSE[:1]]
-    found = mine(np.random.default_rng(0), reported(windows), held, RECORDS, Labels())["landmark"]
+    found = mine(np.random.default_rng(0), reported(windows), held, RECORDS, LabelThresholds())[
+        "landmark"
+    ]
     assert found.places.tolist() == [windows[0]], "the second cuts an eye off"
     assert (found.points == known[:1]).all() and np.isnan(found.faces).all()
 
@@ -91,7 +93,7 @@ def test_in_between_is_nothing() -> None:
 def test_no_proposals_and_no_faces() -> None:
     assert [len(windows.places) for windows in mined([]).values()] == [0, 0, 0, 0]
     nobody = Targets(np.zeros((0, 4)), np.zeros((0, 5, 2)), np.ones(0), np.zeros((0, 4)))
-    found = mine(np.random.default_rng(0), reported(TRUE), nobody, RECORDS, Labels())
+    found = mine(np.random.default_rng(0), reported(TRUE), nobody, RECORDS, LabelThresholds())
     assert {kind: len(windows.places) for kind, windows in found.items()} == {
         "negative": 3,
         "positive": 0,

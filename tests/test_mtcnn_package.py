@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 
 from mtcnn_detector import boxes, pixels
-from mtcnn_detector.backend import Engine
+from mtcnn_detector.backend import CompiledNet
 from mtcnn_detector.cascade import Cascade
 from mtcnn_detector.net import NETS, NetName
-from mtcnn_detector.settings import Detector
+from mtcnn_detector.settings import DetectorSettings
 from mtcnn_detector.weights import weight_files
 from tests.pictures import crops, photographs
 from tests.weights_files import lively
@@ -75,7 +75,7 @@ def test_the_package_gets_the_same_outputs_from_our_file(
     said = dict(zip(heads, getattr(detector, f"_{name}").predict(fed, verbose=0), strict=True))
     if name == "pnet":
         said = {key: value.transpose(0, 2, 1, 3) for key, value in said.items()}
-    outputs = Engine(name, nets[name])(batch)
+    outputs = CompiledNet(name, nets[name])(batch)
     for head, value in zip(("face", "box", "points"), outputs, strict=True):
         if value is None:
             continue
@@ -104,7 +104,7 @@ def test_the_shipped_weights_find_the_same_faces_here_and_there(
     if image is None:
         pytest.skip(f"{picture} is not on this machine")
     weights = weight_files.read(PACKAGE / "mtcnn" / "data" / "mtcnn_weights.npy")
-    found = Cascade(weights, Detector()).detect(image)
+    found = Cascade(weights, DetectorSettings()).detect(image)
     here = np.trunc(np.maximum(found.boxes, 0))
     detector = copy.copy(shipped)
     for name in NETS:

@@ -181,8 +181,8 @@ def test_a_crop_is_judged_as_the_cell_that_sees_it(net: Net, height: int, width:
 
 @mapped
 def test_the_mosaic_has_the_cells_of_all_levels(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiling, "TALL", 50)
-    monkeypatch.setattr(tiling, "WIDE", 60)
+    monkeypatch.setattr(tiling, "TILE_HEIGHT", 50)
+    monkeypatch.setattr(tiling, "TILE_WIDTH", 60)
     model, weights = trained_at_random(net)
     unpadded = keras_nets.build(architecture.for_crops(net))
     keras_nets.set_weights(unpadded, weights, "x")
@@ -195,7 +195,7 @@ def test_the_mosaic_has_the_cells_of_all_levels(net: Net, monkeypatch: pytest.Mo
         levels.append(Level(1.0, lambda a, b, image=image: image[a:b], *maps, *sides))
     whole = [model(pixels.normalise(i[None].astype(np.float32)))["box"].numpy()[0] for i in images]
     maps, times = [np.zeros_like(w) for w in whole], [np.zeros(w.shape[:2]) for w in whole]
-    laid = tiling.Mosaic(levels)
+    laid = tiling.TiledCanvas(levels)
     tiles = [tile.copy() for tile in laid.tiles()]  # as they are when their turn comes
     for number, tile in enumerate(tiles):
         said = unpadded(pixels.normalise(tile.astype(np.float32)))["box"].numpy()[0]

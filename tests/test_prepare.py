@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs import recipe
-from configs.settings import KINDS
+from configs.settings import SAMPLE_TYPES
 from data_prep import records
 from data_prep.build_records import prepare
 from data_prep.crops import Crops
@@ -42,7 +42,7 @@ def test_the_manifest_tells_what_the_shards_hold(small_run: Path) -> None:
     assert {"/".join(Path(name).parts[-2:]) for name in told["broken"]} == BROKEN
     every = []
     for split in ("train", "validation"):
-        for kind in KINDS:
+        for kind in SAMPLE_TYPES:
             read = [records.read_shard(p, 12, kind) for p in shards(small_run, split, kind)]
             crops = Crops.joined(read, 12)
             assert len(crops.images) == told["counts"][split][kind] > 0
@@ -65,7 +65,7 @@ def test_the_numbers_of_workers_change_no_byte(
     all_shards = [
         path.with_name(f"{kind}-{path.stem.removeprefix('chunk-')}.tfrecord")
         for path in in_order
-        for kind in KINDS
+        for kind in SAMPLE_TYPES
     ]
     assert manifest_of(small_run)["sha256"] == manifest.digest(all_shards)
 
@@ -104,7 +104,7 @@ def test_changed_annotations_are_another_recipe(tmp_path: Path) -> None:
 
 def test_pictures_where_others_stand_unlabelled_give_no_background(tmp_path: Path) -> None:
     write_data(tmp_path, small_set())
-    only = ["data.train.own.kinds=[landmark]"]
+    only = ["data.train.own.sample_types=[landmark]"]
     prepare(recipe.load(write_recipe(tmp_path), only), "pnet", tmp_path / "run", 1, force=False)
     counts = manifest_of(tmp_path / "run")["counts"]["train"]
     assert counts["landmark"] > 0
@@ -115,7 +115,7 @@ def test_too_many_broken_pictures_stop_the_stage_until_mended(tmp_path: Path) ->
     pictures = {name: small_set()[name] for name in (*sorted(BROKEN), "0--Noise/usual_0.jpg")}
     write_data(tmp_path, pictures)
     recipe_file, run = write_recipe(tmp_path), tmp_path / "run"
-    strict = ["--set", "data.broken_share=0.4"]
+    strict = ["--set", "data.max_broken_fraction=0.4"]
     done = subprocess.run(
         command(recipe_file, run, "pnet", *strict), cwd=ROOT, capture_output=True, text=True
     )
@@ -123,11 +123,11 @@ def test_too_many_broken_pictures_stop_the_stage_until_mended(tmp_path: Path) ->
     sentence = done.stderr.splitlines()[-1]
     assert sentence.startswith("error: 2 of 3 pictures cannot be used: ")
     assert all(f"{name} is missing or unreadable" in sentence for name in BROKEN)
-    assert "data.broken_share" in sentence
+    assert "data.max_broken_fraction" in sentence
     assert "Traceback" not in done.stderr
 
     cv2.imwrite(str(tmp_path / "images/0--Noise/broken.jpg"), picture(1, 90, 130))
-    settings = recipe.load(recipe_file, ["data.broken_share=0.4"])
+    settings = recipe.load(recipe_file, ["data.max_broken_fraction=0.4"])
     prepare(settings, "pnet", run, 1, force=False)
     assert [Path(name).name for name in manifest_of(run)["broken"]] == ["missing.jpg"]
 
@@ -137,7 +137,7 @@ def test_broken_pictures_may_be_accepted_afterwards(tmp_path: Path) -> None:
     recipe_file, run = write_recipe(tmp_path), tmp_path / "run"
     with pytest.raises(UserError, match="2 of 3 pictures"):
         prepare(recipe.load(recipe_file), "pnet", run, 1, force=False)
-    accepted = recipe.load(recipe_file, ["data.broken_share=0.7"])
+    accepted = recipe.load(recipe_file, ["data.max_broken_fraction=0.7"])
     prepare(accepted, "pnet", run, 1, force=False)
     assert len(manifest_of(run)["broken"]) == 2
 
@@ -168,7 +168,7 @@ def test_pictures_that_are_left_out_are_told_at_the_end(
 ) -> None:
     outside = {f"0--Noise/{n}.jpg": (90, 120, [(200, 5, 30, 30, 0)]) for n in range(6)}
     write_data(tmp_path, small_set() | outside)
-    settings = recipe.load(write_recipe(tmp_path), ["data.broken_share=0.9"])
+    settings = recipe.load(write_recipe(tmp_path), ["data.max_broken_fraction=0.9"])
     prepare(settings, "pnet", tmp_path / "run", 1, force=False)
     told = capsys.readouterr().out
     assert "8 pictures left out: " in told and "lies outside its picture" in told

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from configs import recipe
-from configs.settings import KINDS, Settings
+from configs.settings import SAMPLE_TYPES, Settings
 from data_prep import records
 from data_prep.build_records import prepare
 from models import keras_nets
@@ -39,7 +39,7 @@ def with_pnet(settings: Settings, run: Path, seed: int) -> None:
     stage = manifest.Stage(run / "pnet", {"seed": seed}, "train-pnet")
     stage.begin(force=True)
     weights = keras_nets.get_weights(keras_nets.build(net, seed))
-    weight_files.write_own(run / "pnet" / "weights.npz", weight_files.Trained(net, weights))
+    weight_files.write_own(run / "pnet" / "weights.npz", weight_files.TrainedNet(net, weights))
     stage.finish({})
 
 
@@ -55,7 +55,9 @@ def test_mining_end_to_end(small: Path, tmp_path: Path) -> None:
         prepare(settings, "rnet", tmp_path / str(workers), workers, force=False)
     assert files(tmp_path / "1", "rnet") == files(tmp_path / "2", "rnet")
     told = manifest_of(tmp_path / "1", "rnet")
-    total = {kind: sum(told["counts"][s].get(kind, 0) for s in told["counts"]) for kind in KINDS}
+    total = {
+        kind: sum(told["counts"][s].get(kind, 0) for s in told["counts"]) for kind in SAMPLE_TYPES
+    }
     assert 12 < total["negative"] <= 12 * 9, "all of them mined, of 12 pictures"
     assert total["part"] > 0
     assert total["positive"] > 0
@@ -77,7 +79,7 @@ def test_the_first_net_is_mined_by_other_weights(small: Path, tmp_path: Path) ->
     by = f"pnet.records.mined_by={tmp_path / 'other'}"
     with pytest.raises(UserError, match=r"pnet\.records\.proposal_thresholds needs 1 values"):
         recipe.load(small, [by])
-    mining = (by, "pnet.records.proposal_thresholds=[0.3]", "data.broken_share=0.9")
+    mining = (by, "pnet.records.proposal_thresholds=[0.3]", "data.max_broken_fraction=0.9")
     drawn, mined = counts("drawn"), counts("mined", *mining)
     assert drawn["negative"] < mined["negative"] <= drawn["negative"] + 14 * 40
     assert {k: mined[k] for k in ("positive", "part")} == {

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from configs.settings import KINDS
+from configs.settings import SAMPLE_TYPES
 from data_prep.annotations import Annotation
 from data_prep.sources import Picture
 from evaluation.recall import Survival, measure, table
@@ -23,7 +23,7 @@ def picture(folder, name, faces, ignored=()):
     hidden = np.isin(np.arange(len(boxes)), ignored)
     points = np.full((len(boxes), 5, 2), np.nan, np.float32)
     annotation = Annotation(path, name, boxes, hidden, points, f"labels:{name}")
-    return Picture(annotation, KINDS, np.ones(len(boxes)))
+    return Picture(annotation, SAMPLE_TYPES, np.ones(len(boxes)))
 
 
 def found(*boxes):

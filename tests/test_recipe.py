@@ -71,7 +71,7 @@ def test_our_recipe_means_what_it_says() -> None:
     assert settings.pnet.train.loss_weights == settings.rnet.train.loss_weights == (1, 0.5, 0.1)
     assert settings.onet.train.loss_weights == (1, 0.5, 1)
     assert settings.onet.net.layers[-1].dense == 256
-    assert settings.data.train["lfw"].kinds == ("landmark",)
+    assert settings.data.train["lfw"].sample_types == ("landmark",)
     assert settings.data.train["lfw"].optional
     assert settings.data.train["wider"].points is not None
 
@@ -92,7 +92,7 @@ def test_overrides_reach_any_depth() -> None:
     settings = load(
         "seed=7",
         "pnet.train.learning_rate=1e-4",
-        "onet.train.augment.mirror=false",
+        "onet.train.augment.hflip=false",
         "detector.thresholds=[0.5, 0.6, 0.7]",
         "data.train.wider.labels=other.txt",
         "data.train.own={format: coco, labels: a.json, images: .}",
@@ -100,7 +100,7 @@ def test_overrides_reach_any_depth() -> None:
     )
     assert settings.seed == 7
     assert settings.pnet.train.learning_rate == 0.0001
-    assert settings.onet.train.augment.mirror is False
+    assert settings.onet.train.augment.hflip is False
     assert settings.detector.thresholds == (0.5, 0.6, 0.7)
     assert settings.data.train["wider"].labels == "other.txt"
     assert settings.data.train["wider"].format == "wider"
@@ -120,13 +120,13 @@ def test_whole_numbers_do_for_fractions_but_not_the_other_way() -> None:
     [
         ("seeed=1", "unknown key seeed; did you mean seed?"),
         ("pnet.train.lerning_rate=1", "unknown key pnet.train.lerning_rate; did you mean pnet.tra"),
-        ("onet.train.augment.gray=0.1", "did you mean onet.train.augment.grey?"),
+        ("onet.train.augment.graysale=0.1", "did you mean onet.train.augment.grayscale?"),
         ("data.train.wider.label=x", "did you mean data.train.wider.labels?"),
         ("pnet.xyzzy=1", "unknown key pnet.xyzzy; known: net, records, train."),
         ("pnet.net.layers=[{conv: 10, krenel: 5}]", "did you mean pnet.net.layers[0].kernel?"),
         ("pnet.train=5", "pnet.train must be a section; got 5"),
         ("pnet.train.steps=many", "pnet.train.steps must be a whole number; got 'many'"),
-        ("pnet.train.augment.mirror=1", "pnet.train.augment.mirror must be true or false; got 1"),
+        ("pnet.train.augment.hflip=1", "pnet.train.augment.hflip must be true or false; got 1"),
         ("labels.part=high", "labels.part must be a number; got 'high'"),
         ("labels.part=.nan", "labels.part must be a number; got nan"),
         ("pnet.train.loss_weights=[1, .inf, 1]", "loss_weights[1] must be a number; got inf"),
@@ -135,7 +135,10 @@ def test_whole_numbers_do_for_fractions_but_not_the_other_way() -> None:
         ("pnet.train.loss_weights=[1, 1]", "pnet.train.loss_weights needs 3 values; got 2"),
         ("pnet.train.loss_weights=[1, a, 1]", "pnet.train.loss_weights[1] must be a number; got"),
         ("data.train.wider.format=voc", "data.train.wider.format must be one of wider, retinaf"),
-        ("data.train.wider.kinds=[face]", "data.train.wider.kinds[0] must be one of positive, "),
+        (
+            "data.train.wider.sample_types=[face]",
+            "data.train.wider.sample_types[0] must be one of positive, ",
+        ),
         ("data.train.own={format: coco, labels: x}", "data.train.own.images is missing."),
         ("seed", "SET='seed': write key.path=value"),
         ("pnet.train.steps.more=1", "SET pnet.train.steps.more: steps is a value, not a section"),
@@ -151,11 +154,14 @@ def test_mistakes_are_told_by_their_full_key(override: str, told: str) -> None:
     [
         ("seed=-1", "seed must lie between 0 and"),
         ("data.train={}", "data.train names no source"),
-        ("data.validation_share=0", "data.validation_share must lie between 0 and 1 (got 0.0)"),
-        ("data.validation_share=1", "data.validation_share must lie"),
-        ("data.broken_share=-0.1", "data.broken_share must lie"),
+        (
+            "data.validation_fraction=0",
+            "data.validation_fraction must lie between 0 and 1 (got 0.0)",
+        ),
+        ("data.validation_fraction=1", "data.validation_fraction must lie"),
+        ("data.max_broken_fraction=-0.1", "data.max_broken_fraction must lie"),
         ("data.min_face=0", "data.min_face must be at least 1"),
-        ("data.train.wider.kinds=[]", "data.train.wider.kinds names no kind"),
+        ("data.train.wider.sample_types=[]", "data.train.wider.sample_types names no kind"),
         ("labels.negative=0.5", "labels.positive must keep 0 < negative <= part"),
         ("labels.positive=0.4", "labels.positive must keep"),
         ("labels.ignored=0", "labels.ignored must be a share"),
@@ -183,14 +189,20 @@ def test_mistakes_are_told_by_their_full_key(override: str, told: str) -> None:
         ("pnet.train.steps=0", "pnet.train.steps must be at least 1"),
         ("pnet.train.steps_per_epoch=0", "pnet.train.steps_per_epoch must be"),
         ("pnet.train.batch=7", "pnet.train.batch must be at least 8"),
-        ("pnet.train.batch_shares=[1.2, 0.1, -0.3, 0]", "pnet.train.batch_shares cannot be neg"),
-        ("pnet.train.batch_shares=[0.5, 0.5, 0.5, 0]", "batch_shares must add up to 1"),
-        ("pnet.train.batch_shares=[0, 0.5, 0.5, 0]", "batch_shares need positives and negatives"),
+        (
+            "pnet.train.batch_fractions=[1.2, 0.1, -0.3, 0]",
+            "pnet.train.batch_fractions cannot be neg",
+        ),
+        ("pnet.train.batch_fractions=[0.5, 0.5, 0.5, 0]", "batch_fractions must add up to 1"),
+        (
+            "pnet.train.batch_fractions=[0, 0.5, 0.5, 0]",
+            "batch_fractions need positives and negatives",
+        ),
         ("pnet.train.loss_weights=[1, -1, 1]", "pnet.train.loss_weights cannot be negative"),
         ("pnet.train.learning_rate=0", "pnet.train.learning_rate must lie"),
         ("pnet.train.final_learning_rate=0.1", "final_learning_rate must lie between 0 and learn"),
-        ("pnet.train.hard_share=0", "pnet.train.hard_share must lie"),
-        ("pnet.train.weight_average=1", "pnet.train.weight_average must lie"),
+        ("pnet.train.ohem_ratio=0", "pnet.train.ohem_ratio must lie"),
+        ("pnet.train.ema_decay=1", "pnet.train.ema_decay must lie"),
         ("pnet.train.warmup_steps=-1", "pnet.train.warmup_steps cannot be negative"),
         ("pnet.train.false_positive_rate=1", "pnet.train.false_positive_rate must lie"),
         ("detector.min_face_size=0", "detector.min_face_size must be at least 1"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from configs.settings import KINDS
+from configs.settings import SAMPLE_TYPES
 from data_prep import records
 from data_prep.crops import Crops
 from mtcnn_detector.errors import UserError
@@ -42,7 +42,7 @@ def same_bytes(one: Crops, other: Crops) -> bool:
 
 @pytest.mark.parametrize("size", [12, 24, 48, 13])
 def test_what_is_written_is_read(tmp_path: Path, size: int) -> None:
-    for kind in KINDS:
+    for kind in SAMPLE_TYPES:
         path, crops = tmp_path / f"{kind}-00000.tfrecord", crops_of(7, size)
         records.write_shard(path, crops, kind)
         assert same_bytes(records.read_shard(path, size, kind), crops)
@@ -74,7 +74,7 @@ def test_any_reader_of_examples_reads_ours_by_the_documented_schema(tmp_path: Pa
 @pytest.mark.parametrize("size", [12, 24, 48])
 def test_examples_are_those_that_one_builds_by_hand(size: int) -> None:
     crops = crops_of(3, size, seed=1)
-    for number, kind in enumerate(KINDS):
+    for number, kind in enumerate(SAMPLE_TYPES):
         for i, coded in enumerate(records.encode(crops, kind)):
             floats = {"box": crops.boxes[i], "points": crops.points[i], "side": crops.sides[i]}
             by_hand = tf.train.Example()

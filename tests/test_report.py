@@ -73,7 +73,7 @@ def seen(*faces):
 def recipe_of(labels):
     """A recipe whose sources are those of `judged`."""
     source = {"format": "wider", "labels": labels, "images": "images"}
-    people = source | {"format": "mtfl", "labels": "people.txt", "kinds": ["landmark"]}
+    people = source | {"format": "mtfl", "labels": "people.txt", "sample_types": ["landmark"]}
     sources = json.dumps({"scenes": source, "people": people})
     return recipe.load(ROOT / "configs" / "mtcnn.yaml", [f"data.validation={sources}"])
 

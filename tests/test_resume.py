@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from configs import recipe
-from configs.settings import KINDS, Settings
+from configs.settings import SAMPLE_TYPES, Settings
 from data_prep import build_records as driver
 from data_prep.build_records import Chunk, Cut, Plan, prepare
 from mtcnn_detector.errors import UserError
@@ -70,7 +70,7 @@ def check_half_way(run: Path, wanted: dict[str, bytes]) -> None:
     for name in done:
         number = name.split("chunk-")[1].removesuffix(".json")
         split = name.split("/")[0]
-        assert all(f"{split}/{kind}-{number}.tfrecord" in found for kind in KINDS)
+        assert all(f"{split}/{kind}-{number}.tfrecord" in found for kind in SAMPLE_TYPES)
 
 
 def descendants(pid: int) -> set[int]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from configs import recipe
-from configs.settings import KINDS
+from configs.settings import SAMPLE_TYPES
 from data_prep.sources import Picture
 from evaluation import rounds
 from mtcnn_detector.errors import UserError
@@ -34,8 +34,8 @@ def run(tmp_path, monkeypatch):
         stage.finish({})
         (folder / "mtcnn_weights.npy").write_text(str(number))
     held_out = [
-        Picture(picture(tmp_path, 1, [FACE, TINY]), KINDS, np.ones(2)),
-        Picture(picture(tmp_path, 2, [OTHER]), KINDS, np.ones(1)),
+        Picture(picture(tmp_path, 1, [FACE, TINY]), SAMPLE_TYPES, np.ones(2)),
+        Picture(picture(tmp_path, 2, [OTHER]), SAMPLE_TYPES, np.ones(1)),
         Picture(picture(tmp_path, 3, [OTHER]), ("landmark",), np.ones(1)),  # others unlabelled
     ]
     monkeypatch.setattr(rounds, "pictures", lambda *_: {"validation": held_out, "train": []})

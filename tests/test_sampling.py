@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from configs.settings import Labels
+from configs.settings import LabelThresholds
 from data_prep import sampling
 from data_prep.annotations import Annotation
 from data_prep.sampling import Targets, scale_weights
@@ -162,7 +162,7 @@ boxes = st.tuples(
 def test_any_picture(
     faces: list[Box], ignored: list[Box], size: tuple[int, int], seed: int, squared: bool
 ) -> None:
-    labels = Labels(squared_faces=squared)
+    labels = LabelThresholds(squared_faces=squared)
     targets = targets_of(
         faces, ignored, points=[points_in(f) for f in faces] or np.zeros((0, 5, 2))
     )

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from configs import recipe
-from configs.settings import Data, Settings, Source
+from configs.settings import DataSettings, Settings, Source
 from data_prep.sources import SPLITS, Split, fingerprint, pictures, place, read_sources
 from mtcnn_detector.errors import UserError
 
 MTCNN = Path(recipe.__file__).parent / "mtcnn.yaml"
 OWN = Source("wider", "labels.txt", "images")
-MORE = Source("wider", "more.txt", "images", kinds=("landmark",), optional=True)
+MORE = Source("wider", "more.txt", "images", sample_types=("landmark",), optional=True)
 
 
 def listed(folder: Path, names: list[str], file: str = "labels.txt", side: int = 40) -> None:
@@ -24,7 +24,7 @@ def listed(folder: Path, names: list[str], file: str = "labels.txt", side: int =
 
 
 def settings_of(folder: Path, **sources: Source) -> Settings:
-    data = Data(str(folder), sources or {"own": OWN}, validation_share=0.3)
+    data = DataSettings(str(folder), sources or {"own": OWN}, validation_fraction=0.3)
     return replace(recipe.load(MTCNN), data=data)
 
 
@@ -77,7 +77,7 @@ def test_kinds_and_weights_come_with_the_pictures(tmp_path: Path) -> None:
     split = pictures(settings_of(tmp_path, own=OWN, more=MORE), 0.5)
     for picture in split["train"] + split["validation"]:
         from_more = picture.annotation.key.startswith("more/")
-        assert picture.kinds == (("landmark",) if from_more else OWN.kinds)
+        assert picture.sample_types == (("landmark",) if from_more else OWN.sample_types)
         assert picture.weights.tolist() == [1], "each source has only one octave"
 
 

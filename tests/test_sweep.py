@@ -14,13 +14,13 @@ from evaluation import detections, plots, sweep
 from evaluation.detections import Seen
 from mtcnn_detector.cascade import Faces
 from mtcnn_detector.errors import UserError
-from mtcnn_detector.settings import Detector
+from mtcnn_detector.settings import DetectorSettings
 
 ROOT = Path(__file__).parents[1]
 
 
 def test_one_setting_at_a_time_and_the_recipes_among_them():
-    start = Detector(min_face_size=25, scale_factor=0.709, thresholds=(0.6, 0.65, 0.7))
+    start = DetectorSettings(min_face_size=25, scale_factor=0.709, thresholds=(0.6, 0.65, 0.7))
     variants = sweep.variants(start)
     assert {name for name, _, _ in variants} == {
         "min_face_size",
@@ -87,10 +87,14 @@ def test_every_setting_is_run_and_resumed(tmp_path):
 
     def run():
         runtime = detections.Runtime(start, "code")
-        return sweep.measure(Detector(), runtime, weights, pictures, tmp_path / "logs")
+        return sweep.measure(DetectorSettings(), runtime, weights, pictures, tmp_path / "logs")
 
     points = run()
-    assert len(started) == len(set(started)) == len({d for _, _, d in sweep.variants(Detector())})
+    assert (
+        len(started)
+        == len(set(started))
+        == len({d for _, _, d in sweep.variants(DetectorSettings())})
+    )
     assert [p.recall for p in points if p.parameter == "threshold of onet"] == [1, 1, 1, 0, 0]
     assert [p.recall for p in points if p.parameter == "min_face_size"] == [1] * 5
     count = len(started)
@@ -122,7 +126,7 @@ def test_pictures_are_chosen_evenly_and_only_those_with_boxes(tmp_path):
     keys = [picture.key for picture in sweep.choose(settings, 4)]
     assert keys == [f"scenes/{n}.png" for n in (0, 3, 6, 9)]
     assert len(sweep.choose(settings, 99)) == 10
-    points = {"lfw": Source("mtfl", "a.txt", "images", kinds=("landmark",))}
+    points = {"lfw": Source("mtfl", "a.txt", "images", sample_types=("landmark",))}
     only_points = replace(settings, data=replace(settings.data, validation=points))
     with pytest.raises(UserError, match="the sweep needs labelled boxes"):
         sweep.choose(only_points, 4)

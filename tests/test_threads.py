@@ -10,7 +10,7 @@ import pytest
 from models import keras_nets
 from mtcnn_detector import backend, threads
 from mtcnn_detector.architecture import PAPER_NETS
-from mtcnn_detector.weights.weight_files import Trained
+from mtcnn_detector.weights.weight_files import TrainedNet
 
 
 @pytest.fixture(autouse=True)
@@ -181,7 +181,9 @@ def test_compiled_shapes_are_used_again_and_not_kept_for_ever(
 ) -> None:
     monkeypatch.setattr(backend, "MAX_CACHED_SHAPES", 3)
     net = PAPER_NETS["pnet"]
-    first = backend.Engine("pnet", Trained(net, keras_nets.get_weights(keras_nets.build(net))))
+    first = backend.CompiledNet(
+        "pnet", TrainedNet(net, keras_nets.get_weights(keras_nets.build(net)))
+    )
     compiled: list[tuple[int, ...]] = []
     compile = first._compiled
 

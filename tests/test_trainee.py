@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from configs import recipe
-from configs.settings import KINDS
+from configs.settings import SAMPLE_TYPES
 from data_prep.build_records import prepare
 from models import keras_nets
 from mtcnn_detector.architecture import PAPER_NETS, for_crops
@@ -26,7 +26,7 @@ def start(tmp_path_factory):
     path = tmp_path_factory.mktemp("start") / "weights.npz"
     net = PAPER_NETS["pnet"]
     weight_files.write_own(
-        path, weight_files.Trained(net, keras_nets.get_weights(keras_nets.build(net, seed=9)))
+        path, weight_files.TrainedNet(net, keras_nets.get_weights(keras_nets.build(net, seed=9)))
     )
     return path
 
@@ -45,11 +45,11 @@ def test_a_net_with_norms_is_kept_folded_and_gives_the_logged_figures(other):
     assert [layer.padding for layer in trained.net.layers] == ["same", "valid", "valid", "same"]
     assert not trained.weights["prelu3/alpha"].any() and not trained.weights["prelu4/alpha"].any()
     settings = recipe.load(RECIPE, [*SHORT, OWN]).pnet
-    model = trainable_net.Trainee(keras_nets.build(for_crops(trained.net)), settings.train)
+    model = trainable_net.TrainableNet(keras_nets.build(for_crops(trained.net)), settings.train)
     keras_nets.set_weights(model.net, trained.weights, "the test")
     model.compile()
     folder = other / "records" / "pnet"
-    held_out = dataset.load(folder, "validation", 12, dict.fromkeys(KINDS, 40))
+    held_out = dataset.load(folder, "validation", 12, dict.fromkeys(SAMPLE_TYPES, 40))
     figures = callbacks.evaluate(model, held_out, "pnet", settings.train)
     wanted = manifest.read_manifest(other / "pnet")["validation"]
     assert figures == pytest.approx(wanted, abs=1e-4)
@@ -69,7 +69,7 @@ def test_a_net_with_norms_goes_on_after_a_kill_and_ends_the_same(other, run, mon
 def test_frozen_layers_stay_and_the_others_learn(run, start, average):
     frozen = "pnet.train.frozen=[layer1, layer3, face]"
     init = f"pnet.train.init={start}"
-    train(run, *SHORT, init, frozen, f"pnet.train.weight_average={average}")
+    train(run, *SHORT, init, frozen, f"pnet.train.ema_decay={average}")
     given, found = weight_files.read(start)["pnet"].weights, kept(run).weights
     for key, array in given.items():
         same = np.array_equal(found[key], array)
@@ -163,8 +163,8 @@ def test_what_is_kept_is_averaged_with_the_start_and_shifted(run, prepared, star
     plain = copied(prepared, tmp_path / "plain")
     from_start = [*SHORT, f"pnet.train.init={start}", "pnet.train.steps=2"]
     train(plain, *from_start)
-    shifts = ["pnet.train.face_shift=0.8", "pnet.train.points_shift=0.01"]
-    train(run, *from_start, "pnet.train.init_share=0.75", *shifts)
+    shifts = ["pnet.train.score_shift=0.8", "pnet.train.landmark_shift=0.01"]
+    train(run, *from_start, "pnet.train.init_average=0.75", *shifts)
     began = weight_files.read(start)["pnet"].weights
     for key, value in kept(run).weights.items():
         trained = kept(plain).weights[key]
@@ -177,13 +177,13 @@ def test_what_is_kept_is_averaged_with_the_start_and_shifted(run, prepared, star
 
 
 def test_epochs_are_judged_as_they_were_trained_not_as_they_are_shifted(run, short):
-    train(run, *SHORT, "pnet.train.face_shift=1", "pnet.train.points_shift=0.1")
+    train(run, *SHORT, "pnet.train.score_shift=1", "pnet.train.landmark_shift=0.1")
     logs = [(folder / "pnet" / "log.csv").read_text() for folder in (short, run)]
     assert logs[0] == logs[1]
 
 
 def test_a_net_that_is_taken_over_can_be_shifted(run, start):
-    train(run, f"pnet.train.init={start}", "pnet.train.steps=0", "pnet.train.face_shift=-1")
+    train(run, f"pnet.train.init={start}", "pnet.train.steps=0", "pnet.train.score_shift=-1")
     shift = kept(run).weights["face/bias"] - weight_files.read(start)["pnet"].weights["face/bias"]
     np.testing.assert_allclose(shift, [0.5, -0.5], atol=1e-6)
 
@@ -191,7 +191,7 @@ def test_a_net_that_is_taken_over_can_be_shifted(run, start):
 def test_a_net_learns_what_its_teacher_says(run, start):
     """It starts from the same weights, so with no labels in between there is nothing to learn."""
     setting = [f"pnet.train.init={start}", f"pnet.train.teacher={start}", "pnet.train.steps=2"]
-    alone = ["pnet.train.teacher_share=1", "pnet.train.loss_weights=[1, 0, 0]"]
+    alone = ["pnet.train.distillation_weight=1", "pnet.train.loss_weights=[1, 0, 0]"]
     train(run, *SHORT, *setting, *alone)
     for key, array in weight_files.read(start)["pnet"].weights.items():
         np.testing.assert_allclose(kept(run).weights[key], array, atol=1e-3, err_msg=key)
@@ -211,7 +211,7 @@ def test_a_teacher_that_cannot_teach_is_told(run, tmp_path, net, told):
     if net:
         model = keras_nets.build(PAPER_NETS[net])
         weight_files.write_own(
-            path, weight_files.Trained(PAPER_NETS[net], keras_nets.get_weights(model)), net
+            path, weight_files.TrainedNet(PAPER_NETS[net], keras_nets.get_weights(model)), net
         )
     with pytest.raises(UserError, match=told):
         train(run, *SHORT, f"pnet.train.teacher={path}")
@@ -231,4 +231,4 @@ def test_the_recipe_moves_nothing_in_nets_that_are_taken_over():
     settings = recipe.load(RECIPE)
     for name in NETS:
         train_settings = settings.stage(name).train
-        assert train_settings.face_shift == train_settings.points_shift == 0
+        assert train_settings.score_shift == train_settings.landmark_shift == 0

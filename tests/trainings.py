@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from configs import recipe
-from configs.settings import KINDS
+from configs.settings import SAMPLE_TYPES
 from data_prep import records
 from data_prep.crops import Crops
 from mtcnn_detector.weights import weight_files
@@ -15,7 +15,7 @@ from train import callbacks, loop
 
 ROOT = Path(__file__).parent.parent
 RECIPE = ROOT / "configs/mtcnn.yaml"
-SMALL = ("pnet.train.batch=32", "pnet.train.warmup_steps=5", "pnet.train.weight_average=0.9")
+SMALL = ("pnet.train.batch=32", "pnet.train.warmup_steps=5", "pnet.train.ema_decay=0.9")
 SHORT = (*SMALL, "pnet.train.steps=45", "pnet.train.steps_per_epoch=20")
 
 
@@ -46,10 +46,10 @@ def write_records(run, counts=(("train", 150), ("validation", 40))):
     stage.begin(False)
     for split, count in counts:
         (stage.folder / split).mkdir()
-        for kind in KINDS:
+        for kind in SAMPLE_TYPES:
             shard = stage.folder / split / f"{kind}-00000.tfrecord"
             records.write_shard(shard, some_crops(kind, count, rng), kind)
-    made = {split: dict.fromkeys(KINDS, count) for split, count in counts}
+    made = {split: dict.fromkeys(SAMPLE_TYPES, count) for split, count in counts}
     stage.finish({"sha256": "0123456789abcdef" * 4, "counts": made})
     return run
 

@@ -12,25 +12,25 @@ from mtcnn_detector.architecture import PAPER_NETS
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS, Net, NetName
 from mtcnn_detector.weights import weight_files
-from mtcnn_detector.weights.weight_files import Trained
+from mtcnn_detector.weights.weight_files import TrainedNet
 
 
-def drawn(net: Net, seed: int = 0) -> Trained:
+def drawn(net: Net, seed: int = 0) -> TrainedNet:
     """A net with random weights of a sensible size."""
     rng = np.random.default_rng(seed)
     weights = {}
     for key, shape in architecture.shapes(net):
         spread = np.sqrt(2 / np.prod(shape[:-1])) if key.endswith("kernel") else 0.1
         weights[key] = rng.normal(0, spread, shape).astype(np.float32)
-    return Trained(net, weights)
+    return TrainedNet(net, weights)
 
 
-def all_drawn(seed: int = 0) -> dict[NetName, Trained]:
+def all_drawn(seed: int = 0) -> dict[NetName, TrainedNet]:
     """The three nets of the paper with random weights."""
     return {name: drawn(PAPER_NETS[name], seed + i) for i, name in enumerate(NETS)}
 
 
-def lively(name: NetName, seed: int, net: Net | None = None) -> Trained:
+def lively(name: NetName, seed: int, net: Net | None = None) -> TrainedNet:
     """A net (the paper's) with random weights under which no output is nearly constant."""
     rng = np.random.default_rng(seed)
     net = net or PAPER_NETS[name]
@@ -41,7 +41,7 @@ def lively(name: NetName, seed: int, net: Net | None = None) -> Trained:
         weights[key] = rng.normal(0, spread, shape).astype(np.float32)
         if key.endswith(("bias", "alpha")):
             weights[key] = rng.uniform(-0.3, 0.5, shape).astype(np.float32)
-    return Trained(net, weights)
+    return TrainedNet(net, weights)
 
 
 def saved(path: Path, content: Any) -> Path:
@@ -71,7 +71,7 @@ def told(path: Path, length: int = 400) -> str:
     return sentence
 
 
-def assert_same(found: Trained, wanted: Trained) -> None:
+def assert_same(found: TrainedNet, wanted: TrainedNet) -> None:
     """The same settings and bit for bit the same arrays, by the same names in the same order."""
     assert found.net == wanted.net
     assert list(found.weights) == list(wanted.weights)

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from configs.settings import Kind, Labels, Records
+from configs.settings import LabelThresholds, RecordSettings, SampleType
 from data_prep.sampling import Targets, Windows, sample
 
-LABELS = Labels()
+LABELS = LabelThresholds()
 
 
-RECORDS = Records(
+RECORDS = RecordSettings(
     negatives_per_image=30,
     negatives_per_face=10,
     positives_per_face=20,
@@ -70,13 +70,15 @@ def drawn(
     targets: Targets,
     size: tuple[int, int] = (480, 640),
     seed: int = 0,
-    records: Records = RECORDS,
-    labels: Labels = LABELS,
-) -> dict[Kind, Windows]:
+    records: RecordSettings = RECORDS,
+    labels: LabelThresholds = LABELS,
+) -> dict[SampleType, Windows]:
     return sample(np.random.default_rng(seed), *size, targets, records, labels)
 
 
-def check(found: dict[Kind, Windows], targets: Targets, labels: Labels = LABELS) -> None:
+def check(
+    found: dict[SampleType, Windows], targets: Targets, labels: LabelThresholds = LABELS
+) -> None:
     """What must hold of any picture."""
     judged = square if labels.squared_faces else list
     faces, ignored = [judged(f) for f in targets.faces.tolist()], targets.ignored.tolist()

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from configs.settings import Augment
+from configs.settings import AugmentSettings
 from mtcnn_detector.boxes import MIRRORED_POINTS
 from mtcnn_detector.pixels import normalise
 
@@ -28,19 +28,19 @@ NOISE = 20  # grey levels, the largest standard deviation
 BLACK, WHITE = normalise(np.array([0, 255], np.float32))
 
 
-def colours(seed: tf.Tensor, count: int, settings: Augment) -> tuple[tf.Tensor, tf.Tensor]:
+def colours(seed: tf.Tensor, count: int, settings: AugmentSettings) -> tuple[tf.Tensor, tf.Tensor]:
     """(count, 3, 3) matrices and (count, 1, 3) offsets that change a crop's colours."""
     draws = tf.random.stateless_uniform([9, count], seed)
     brightness, contrast, saturation, hue = tf.unstack(2 * draws[:4] - 1)
     gain = tf.exp(contrast * np.log1p(settings.contrast))
     vivid = 1 + saturation * settings.saturation
-    tinted = draws[5] < settings.tint
-    vivid = tf.where((draws[4] < settings.grey) | tinted, 0.0, vivid)
+    tinted = draws[5] < settings.monochrome
+    vivid = tf.where((draws[4] < settings.grayscale) | tinted, 0.0, vivid)
     angle = hue * settings.hue * np.pi
     parts = tf.stack([tf.ones(count), vivid * tf.cos(angle), vivid * tf.sin(angle)], axis=1)
     matrix = tf.reshape(gain[:, None] * parts @ CIRCLE, [count, 3, 3])
     offset = 127.5 * (1 - gain) + 255 * brightness * settings.brightness
-    light = tf.where(tinted, math.log(INK), math.log1p(settings.light))
+    light = tf.where(tinted, math.log(INK), math.log1p(settings.channel_gain))
     light = tf.exp(tf.transpose(2 * draws[6:] - 1) * light[:, None])
     return light[:, :, None] * matrix, light[:, None, :] * offset[:, None, None]
 
@@ -57,7 +57,7 @@ def recolour(images: tf.Tensor, matrix: tf.Tensor, offset: tf.Tensor) -> tf.Tens
     return tf.reshape(tf.clip_by_value(rows, BLACK, WHITE), images.shape)
 
 
-def mirror(images: tf.Tensor) -> tf.Tensor:
+def hflip(images: tf.Tensor) -> tf.Tensor:
     """(N, s, s, 3) pixels with left and right exchanged."""
     # TensorFlow has a fast way for pictures of three channels, but not for batches of them.
     rows = tf.reshape(images, [-1, *images.shape[2:]])
@@ -99,7 +99,7 @@ def occlude_some(seed: tf.Tensor, images: tf.Tensor, share: float) -> tf.Tensor:
     return _change_some(seed, images, share, cover)
 
 
-def coarsen_some(seed: tf.Tensor, images: tf.Tensor, share: float) -> tf.Tensor:
+def downscale_some(seed: tf.Tensor, images: tf.Tensor, share: float) -> tf.Tensor:
     """Halve and double the resolution of a share of a batch.
 
     Large faces then look as small ones do to a net that they are enlarged for: `cv2.INTER_AREA`
@@ -142,12 +142,12 @@ def _change_some(
     return tf.ensure_shape(tf.concat(parts, 0), images.shape)
 
 
-def mirror_boxes(boxes: tf.Tensor) -> tf.Tensor:
+def hflip_boxes(boxes: tf.Tensor) -> tf.Tensor:
     """(N, 4) offsets from a window -> those of the mirrored window."""
     return tf.stack([-boxes[:, 2], boxes[:, 1], -boxes[:, 0], boxes[:, 3]], axis=1)
 
 
-def mirror_points(points: tf.Tensor) -> tf.Tensor:
+def hflip_points(points: tf.Tensor) -> tf.Tensor:
     """(N, 10) fractions x1..x5, y1..y5 -> those in the mirrored window."""
     x = tf.gather(1 - points[:, :5], MIRRORED_POINTS, axis=1)
     return tf.concat([x, tf.gather(points[:, 5:], MIRRORED_POINTS, axis=1)], axis=1)

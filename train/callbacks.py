@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from configs.settings import Stage, Train
+from configs.settings import NetSettings, TrainSettings
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NetName
 from mtcnn_detector.weights.weight_files import Weights
@@ -57,7 +57,7 @@ class Checkpoint(keras.callbacks.Callback):
 class StopOnNonFinite(keras.callbacks.Callback):
     """Stop with a sentence instead of training on nothing for hours."""
 
-    def __init__(self, name: NetName, train: Train) -> None:
+    def __init__(self, name: NetName, train: TrainSettings) -> None:
         super().__init__()
         self.name, self.train_settings = name, train
 
@@ -91,7 +91,7 @@ class Validation(keras.callbacks.Callback):
 
     def __init__(
         self,
-        stage: Stage,
+        stage: NetSettings,
         name: NetName,
         folder: Path,
         held_out: dataset.Records,
@@ -109,7 +109,7 @@ class Validation(keras.callbacks.Callback):
         logs = logs if logs is not None else {}
         raw = self.model.get_weights()
         self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
-        average(self.model.net, self.stage.train.init_share, self.start)
+        average(self.model.net, self.stage.train.init_average, self.start)
         # As it was trained: the shifts of what is kept would count as errors.
         figures = evaluate(self.model, self.held_out, self.name, self.stage.train)
         if not math.isfinite(figures["loss"]):  # the epoch's last step went wrong
@@ -128,7 +128,7 @@ class Validation(keras.callbacks.Callback):
 
 
 def evaluate(
-    model: keras.Model, held_out: dataset.Records, name: NetName, train: Train
+    model: keras.Model, held_out: dataset.Records, name: NetName, train: TrainSettings
 ) -> dict[str, float]:
     """`metrics.summary` of a net over held-out crops."""
     outputs: dict[str, list[Any]] = {}

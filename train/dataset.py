@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from configs.settings import KINDS, Augment, Kind, Train
+from configs.settings import SAMPLE_TYPES, AugmentSettings, SampleType, TrainSettings
 from data_prep import records
 from data_prep.crops import Crops
 from mtcnn_detector.boxes import net_offsets
@@ -33,10 +33,10 @@ COVER, BLUR, NOISE, COARSE = (1 << bit for bit in range(29, 25, -1))
 
 
 class Records(NamedTuple):
-    """All crops of a split, one kind after the other in the order of `KINDS`."""
+    """All crops of a split, one kind after the other in the order of `SAMPLE_TYPES`."""
 
     crops: Crops
-    counts: dict[Kind, int]
+    counts: dict[SampleType, int]
 
     @property
     def kinds(self) -> np.ndarray:
@@ -44,8 +44,8 @@ class Records(NamedTuple):
         return _kinds(self.counts)
 
 
-def _kinds(counts: Mapping[Kind, int]) -> np.ndarray:
-    return np.repeat(np.arange(len(KINDS)), [counts[kind] for kind in KINDS])
+def _kinds(counts: Mapping[SampleType, int]) -> np.ndarray:
+    return np.repeat(np.arange(len(SAMPLE_TYPES)), [counts[kind] for kind in SAMPLE_TYPES])
 
 
 class Batch(NamedTuple):
@@ -61,15 +61,15 @@ def load(folder: Path, split: str, size: int, counts: Mapping[str, int]) -> Reco
     Raises:
         UserError: a shard is damaged, or there are not as many crops as `counts` says.
     """
-    wanted = {kind: counts.get(kind, 0) for kind in KINDS}
+    wanted = {kind: counts.get(kind, 0) for kind in SAMPLE_TYPES}
     # Gigabytes: room for all of them once, filled shard by shard.
     count = sum(wanted.values())
     crops = Crops(*(_aligned(count, field, folder) for field in Crops.joined([], size)))
     rooms: tuple[Any, ...] = crops
-    paths = {kind: sorted((folder / split).glob(f"{kind}-*.tfrecord")) for kind in KINDS}
+    paths = {kind: sorted((folder / split).glob(f"{kind}-*.tfrecord")) for kind in SAMPLE_TYPES}
     filled = 0
     with tqdm(total=sum(map(len, paths.values())), unit="shard", desc=f"{split} records") as bar:
-        for kind in KINDS:
+        for kind in SAMPLE_TYPES:
             found = 0
             for path in paths[kind]:
                 part = records.read_shard(path, size, kind)
@@ -117,7 +117,7 @@ def _memory() -> int:
 
 
 def batches(
-    records: Records, name: NetName, train: Train, seed: int, start: int = 0
+    records: Records, name: NetName, train: TrainSettings, seed: int, start: int = 0
 ) -> tf.data.Dataset:
     """Augmented batches from step `start` to the last, ready for `fit`.
 
@@ -128,7 +128,7 @@ def batches(
     for kind, count in counts.items():
         if count and not records.counts[kind]:
             raise UserError(
-                f"the records hold no {kind} crop, but {name}.train.batch_shares asks for some: "
+                f"the records hold no {kind} crop, but {name}.train.batch_fractions asks for some: "
                 f"raise the {kind} counts in {name}.records or set the share to 0."
             )
     walk = _Walk(records, counts, seed)
@@ -138,8 +138,8 @@ def batches(
     def batch(step: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         rows = walk.rows(step)
         crops = Crops(*(tf.gather(field, rows) for field in held))
-        if train.augment.mirror:
-            crops = _half_mirrored(crops, step)
+        if train.augment.hflip:
+            crops = _half_flipped(crops, step)
         seeds = tf.cast(tf.stack([tf.constant(seed, tf.int64), step]), tf.int32)
         return prepared(_augmented(crops, seeds, train.augment), walk.kinds, name)
 
@@ -160,9 +160,11 @@ def _tensor(array: Any) -> tf.Tensor:
     return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
 
 
-def kind_counts(train: Train) -> dict[Kind, int]:
+def kind_counts(train: TrainSettings) -> dict[SampleType, int]:
     """How many crops of each kind a batch has; rounding goes to the negatives."""
-    counts = {k: int(s * train.batch) for k, s in zip(KINDS, train.batch_shares, strict=True)}
+    counts = {
+        k: int(s * train.batch) for k, s in zip(SAMPLE_TYPES, train.batch_fractions, strict=True)
+    }
     counts["negative"] += train.batch - sum(counts.values())
     return counts
 
@@ -170,17 +172,19 @@ def kind_counts(train: Train) -> dict[Kind, int]:
 class _Walk:
     """An endless walk through each kind, shuffled anew each pass, mixed into batches."""
 
-    def __init__(self, records: Records, counts: Mapping[Kind, int], seed: int) -> None:
+    def __init__(self, records: Records, counts: Mapping[SampleType, int], seed: int) -> None:
         # Where each crop of a batch stands among its kind, evenly spread over the batch.
-        ranks = [(rank + 0.5) / counts[kind] for kind in KINDS for rank in range(counts[kind])]
+        ranks = [
+            (rank + 0.5) / counts[kind] for kind in SAMPLE_TYPES for rank in range(counts[kind])
+        ]
         order = np.argsort(ranks, kind="stable")
         self.kinds = _kinds(counts)[order]
-        of_batch = np.array([counts[kind] for kind in KINDS])
-        of_all = np.array([records.counts[kind] for kind in KINDS])
+        of_batch = np.array([counts[kind] for kind in SAMPLE_TYPES])
+        of_all = np.array([records.counts[kind] for kind in SAMPLE_TYPES])
         self.rank = np.concatenate([np.arange(count) for count in of_batch])[order]
         self.of_batch, self.of_all = of_batch[self.kinds], of_all[self.kinds]
         self.first = (np.cumsum(of_all) - of_all)[self.kinds]
-        self.seeds = seed * len(KINDS) + self.kinds
+        self.seeds = seed * len(SAMPLE_TYPES) + self.kinds
 
     def rows(self, step: tf.Tensor) -> tf.Tensor:
         """(batch,) rows of the records."""
@@ -194,25 +198,25 @@ class _Walk:
         return self.first + shuffled
 
 
-def _augmented(crops: Crops, seeds: tf.Tensor, settings: Augment) -> Crops:
+def _augmented(crops: Crops, seeds: tf.Tensor, settings: AugmentSettings) -> Crops:
     """Changed crops, their images normalised."""
     images = augment.occlude_some(seeds ^ COVER, crops.images, settings.occlusion)
-    images = augment.coarsen_some(seeds ^ COARSE, images, settings.coarse)
+    images = augment.downscale_some(seeds ^ COARSE, images, settings.downscale)
     images = augment.blur_some(seeds ^ BLUR, images, settings.blur)
     images = augment.noise_some(seeds ^ NOISE, images, settings.noise)
     matrix, offset = augment.colours(seeds, images.shape[0], settings)
     return crops._replace(images=augment.recolour(images, matrix, offset))
 
 
-def _half_mirrored(crops: Crops, step: tf.Tensor) -> Crops:
+def _half_flipped(crops: Crops, step: tf.Tensor) -> Crops:
     """Drawn crops with one half of the batch mirrored, in the next step the other."""
     count = crops.images.shape[0]
     start, end = step % 2 * (count // 2), count // 2 + step % 2 * (count - count // 2)
-    mirrors = (augment.mirror, augment.mirror_boxes, augment.mirror_points, tf.identity)
+    flips = (augment.hflip, augment.hflip_boxes, augment.hflip_points, tf.identity)
     changed = []
     fields: tuple[tf.Tensor, ...] = crops
-    for field, mirror in zip(fields, mirrors, strict=True):
-        parts = [field[:start], mirror(field[start:end]), field[end:]]
+    for field, flip in zip(fields, flips, strict=True):
+        parts = [field[:start], flip(field[start:end]), field[end:]]
         changed.append(tf.ensure_shape(tf.concat(parts, 0), field.shape))
     return Crops(*changed)
 

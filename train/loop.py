@@ -80,7 +80,7 @@ def _load(
     )
     if not any(held_out.counts.values()):
         raise UserError(
-            f"{folder} holds no crop to validate on: raise data.validation_share and "
+            f"{folder} holds no crop to validate on: raise data.validation_fraction and "
             f"repeat `make {name}-data`."
         )
     return loaded, held_out
@@ -91,9 +91,9 @@ def _recipe(settings: Settings, name: NetName, made: dict[str, Any]) -> dict[str
     stage = to_dict(settings)[name]
     part = {"net": stage["net"], "train": stage["train"]}
     # Settings that do nothing are left out, as trainings from before there were such have it.
-    idle = [key for key in ("frozen", "points_shift") if not stage["train"][key]]
+    idle = [key for key in ("frozen", "landmark_shift") if not stage["train"][key]]
     if stage["train"]["teacher"] is None:
-        idle.append("teacher_share")
+        idle.append("distillation_weight")
     for key in idle:
         del stage["train"][key]
     for key in ("init", "teacher"):

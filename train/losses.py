@@ -11,13 +11,13 @@ positives and parts its points as well as their own. Boxes are taught by labels 
 
 import tensorflow as tf
 
-from configs.settings import KINDS, Train
+from configs.settings import SAMPLE_TYPES, TrainSettings
 
 Tensors = dict[str, tf.Tensor]
 
 
 def losses(
-    targets: Tensors, outputs: Tensors, train: Train, taught: Tensors | None = None
+    targets: Tensors, outputs: Tensors, train: TrainSettings, taught: Tensors | None = None
 ) -> Tensors:
     """Weighted parts of a batch's loss, each a scalar.
 
@@ -27,24 +27,26 @@ def losses(
         train: the weights and the share of hard examples.
         taught: what the teacher says of the crops, in the form of `outputs`.
     """
-    positive, negative, part, _ = (targets["kind"] == i for i in range(len(KINDS)))
+    positive, negative, part, _ = (targets["kind"] == i for i in range(len(SAMPLE_TYPES)))
     face, box, points = train.loss_weights
     judged, every = positive | negative, tf.ones_like(positive)
     truth = tf.one_hot(tf.cast(positive, tf.int32), 2)
     if taught:
-        share = tf.where(judged, train.teacher_share, 1.0)[:, None]
+        share = tf.where(judged, train.distillation_weight, 1.0)[:, None]
         truth = (1 - share) * truth + share * tf.nn.softmax(taught["face"])
         judged = every
     parts = {
-        "face": face * hard_mean(class_losses(outputs["face"], truth), judged, train.hard_share),
+        "face": face * hard_mean(class_losses(outputs["face"], truth), judged, train.ohem_ratio),
         "box": box * mean_distance(outputs["box"], targets["box"], positive | part, train.box_beta),
     }
     if "points" in outputs:
-        beta = train.points_beta
+        beta = train.landmark_beta
         distance = mean_distance(outputs["points"], targets["points"], every, beta)
         if taught and "points" in taught:
             given = mean_distance(outputs["points"], taught["points"], positive | part, beta)
-            distance = (1 - train.teacher_share) * distance + train.teacher_share * given
+            distance = (
+                1 - train.distillation_weight
+            ) * distance + train.distillation_weight * given
         parts["points"] = points * distance
     return parts
 

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.settings import KINDS, Train
+from configs.settings import SAMPLE_TYPES, TrainSettings
 from mtcnn_detector.boxes import FRAMES, FloatArray, areas
 from mtcnn_detector.net import NetName
 from train.losses import smooth
@@ -52,7 +52,7 @@ def summary(
     outputs: Arrays,
     targets: Arrays,
     name: NetName,
-    train: Train,
+    train: TrainSettings,
 ) -> dict[str, float]:
     """All figures over a validation set.
 
@@ -65,7 +65,7 @@ def summary(
     Returns:
         recall, threshold (where recall is taken), iou, nme, loss; NaN for what has no crop.
     """
-    of_kind = {kind: targets["kind"] == i for i, kind in enumerate(KINDS)}
+    of_kind = {kind: targets["kind"] == i for i, kind in enumerate(SAMPLE_TYPES)}
     faces, background = of_kind["positive"], of_kind["negative"]
     boxed, pointed = faces | of_kind["part"], of_kind["landmark"]
     face = outputs["face"]
@@ -80,7 +80,7 @@ def summary(
     }
     if "points" in outputs:
         found, true = outputs["points"][pointed], targets["points"][pointed]
-        terms.append(_distances(found, true, train.points_beta))
+        terms.append(_distances(found, true, train.landmark_beta))
         figures["nme"] = normalised_mean_error(found, true)
     weighted = zip(train.loss_weights, terms, strict=False)
     figures["loss"] = float(sum(w * term.mean() for w, term in weighted if len(term)))

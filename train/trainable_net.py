@@ -10,23 +10,25 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from configs.settings import Settings, Stage, Train
+from configs.settings import NetSettings, Settings, TrainSettings
 from models import keras_nets
 from models.folding import fold
 from mtcnn_detector.architecture import folded, for_crops
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS, NetName
 from mtcnn_detector.weights import weight_files
-from mtcnn_detector.weights.weight_files import Trained, Weights
+from mtcnn_detector.weights.weight_files import TrainedNet, Weights
 from train.losses import losses
 
 Teacher = Callable[[tf.Tensor], dict[str, tf.Tensor]]  # crops -> what losses take as taught
 
 
-class Trainee(keras.Model):
+class TrainableNet(keras.Model):
     """A net with its loss; Keras reports each part of it beside the sum."""
 
-    def __init__(self, net: keras.Model, train: Train, teacher: Teacher | None = None) -> None:
+    def __init__(
+        self, net: keras.Model, train: TrainSettings, teacher: Teacher | None = None
+    ) -> None:
         super().__init__()
         self.net, self.settings, self._teacher = net, train, teacher
         heads = [head for head in ("face", "box", "points") if head in net.output]
@@ -62,18 +64,18 @@ def average(net: keras.Model, share: float, start: Weights) -> None:
     keras_nets.set_weights(net, weights, "the average")
 
 
-def keep(model: keras.Model, stage: Stage, name: NetName, folder: Path) -> None:
+def keep(model: keras.Model, stage: NetSettings, name: NetName, folder: Path) -> None:
     """Write what a training has reached, as a folded net, its outputs shifted as the stage says.
 
     A shift of the class head moves the net's working point, for detectors whose thresholds are
     given; one of the points makes up for detectors that cut off fractions of pixels.
     """
     weights = keras_nets.get_weights(model)
-    half = np.float32(stage.train.face_shift / 2)
+    half = np.float32(stage.train.score_shift / 2)
     weights["face/bias"] = weights["face/bias"] + np.stack([-half, half])
     if "points/bias" in weights:
-        weights["points/bias"] = weights["points/bias"] + np.float32(stage.train.points_shift)
-    folded_net = Trained(folded(stage.net), fold(stage.net, weights))
+        weights["points/bias"] = weights["points/bias"] + np.float32(stage.train.landmark_shift)
+    folded_net = TrainedNet(folded(stage.net), fold(stage.net, weights))
     weight_files.write_own(folder / "weights.npz", folded_net, name)
 
 
@@ -99,7 +101,7 @@ def take_over(settings: Settings, name: NetName, folder: Path) -> None:
     keep(net, replace(stage, net=kept), name, folder)
 
 
-def compiled(settings: Settings, name: NetName) -> tuple[Trainee, Weights]:
+def compiled(settings: Settings, name: NetName) -> tuple[TrainableNet, Weights]:
     """A net that is new or starts from `init`, ready for `fit`; and what of it is from there."""
     stage = settings.stage(name)
     net, init = keras_nets.build(for_crops(stage.net), settings.seed), stage.train.init
@@ -115,8 +117,8 @@ def compiled(settings: Settings, name: NetName) -> tuple[Trainee, Weights]:
             )
     for layer in net.layers:
         layer.trainable = _group(layer.name) not in stage.train.frozen
-    model = Trainee(net, stage.train, _teacher(stage, name))
-    average = stage.train.weight_average
+    model = TrainableNet(net, stage.train, _teacher(stage, name))
+    average = stage.train.ema_decay
     optimizer = keras.optimizers.Adam(
         schedule(stage.train), use_ema=average > 0, ema_momentum=average or 0.99
     )
@@ -126,7 +128,7 @@ def compiled(settings: Settings, name: NetName) -> tuple[Trainee, Weights]:
     return model, start
 
 
-def _teacher(stage: Stage, name: NetName) -> Teacher | None:
+def _teacher(stage: NetSettings, name: NetName) -> Teacher | None:
     """What asks the net that teaches; it may have other layers.
 
     A function, as Keras would save and set a model that another one holds along with it.
@@ -158,7 +160,7 @@ def _start_from(path: Path, net: keras.Model, name: NetName) -> Weights:
     return {key: value for key, value in keras_nets.get_weights(net).items() if key not in fresh}
 
 
-def schedule(train: Train) -> keras.optimizers.schedules.LearningRateSchedule:
+def schedule(train: TrainSettings) -> keras.optimizers.schedules.LearningRateSchedule:
     """Linear warm-up, then a cosine down to the final learning rate."""
     return keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=train.learning_rate / 100,

@@ -14,7 +14,7 @@ from ..architecture import PAPER_NETS, shapes
 from ..errors import UserError
 from ..net import NETS, NetName
 from . import serialization
-from .net_weights import Trained, Weights, checked, refuse_unless_papers
+from .net_weights import TrainedNet, Weights, checked, refuse_unless_paper_net
 
 Place = tuple[str | int, ...]  # the keys and indices that lead from a net's part to an array
 Places = dict[str, Place]  # by our name of the array
@@ -68,13 +68,13 @@ class Layout:
     keys: Mapping[NetName, str] = field(default_factory=dict)
     files: Mapping[NetName, str] = field(default_factory=dict)
 
-    def part(self, name: NetName, trained: Trained) -> Any:
+    def part(self, name: NetName, trained: TrainedNet) -> Any:
         """A net as this layout has it: lists and dictionaries of arrays.
 
         Raises:
             UserError: naming the net and the first layer or array that the layout cannot hold.
         """
-        refuse_unless_papers(self.whose, name, trained.net)
+        refuse_unless_paper_net(self.whose, name, trained.net)
         places, held = self.places(name), {}
         for key, shape in shapes(PAPER_NETS[name]):
             what = f"{name}, to be written: the array {key}"
@@ -83,7 +83,7 @@ class Layout:
             held[places[key]] = np.ascontiguousarray(turned)
         return _nested(held)
 
-    def trained(self, name: NetName, part: Any, origin: str) -> Trained:
+    def trained(self, name: NetName, part: Any, origin: str) -> TrainedNet:
         """The net out of its part of a file.
 
         Raises:
@@ -98,7 +98,7 @@ class Layout:
             given = checked(found, wanted, f"{origin}, but {what}")
             natural = self.form.from_file(key, given, shape)
             weights[key] = np.ascontiguousarray(_columns_first(name, key, natural))
-        return Trained(PAPER_NETS[name], weights)
+        return TrainedNet(PAPER_NETS[name], weights)
 
     def fitting(self, name: NetName, part: Any) -> int:
         """How many of a net's arrays this part has, in the right place and shape."""

@@ -11,7 +11,7 @@ from ..architecture import PAPER_NETS, shapes
 from ..errors import UserError
 from ..net import NETS, NetName
 from .external_layouts import LAYOUTS, Layout, Place, told
-from .net_weights import Trained
+from .net_weights import TrainedNet
 
 NESTED = "ipazc"  # a dictionary of arrays in the place of its list: the list that was meant
 MOST_ENTRIES, DEEPEST = 1000, 4  # how far we look for arrays in a part of a file
@@ -21,7 +21,7 @@ class Found(NamedTuple):
     """A net, and by which of `packages.LAYOUTS` it was read; "own" is ours."""
 
     layout: str
-    trained: Trained
+    trained: TrainedNet
 
 
 class _Likeness(NamedTuple):

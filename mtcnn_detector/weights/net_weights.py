@@ -17,7 +17,7 @@ from ..net import Layer, Net, NetName
 Weights = dict[str, NDArray[np.float32]]
 
 
-class Trained(NamedTuple):
+class TrainedNet(NamedTuple):
     """A net's settings and its natural weights."""
 
     net: Net
@@ -41,7 +41,7 @@ def checked(given: Any, shape: tuple[int, ...], what: str) -> NDArray[np.float32
     return held
 
 
-def refuse_unless_papers(whose: str, name: NetName, net: Net) -> None:
+def refuse_unless_paper_net(whose: str, name: NetName, net: Net) -> None:
     """Say which layer when a net is not the paper's, which is all that other packages build.
 
     Raises:

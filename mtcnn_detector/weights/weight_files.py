@@ -22,17 +22,17 @@ from ..schema import build
 from . import serialization
 from .external_layouts import LAYOUTS
 from .layout_detection import Found, nets_in
-from .net_weights import Trained, Weights, checked, refuse_unless_papers
+from .net_weights import TrainedNet, Weights, checked, refuse_unless_paper_net
 from .safe_pickle import MOST, RefusedError
 
-__all__ = ["LAYOUTS", "Trained", "Weights", "files", "look", "read", "write", "write_own"]
+__all__ = ["LAYOUTS", "TrainedNet", "Weights", "files", "look", "read", "write", "write_own"]
 
 OWN = "own"
 OWN_FILES: Mapping[NetName, str] = {name: f"{name}/weights.npz" for name in NETS}  # of a run
 SETTINGS, NAME = "__net__", "__name__"
 
 
-def read(path: Path) -> dict[NetName, Trained]:
+def read(path: Path) -> dict[NetName, TrainedNet]:
     """The nets in a weights file of any known layout, recognised by looking; runs no code.
 
     A folder stands for the files of the nets in it: those of a run, or of a layout that has
@@ -44,7 +44,7 @@ def read(path: Path) -> dict[NetName, Trained]:
     return {name: found.trained for name, found in look(path).items()}
 
 
-def read_net(path: Path, name: NetName) -> Trained:
+def read_net(path: Path, name: NetName) -> TrainedNet:
     """One net out of a weights file; raises as `read`, and where it holds no such net."""
     found = read(path)
     if name not in found:
@@ -109,7 +109,7 @@ def _own_archive(file: BinaryIO) -> zipfile.ZipFile | None:
     return None if torchs else archive
 
 
-def _read_own(archive: zipfile.ZipFile, path: Path) -> dict[NetName, Trained]:
+def _read_own(archive: zipfile.ZipFile, path: Path) -> dict[NetName, TrainedNet]:
     serialization.refuse_if_large(archive)
     try:
         net = build(Net, json.loads(str(_member(archive, SETTINGS))), "net", str(path))
@@ -124,7 +124,7 @@ def _read_own(archive: zipfile.ZipFile, path: Path) -> dict[NetName, Trained]:
         raise UserError(f"{path} is damaged or none of our weights files ({reason}).") from None
     wanted = shapes(net)
     weights = {k: checked(held.get(k), shape, f"{path}: the array {k}") for k, shape in wanted}
-    return {name: Trained(net, weights)}
+    return {name: TrainedNet(net, weights)}
 
 
 def _name_by_size(net: Net) -> str:
@@ -145,7 +145,7 @@ def _member(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
     return array
 
 
-def write_own(path: Path, trained: Trained, name: NetName | None = None) -> None:
+def write_own(path: Path, trained: TrainedNet, name: NetName | None = None) -> None:
     """Write one net in our own layout, which holds any net.
 
     `name` says which net of the cascade it is; without, its size must be that of the paper's.
@@ -156,13 +156,13 @@ def write_own(path: Path, trained: Trained, name: NetName | None = None) -> None
     write_atomically(path, content.getvalue())
 
 
-def write_own_folder(path: Path, nets: Mapping[NetName, Trained]) -> None:
+def write_own_folder(path: Path, nets: Mapping[NetName, TrainedNet]) -> None:
     """Write nets in our own layout into a folder, which `read` takes as one weights file."""
     for name, trained in nets.items():
         write_own(path / OWN_FILES[name], trained, name)
 
 
-def write(layout: str, path: Path, nets: Mapping[NetName, Trained]) -> None:
+def write(layout: str, path: Path, nets: Mapping[NetName, TrainedNet]) -> None:
     """Write the three nets by one of `LAYOUTS`: a file, or a folder of the layout's files.
 
     Raises:
@@ -181,4 +181,4 @@ def write(layout: str, path: Path, nets: Mapping[NetName, Trained]) -> None:
 
 def refuse_unless_ipazc(name: NetName, net: Net) -> None:
     """Say which layer when ipazc's layout cannot hold a net of these settings."""
-    refuse_unless_papers(LAYOUTS["ipazc"].whose, name, net)
+    refuse_unless_paper_net(LAYOUTS["ipazc"].whose, name, net)
