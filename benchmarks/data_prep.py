@@ -34,7 +34,7 @@ from pipeline.cli import run_cli
 
 IMAGES = "wider/WIDER_train/images"
 LABELS = "wider/wider_face_split/wider_face_train_bbx_gt.txt"
-POINTS = "wider/wider_face_split/retinaface_train_label.txt"
+LANDMARKS = "wider/wider_face_split/retinaface_train_label.txt"
 TRIES = 50  # windows drawn before the usual way gives up on one
 
 
@@ -75,7 +75,7 @@ def main() -> None:
 
 def subset(folder: Path, data: Path, count: int) -> Settings:
     """The recipe on the first pictures of WIDER's training list."""
-    for path in (data / IMAGES, data / LABELS, data / POINTS):
+    for path in (data / IMAGES, data / LABELS, data / LANDMARKS):
         if not path.exists():
             raise UserError(f"{path} is not there: --folder names the folder that holds wider/.")
     lines = (data / LABELS).read_text(encoding="utf-8").splitlines(keepends=True)
@@ -86,7 +86,7 @@ def subset(folder: Path, data: Path, count: int) -> Settings:
         "format": "wider",
         "labels": str(labels),
         "images": str(data / IMAGES),
-        "points": str(data / POINTS),
+        "landmarks": str(data / LANDMARKS),
     }
     content = {"base": str(ROOT / "configs" / "mtcnn.yaml"), "data": {"train": {"wider": source}}}
     (folder / "recipe.yaml").write_text(json.dumps(content), encoding="utf-8")  # YAML holds JSON
@@ -96,8 +96,8 @@ def subset(folder: Path, data: Path, count: int) -> Settings:
 def read(settings: Settings) -> list[Annotation]:
     """The annotations, as both ways read them."""
     source = settings.data.train["wider"]
-    points = Path(source.points or "")
-    return annotations.read("wider", Path(source.labels), Path(source.images), points, "wider")
+    landmarks = Path(source.landmarks or "")
+    return annotations.read("wider", Path(source.labels), Path(source.images), landmarks, "wider")
 
 
 def one_round(settings: Settings, workers: int) -> tuple[Timing, Timing]:
@@ -158,7 +158,7 @@ def usual_windows(
     """SampleType, window and target of every crop of a picture, drawn one by one."""
     records, labels = settings.pnet.records, settings.labels
     height, width = shape[:2]
-    faces, points = usable(picture, settings.data.min_face)
+    faces, landmarks = usable(picture, settings.data.min_face)
 
     def until(low: float, high: float, draw: Iterator[Window]) -> Window | None:
         for window in itertools.islice(draw, TRIES):
@@ -175,7 +175,7 @@ def usual_windows(
         "positive": (records.positives_per_face, labels.positive, 2.0, 0.2),
         "part": (records.parts_per_face, labels.part, labels.positive, 0.4),
     }
-    for face, marks in zip(faces, points, strict=True):
+    for face, marks in zip(faces, landmarks, strict=True):
         for kind, (count, low, high, shift) in wanted.items():
             for _ in range(count):
                 window = until(low, high, around(rng, face, shift))
@@ -191,9 +191,9 @@ def usual_windows(
 
 
 def usable(picture: Annotation, min_face: int) -> tuple[np.ndarray, np.ndarray]:
-    """The faces that crops are cut about, and their points."""
+    """The faces that crops are cut about, and their landmarks."""
     large = (longer_sides(picture.boxes) >= min_face) & ~picture.ignored
-    return picture.boxes[large].astype(float), picture.points[large].astype(float)
+    return picture.boxes[large].astype(float), picture.landmarks[large].astype(float)
 
 
 def anywhere(rng: np.random.Generator, height: int, width: int) -> Iterator[Window]:

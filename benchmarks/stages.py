@@ -72,19 +72,19 @@ def wrap(clock: Clock, engine: Any) -> None:
     """Time the parts of every detector from now on."""
     from mtcnn_detector import boxes, pixels
 
-    call, level = engine.__call__, clock.timed("pyramid", pixels.Picture.level)
-    pixels.Picture.level = lambda *given: clock.timed("pyramid", level(*given))  # type: ignore
+    call, level = engine.__call__, clock.timed("pyramid", pixels.ImagePyramid.level)
+    pixels.ImagePyramid.level = lambda *given: clock.timed("pyramid", level(*given))  # type: ignore
     boxes.nms = clock.timed("NMS", boxes.nms)
-    pixels.Picture.cut = clock.timed("crops", pixels.Picture.cut)  # type: ignore
+    pixels.ImagePyramid.cut = clock.timed("crops", pixels.ImagePyramid.cut)  # type: ignore
     engine.__call__ = lambda net, crops: clock.timed(net.name, call)(net, crops)
 
 
 def multiplications(cascade: Any, image: Any) -> float:
     """What P-Net needs for the levels of a picture, none of them twice."""
-    from mtcnn_detector.pixels import Picture, level_size
+    from mtcnn_detector.pixels import ImagePyramid, level_size
 
     total = 0
-    for level in cascade._levels(Picture(image)):
+    for level in cascade._levels(ImagePyramid(image)):
         total += of_net(cascade._first.net, *level_size(*image.shape[:2], level.scale))
     return total
 

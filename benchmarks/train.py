@@ -92,7 +92,7 @@ def crops_of(settings: Settings, name: NetName, run: Path) -> tuple[Any, str]:
         rng.uniform(0, 1, (total, 10)).astype(np.float32),
         np.full((total, 1), 40, np.float32),
     )
-    return dataset.Records(noise, dict.fromkeys(SAMPLE_TYPES, CROPS)), "noise"
+    return dataset.CropSet(noise, dict.fromkeys(SAMPLE_TYPES, CROPS)), "noise"
 
 
 def seconds_a_step(model: Any, batches: Any, steps: int) -> float:

@@ -11,8 +11,30 @@ from configs.settings import Settings
 from mtcnn_detector.architecture import folded
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS
-from mtcnn_detector.schema import build, expect
+from mtcnn_detector.schema import Schema
 from mtcnn_detector.weights import weight_files
+
+# Keys of recipes from before version 0.2, by their last part: what they are called now.
+RENAMED = {
+    "batch_shares": "batch_fractions",
+    "broken_share": "max_broken_fraction",
+    "coarse": "downscale",
+    "face_shift": "score_shift",
+    "grey": "grayscale",
+    "hard_share": "ohem_ratio",
+    "init_share": "init_average",
+    "kinds": "sample_types",
+    "light": "channel_gain",
+    "mirror": "hflip",
+    "official": "wider_ground_truth",
+    "points": "landmarks",
+    "points_beta": "landmark_beta",
+    "points_shift": "landmark_shift",
+    "teacher_share": "distillation_weight",
+    "tint": "monochrome",
+    "validation_share": "validation_fraction",
+    "weight_average": "ema_decay",
+}
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Settings:
@@ -25,7 +47,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Settings:
     tree = _read_tree(path)
     for override in overrides:
         _override(tree, override)
-    settings: Settings = build(Settings, tree, "", str(path))
+    settings: Settings = Schema(str(path), RENAMED).build(Settings, tree)
     return settings
 
 
@@ -64,7 +86,7 @@ def _read_tree(path: Path, over: tuple[Path, ...] = ()) -> dict[str, Any]:
     if base is None:
         return tree
     over = (*over, path.resolve())
-    below = path.parent / expect(base, str, "base", str(path))
+    below = path.parent / Schema(str(path)).expect(base, str, "base")
     if below.resolve() in over:
         raise UserError(f"{path}: base leads back to {below}; a recipe cannot be its own base.")
     return _merged(_read_tree(below, over), tree)

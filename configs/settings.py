@@ -19,7 +19,7 @@ class Source:
     format: Literal["wider", "retinaface", "mtfl", "celeba", "coco"]
     labels: str
     images: str
-    points: str | None = None  # a second file that holds the five points
+    landmarks: str | None = None  # a second file that holds the five landmarks
     # Kinds of crops cut from it; no negatives where other faces stand unlabelled.
     sample_types: tuple[SampleType, ...] = SAMPLE_TYPES
     optional: bool = False  # True: say so and go on when it is not on this machine
@@ -29,7 +29,7 @@ class Source:
         require(bool(self.sample_types), "sample_types", "names no kind of crop")
 
     @property
-    def points_only(self) -> bool:
+    def landmarks_only(self) -> bool:
         """Whether its pictures serve for landmarks alone."""
         return self.sample_types == ("landmark",)
 
@@ -243,8 +243,8 @@ class Settings:
             problem = "hold no dense one: only the first net runs over whole pictures"
             require(place == 0 or not over_pictures, f"{name}.net.layers", problem)
         last = NETS[-1]
-        problem = "must be true: the faces' points come from this net"
-        require(self.stage(last).net.points, f"{last}.net.points", problem)
+        problem = "must be true: the faces' landmarks come from this net"
+        require(self.stage(last).net.landmarks, f"{last}.net.landmarks", problem)
 
     def stage(self, name: NetName) -> NetSettings:
         """The part of the recipe that describes one net."""

@@ -7,11 +7,11 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from data_prep.formats import READERS, Entry, Face, read_text
+from data_prep.formats import READERS, Entry, FaceLabel, read_text
 from mtcnn_detector.boxes import BoolArray, FloatArray
 from mtcnn_detector.errors import UserError
 
-NOSE = slice(4, 6)  # where its x y stand in Face.points
+NOSE = slice(4, 6)  # where its x y stand in FaceLabel.landmarks
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,12 @@ class Annotation:
     key: str  # "<source>/<path below the images folder>": the same on every machine
     boxes: FloatArray  # (N, 4) float32 windows x1 y1 x2 y2, half-open, 0-based
     ignored: BoolArray  # (N,) neither a positive nor background
-    points: FloatArray  # (N, 5, 2) float32 x y, NaN where unknown; order as in `TEN_POINTS`
+    landmarks: FloatArray  # (N, 5, 2) float32 x y, NaN where unknown; order as in `TEN_LANDMARKS`
     where: str  # the place in the file that lists it, for messages
 
 
 def read(
-    format: str, labels: Path, images: Path, points: Path | None = None, source: str = ""
+    format: str, labels: Path, images: Path, landmarks: Path | None = None, source: str = ""
 ) -> list[Annotation]:
     """Read an annotation file; the images, in the file's order, are neither opened nor sought.
 
@@ -38,7 +38,7 @@ def read(
         format: One of `READERS`.
         labels: The annotation file.
         images: The folder that the listed paths are relative to.
-        points: The file with the points: a RetinaFace list for `wider`, the landmarks for
+        landmarks: The file with the landmarks: a RetinaFace list for `wider`, the landmarks for
             `celeba`; the other formats have them in `labels`.
         source: The name of the data set; begins every key.
 
@@ -47,15 +47,15 @@ def read(
     """
     if format not in READERS:
         raise UserError(f"unknown annotation format {format!r}: use one of {', '.join(READERS)}.")
-    if points is not None and format not in ("wider", "celeba"):
-        raise UserError(f"format {format} takes no points file, but {points} is given.")
+    if landmarks is not None and format not in ("wider", "celeba"):
+        raise UserError(f"format {format} takes no landmarks file, but {landmarks} is given.")
     likely = likely_format(labels)
     if likely not in (None, format):
         raise UserError(f"{labels} looks like a {likely} file: set format: {likely}.")
-    entries = READERS[format](labels, points)
+    entries = READERS[format](labels, landmarks)
     if not entries:
         raise UserError(f"{labels} lists no image: expected a {format} file.")
-    _check_noses([face for entry in entries for face in entry.faces], points or labels)
+    _check_noses([face for entry in entries for face in entry.faces], landmarks or labels)
     return _merged(entries, images, source)
 
 
@@ -73,15 +73,15 @@ def likely_format(file: Path) -> str | None:
     return "mtfl" if len(words) >= 15 and any(map(str.isalpha, words[0])) else None
 
 
-def _check_noses(faces: Sequence[Face], file: Path) -> None:
+def _check_noses(faces: Sequence[FaceLabel], file: Path) -> None:
     """Refuse columns of another meaning: with them most noses lie outside their boxes."""
-    noses = np.array([face.points[NOSE] for face in faces], np.float64).reshape(-1, 2)
+    noses = np.array([face.landmarks[NOSE] for face in faces], np.float64).reshape(-1, 2)
     known = np.isfinite(noses).all(axis=1)
     noses, boxes = noses[known], _boxes(faces)[known]
     inside = (noses >= boxes[:, :2]) & (noses <= boxes[:, 2:])
     if inside.all(axis=1).sum() < len(boxes) / 2:
         raise UserError(
-            f"{file}: most noses lie outside the boxes of their faces: are the points those of "
+            f"{file}: most noses lie outside the boxes of their faces: are the landmarks those of "
             "these images (not of aligned ones), and the columns those of the format?"
         )
 
@@ -110,11 +110,11 @@ def _annotation(image: Path, key: str, entries: Sequence[Entry]) -> Annotation:
     boxes = _boxes(faces)
     kept = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
     ignored = np.array([face.ignored for face in faces], np.bool_)
-    points = np.array([face.points for face in faces], np.float32).reshape(-1, 5, 2)
-    return Annotation(image, key, boxes[kept], ignored[kept], points[kept], entries[0].where)
+    landmarks = np.array([face.landmarks for face in faces], np.float32).reshape(-1, 5, 2)
+    return Annotation(image, key, boxes[kept], ignored[kept], landmarks[kept], entries[0].where)
 
 
-def _boxes(faces: Sequence[Face]) -> FloatArray:
+def _boxes(faces: Sequence[FaceLabel]) -> FloatArray:
     """Faces of x y w h -> (N, 4) float32 windows."""
     xywh = np.array([face.box for face in faces], np.float64).reshape(-1, 4)
     return np.hstack([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]]).astype(np.float32)

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from configs.recipe import refuse_unless_exportable, to_dict
 from configs.settings import SAMPLE_TYPES, SampleType, Settings
 from data_prep import worker
-from data_prep.sources import SPLITS, Picture, Split, fingerprint, pictures
+from data_prep.sources import SPLITS, LabelledImage, Split, fingerprint, pictures
 from data_prep.worker import Cut, Plan
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.files import write_atomically
@@ -33,7 +33,7 @@ class Chunk(NamedTuple):
 
     split: Split
     number: int
-    pictures: list[Picture]
+    pictures: list[LabelledImage]
 
     def shard(self, folder: Path, kind: SampleType) -> Path:
         """Where the shard of one kind lies."""
@@ -102,7 +102,7 @@ def _recipe(settings: Settings, name: NetName, nets: Mapping[NetName, Path]) -> 
     return recipe
 
 
-def _chunks(split: Mapping[Split, list[Picture]], images_per_shard: int) -> Iterator[Chunk]:
+def _chunks(split: Mapping[Split, list[LabelledImage]], images_per_shard: int) -> Iterator[Chunk]:
     for part in SPLITS:
         for number, start in enumerate(range(0, len(split[part]), images_per_shard)):
             yield Chunk(part, number, split[part][start : start + images_per_shard])
@@ -156,7 +156,7 @@ def _cut_in_order(plan: Plan, chunks: list[Chunk], workers: int) -> Iterator[tup
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _submit(pool: ProcessPoolExecutor, chunk: list[Picture]) -> Future[Cut]:
+def _submit(pool: ProcessPoolExecutor, chunk: list[LabelledImage]) -> Future[Cut]:
     """Hand out a chunk; workers that start now never hear Ctrl-C: the parent decides."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

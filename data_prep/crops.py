@@ -14,7 +14,7 @@ class Crops(NamedTuple):
 
     images: NDArray[np.uint8]  # (N, size, size, 3) RGB
     boxes: NDArray[np.float32]  # (N, 4) offsets of the face, in sides of the window
-    points: NDArray[np.float32]  # (N, 10) fractions of the crop
+    landmarks: NDArray[np.float32]  # (N, 10) fractions of the crop
     sides: NDArray[np.float32]  # (N, 1) of the windows in the picture, pixels
 
     @staticmethod
@@ -40,7 +40,7 @@ def cut_crops(image: pixels.Image, windows: Windows, size: int) -> Crops:
     exact = places.astype(np.float64)
     targets = (
         boxes.encode_offsets(windows.faces, exact),
-        boxes.encode_points(windows.points, exact),
+        boxes.encode_landmarks(windows.landmarks, exact),
         exact[:, 2:3] - exact[:, :1],
     )
     return Crops(images, *(target.astype(np.float32) for target in targets))

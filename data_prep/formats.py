@@ -10,14 +10,14 @@ from mtcnn_detector.errors import UserError
 
 UNKNOWN = (float("nan"),) * 10
 LARGEST = 1e6  # pixels; no picture is larger, and nan and inf fail the comparison too
-TEN_POINTS = "left eye, right eye, nose, left and right mouth corner"
+TEN_LANDMARKS = "left eye, right eye, nose, left and right mouth corner"
 
 
-class Face(NamedTuple):
-    """A face as it is listed, in pixels; `points` are x y x y ..., NaN where unknown."""
+class FaceLabel(NamedTuple):
+    """A face as it is listed, in pixels; `landmarks` are x y x y ..., NaN where unknown."""
 
     box: Sequence[float]  # x y w h
-    points: Sequence[float] = UNKNOWN
+    landmarks: Sequence[float] = UNKNOWN
     ignored: bool = False
 
 
@@ -26,7 +26,7 @@ class Entry(NamedTuple):
 
     where: str
     path: str
-    faces: list[Face]
+    faces: list[FaceLabel]
 
 
 class Line(NamedTuple):
@@ -36,7 +36,7 @@ class Line(NamedTuple):
     text: str
 
 
-def read_wider(labels: Path, points: Path | None) -> list[Entry]:
+def read_wider(labels: Path, landmarks: Path | None) -> list[Entry]:
     """WIDER's bbx_gt.txt: a path, a count, a line for each box; zeros follow a count of 0."""
     lines, entries, at = _lines(labels), [], 0
     while at < len(lines):
@@ -50,7 +50,7 @@ def read_wider(labels: Path, points: Path | None) -> list[Entry]:
         at += count
         if not count and at < len(lines) and set(lines[at].text) == {"0", " "}:
             at += 1
-    return _with_points(entries, points) if points else entries
+    return _with_landmarks(entries, landmarks) if landmarks else entries
 
 
 def _wider_count(header: Line, count: Line | None = None) -> int:
@@ -64,38 +64,39 @@ def _wider_count(header: Line, count: Line | None = None) -> int:
     return int(count.text)
 
 
-def _wider_face(line: Line, path: str, count: int) -> Face:
+def _wider_face(line: Line, path: str, count: int) -> FaceLabel:
     wanted = f"10 numbers (x y w h and six attributes; {path} announces {count} such lines)"
     row = _numbers(line.where, line.text.split(), 10, wanted)
-    return Face(row[:4], ignored=row[7] != 0)  # blur expression illumination INVALID ...
+    return FaceLabel(row[:4], ignored=row[7] != 0)  # blur expression illumination INVALID ...
 
 
-def _with_points(entries: list[Entry], points: Path) -> list[Entry]:
-    """Give each box the points that the RetinaFace list `points` has for the same box."""
+def _with_landmarks(entries: list[Entry], landmarks: Path) -> list[Entry]:
+    """Give each box the landmarks that the RetinaFace list `landmarks` has for the same box."""
     known = {
-        _identity(entry, face): face.points
-        for entry in read_retinaface(points, None)
+        _identity(entry, face): face.landmarks
+        for entry in read_retinaface(landmarks, None)
         for face in entry.faces
     }
     wanted = [_identity(entry, face) for entry in entries for face in entry.faces]
     if wanted and known.keys().isdisjoint(wanted):
-        raise UserError(f"{points} has none of the boxes that it should give points to.")
+        raise UserError(f"{landmarks} has none of the boxes that it should give landmarks to.")
     for entry in entries:
         entry.faces[:] = [
-            face._replace(points=known.get(_identity(entry, face), UNKNOWN)) for face in entry.faces
+            face._replace(landmarks=known.get(_identity(entry, face), UNKNOWN))
+            for face in entry.faces
         ]
     return entries
 
 
-def _identity(entry: Entry, face: Face) -> tuple[str, ...]:
+def _identity(entry: Entry, face: FaceLabel) -> tuple[str, ...]:
     return entry.path, *(f"{number:.0f}" for number in face.box)
 
 
-def read_retinaface(labels: Path, _points: Path | None) -> list[Entry]:
-    """RetinaFace's label.txt: `# path`, then a line for each box, with or without points."""
+def read_retinaface(labels: Path, _landmarks: Path | None) -> list[Entry]:
+    """RetinaFace's label.txt: `# path`, then a line for each box, with or without landmarks."""
     lines = _lines(labels)
     boxes = [line for line in lines if not line.text.startswith("#")]
-    # One length for the whole file, so that a row which was cut off is never a row without points.
+    # One length for the whole file, so that a row that was cut off is never one without landmarks.
     length = 4 if boxes and len(boxes[0].text.split()) == 4 else 20
     entries: list[Entry] = []
     for line in lines:
@@ -115,10 +116,10 @@ def _retinaface_path(line: Line) -> str:
     return path
 
 
-def _retinaface_face(line: Line, length: int) -> Face:
+def _retinaface_face(line: Line, length: int) -> FaceLabel:
     wanted = "x y w h" if length == 4 else "20 numbers (x y w h, five times x y flag, blur)"
     row = _numbers(line.where, line.text.split(), length, wanted)
-    return Face(row[:4], points=_flagged(row[4:19], lambda flag: flag >= 0))
+    return FaceLabel(row[:4], landmarks=_flagged(row[4:19], lambda flag: flag >= 0))
 
 
 def _flagged(triples: Sequence[float], known: Callable[[float], bool]) -> Sequence[float]:
@@ -130,27 +131,27 @@ def _flagged(triples: Sequence[float], known: Callable[[float], bool]) -> Sequen
     return [number for x, y, flag in rows for number in ((x, y) if known(flag) else UNKNOWN[:2])]
 
 
-def read_mtfl(labels: Path, _points: Path | None) -> list[Entry]:
-    """MTFL's trainImageList.txt: a face a line, path x1 x2 y1 y2, ten numbers of points."""
+def read_mtfl(labels: Path, _landmarks: Path | None) -> list[Entry]:
+    """MTFL's trainImageList.txt: a face a line, path x1 x2 y1 y2, ten numbers of landmarks."""
     entries, wanted = [], "path x1 x2 y1 y2 and five times x y"
     for line in _lines(labels):
         path, *words = line.text.split()
         row = _numbers(line.where, words[:14], 14, wanted)  # attributes may follow
         x1, x2, y1, y2 = row[:4]
-        face = Face((x1, y1, x2 - x1, y2 - y1), row[4:])
+        face = FaceLabel((x1, y1, x2 - x1, y2 - y1), row[4:])
         entries.append(Entry(line.where, path.replace("\\", "/"), [face]))
     return entries
 
 
-def read_celeba(labels: Path, points: Path | None) -> list[Entry]:
-    """CelebA's list_bbox_celeba.txt and, as `points`, list_landmarks_celeba.txt."""
+def read_celeba(labels: Path, landmarks: Path | None) -> list[Entry]:
+    """CelebA's list_bbox_celeba.txt and, as `landmarks`, list_landmarks_celeba.txt."""
     boxes = _celeba_rows(labels, 4, "path x y w h")
-    known = _celeba_rows(points, 10, f"path and x y of {TEN_POINTS}") if points else {}
-    missing = next((path for path in boxes if points and path not in known), None)
+    known = _celeba_rows(landmarks, 10, f"path and x y of {TEN_LANDMARKS}") if landmarks else {}
+    missing = next((path for path in boxes if landmarks and path not in known), None)
     if missing is not None:
-        raise UserError(f"{points} lacks {missing}, which {boxes[missing][0]} lists.")
+        raise UserError(f"{landmarks} lacks {missing}, which {boxes[missing][0]} lists.")
     return [
-        Entry(where, path, [Face(box, points=known[path][1] if points else UNKNOWN)])
+        Entry(where, path, [FaceLabel(box, landmarks=known[path][1] if landmarks else UNKNOWN)])
         for path, (where, box) in boxes.items()
     ]
 
@@ -171,7 +172,7 @@ def _celeba_rows(file: Path, length: int, wanted: str) -> dict[str, tuple[str, l
     return rows
 
 
-def read_coco(labels: Path, _points: Path | None) -> list[Entry]:
+def read_coco(labels: Path, _landmarks: Path | None) -> list[Entry]:
     """COCO's instances or keypoints JSON; every category counts as a face."""
     try:
         whole = json.loads(read_text(labels))
@@ -193,15 +194,15 @@ def read_coco(labels: Path, _points: Path | None) -> list[Entry]:
     return list(entries.values())
 
 
-def _coco_face(face: dict[str, Any], where: str) -> Face:
+def _coco_face(face: dict[str, Any], where: str) -> FaceLabel:
     where = f"{where} (id {face.get('id')})"
     box = _numbers(where, _member(face, "bbox", list, where), 4, "a bbox [x, y, w, h]")
-    points: list[float] = []
+    landmarks: list[float] = []
     if face.get("keypoints"):
         triples = _member(face, "keypoints", list, where)
-        points = _numbers(where, triples, 15, f"5 keypoints x y v ({TEN_POINTS})")
+        landmarks = _numbers(where, triples, 15, f"5 keypoints x y v ({TEN_LANDMARKS})")
     ignored = bool(face.get("iscrowd") or face.get("ignore"))
-    return Face(box, points=_flagged(points, lambda flag: flag > 0), ignored=ignored)
+    return FaceLabel(box, landmarks=_flagged(landmarks, lambda flag: flag > 0), ignored=ignored)
 
 
 def _member(record: Any, key: str, kind: type, where: str) -> Any:

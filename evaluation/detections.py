@@ -36,7 +36,7 @@ class Runtime:
     code: str
 
 
-class Seen(NamedTuple):
+class ImageDetections(NamedTuple):
     """What was found on one picture."""
 
     picture: str  # digest of the picture file
@@ -120,9 +120,9 @@ class _Traced:
 def _as_found(faces: Sequence[dict[str, Any]]) -> Faces:
     corners = np.array([face["box"] for face in faces], np.float64).reshape(-1, 4)
     corners[:, 2:] += corners[:, :2]
-    points = [list(face["keypoints"].values()) for face in faces]
+    landmarks = [list(face["keypoints"].values()) for face in faces]
     scores = np.array([face["confidence"] for face in faces], np.float64)
-    return Faces(corners, scores, np.array(points, np.float64).reshape(-1, 5, 2))
+    return Faces(corners, scores, np.array(landmarks, np.float64).reshape(-1, 5, 2))
 
 
 def log_folder(root: Path, weights: Path, settings: DetectorSettings, runtime: Runtime) -> Path:
@@ -143,7 +143,9 @@ def log_folder(root: Path, weights: Path, settings: DetectorSettings, runtime: R
     return folder
 
 
-def detect_all(detect: Detect, pictures: Sequence[Annotation], log: Path) -> dict[str, Seen]:
+def detect_all(
+    detect: Detect, pictures: Sequence[Annotation], log: Path
+) -> dict[str, ImageDetections]:
     """What is on every picture, by its key; pictures that `log` already holds are not looked at.
 
     A picture counts as held when its file has not changed since.
@@ -171,17 +173,17 @@ def _digest(picture: Annotation) -> str:
         raise _unreadable(picture) from None
 
 
-def _look(detect: Detect, picture: Annotation, digest: str) -> Seen:
+def _look(detect: Detect, picture: Annotation, digest: str) -> ImageDetections:
     image = pixels.read_image(picture.image)
     if image is None:
         raise _unreadable(picture)
     started = time.perf_counter()
     *before, faces = detect(image)
     seconds = round(time.perf_counter() - started, 4)
-    return Seen(digest, seconds, faces, tuple(stage.boxes for stage in before))
+    return ImageDetections(digest, seconds, faces, tuple(stage.boxes for stage in before))
 
 
-def _row(seen: Seen) -> dict[str, Any]:
+def _row(seen: ImageDetections) -> dict[str, Any]:
     lists = {name: value.tolist() for name, value in seen.faces._asdict().items()}
     proposals = [boxes.astype(int).tolist() for boxes in seen.proposals]  # whole pixels
     return {"picture": seen.picture, "seconds": seen.seconds, **lists, "proposals": proposals}
@@ -194,7 +196,7 @@ def _unreadable(picture: Annotation) -> UserError:
     )
 
 
-def read_log(log: Path) -> dict[str, Seen]:
+def read_log(log: Path) -> dict[str, ImageDetections]:
     """What `detect_all` wrote, by picture; of a picture looked at twice, the later."""
     if not log.exists():
         return {}
@@ -209,8 +211,8 @@ def read_log(log: Path) -> dict[str, Seen]:
         raise UserError(f"{log} is damaged ({error}): remove it and repeat the command.") from None
 
 
-def _seen(row: dict[str, Any]) -> Seen:
-    boxes, scores, points = (np.array(row[name], np.float64) for name in Faces._fields)
-    faces = Faces(boxes.reshape(-1, 4), scores, points.reshape(-1, 5, 2))
+def _seen(row: dict[str, Any]) -> ImageDetections:
+    boxes, scores, landmarks = (np.array(row[name], np.float64) for name in Faces._fields)
+    faces = Faces(boxes.reshape(-1, 4), scores, landmarks.reshape(-1, 5, 2))
     proposals = (np.array(boxes, np.float64).reshape(-1, 4) for boxes in row["proposals"])
-    return Seen(row["picture"], row["seconds"], faces, tuple(proposals))
+    return ImageDetections(row["picture"], row["seconds"], faces, tuple(proposals))

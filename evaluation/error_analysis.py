@@ -8,7 +8,7 @@ import numpy as np
 
 from data_prep.annotations import Annotation
 from data_prep.sources import place
-from evaluation.detections import Seen
+from evaluation.detections import ImageDetections
 from evaluation.metrics import BoxScore
 from evaluation.protocol import MIN_OVERLAP, Match
 from evaluation.recall import SPANS, size_label, survives
@@ -22,7 +22,7 @@ UNLABELLED, TWICE = "no labelled face there", "second box of a face"
 KINDS = (*(f"lost by {net}" for net in NETS), NOTHING, LOOSE, NEIGHBOUR, UNLABELLED, TWICE)
 
 
-class Mistake(NamedTuple):
+class DetectionError(NamedTuple):
     """One face missed, or one false alarm."""
 
     picture: Annotation
@@ -39,44 +39,44 @@ class Mistake(NamedTuple):
         return float((self.box[2:] - self.box[:2]).max())
 
 
-def missed(result: BoxScore, other: BoxScore | None = None) -> list[Mistake]:
+def missed(result: BoxScore, other: BoxScore | None = None) -> list[DetectionError]:
     """The faces that count and were not found; first those that the other weights find.
 
     The order of the rest follows from the names alone, so that the first are a fair sample.
     """
     every = [
-        Mistake(picture, seen.faces, box, *_miss(box, seen), _best_score(box, beside))
-        for picture, seen, fate, beside in _rows(result, other)
-        for box in picture.boxes[~fate.hit(len(picture.boxes)) & ~picture.ignored]
+        DetectionError(picture, seen.faces, box, *_miss(box, seen), _best_score(box, beside))
+        for picture, seen, match, beside in _rows(result, other)
+        for box in picture.boxes[~match.hit(len(picture.boxes)) & ~picture.ignored]
     ]
     return sorted(every, key=lambda m: (-m.other, place(f"{m.picture.key} {m.box.tolist()}")))
 
 
-def false_alarms(result: BoxScore, other: BoxScore | None = None) -> list[Mistake]:
+def false_alarms(result: BoxScore, other: BoxScore | None = None) -> list[DetectionError]:
     """The false alarms, highest score first."""
     every = [
-        Mistake(
+        DetectionError(
             picture,
             seen.faces,
             seen.faces.boxes[row],
-            *_alarm(picture, seen.faces, row, bool(fate.face[row] >= 0)),
+            *_alarm(picture, seen.faces, row, bool(match.face[row] >= 0)),
             _best_score(seen.faces.boxes[row], beside),
         )
-        for picture, seen, fate, beside in _rows(result, other)
-        for row in np.flatnonzero(fate.false_alarm).tolist()
+        for picture, seen, match, beside in _rows(result, other)
+        for row in np.flatnonzero(match.false_alarm).tolist()
     ]
     return sorted(every, key=lambda alarm: -alarm.score)
 
 
 def _rows(
     result: BoxScore, other: BoxScore | None
-) -> Iterator[tuple[Annotation, Seen, Match, Faces]]:
+) -> Iterator[tuple[Annotation, ImageDetections, Match, Faces]]:
     nothing = Faces(np.zeros((0, 4)), np.zeros(0), np.zeros((0, 5, 2)))
     beside = [one.faces for one in other.seen] if other else [nothing] * len(result.pictures)
-    return zip(result.pictures, result.seen, result.fates, beside, strict=True)
+    return zip(result.pictures, result.seen, result.matches, beside, strict=True)
 
 
-def _miss(box: FloatArray, seen: Seen) -> tuple[str, float, float]:
+def _miss(box: FloatArray, seen: ImageDetections) -> tuple[str, float, float]:
     """Kind, score and overlap of a missed face."""
     overlap = iou(box[None], seen.faces.boxes)[0]
     best = float(overlap.max(initial=0))
@@ -85,7 +85,7 @@ def _miss(box: FloatArray, seen: Seen) -> tuple[str, float, float]:
     return NEIGHBOUR if best >= MIN_OVERLAP else LOOSE, seen.faces.scores[overlap.argmax()], best
 
 
-def _lost_by(box: FloatArray, seen: Seen) -> str:
+def _lost_by(box: FloatArray, seen: ImageDetections) -> str:
     """The net after which no box is left on the face; one may bring a box nearer again."""
     if not seen.proposals:
         return NOTHING
@@ -105,7 +105,7 @@ def _best_score(box: FloatArray, faces: Faces) -> float:
     return float(faces.scores[there].max(initial=0))
 
 
-def in_spans(mistakes: Sequence[Mistake]) -> dict[str, list[Mistake]]:
+def in_spans(mistakes: Sequence[DetectionError]) -> dict[str, list[DetectionError]]:
     """Mistakes by the size of the face or box, in their order; spans without any are left out."""
     spans = {
         size_label(low, high): [m for m in mistakes if low <= m.side < high] for low, high in SPANS
@@ -113,7 +113,9 @@ def in_spans(mistakes: Sequence[Mistake]) -> dict[str, list[Mistake]]:
     return {label: within for label, within in spans.items() if within}
 
 
-def some(mistakes: Sequence[Mistake], count: int, of_one_picture: int) -> list[Mistake]:
+def some(
+    mistakes: Sequence[DetectionError], count: int, of_one_picture: int
+) -> list[DetectionError]:
     """The first `count`, with no more than so many of one picture: a crowd hides the rest."""
     taken: Counter[str] = Counter()
     chosen = []
@@ -124,7 +126,7 @@ def some(mistakes: Sequence[Mistake], count: int, of_one_picture: int) -> list[M
     return chosen[:count]
 
 
-def count_kinds(mistakes: Sequence[Mistake]) -> tuple[list[str], list[list[str]]]:
+def count_kinds(mistakes: Sequence[DetectionError]) -> tuple[list[str], list[list[str]]]:
     """A table of how many there are of each kind, in every span of sizes: heads and rows."""
     kinds = [kind for kind in KINDS if any(m.kind == kind for m in mistakes)]
     rows = []

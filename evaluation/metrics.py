@@ -11,15 +11,17 @@ import numpy as np
 from configs.settings import Settings, Source
 from data_prep.annotations import Annotation
 from data_prep.sources import read_sources
-from evaluation import landmarks, protocol
-from evaluation.detections import Detect, Seen, detect_all
-from evaluation.landmarks import LabelledFace, LandmarkScore
+from evaluation import landmark_error, protocol
+from evaluation.detections import Detect, ImageDetections, detect_all
+from evaluation.landmark_error import LabelledFace, LandmarkScore
 from evaluation.protocol import Detections, GroundTruth, Match, PrecisionRecall
 from evaluation.recall import SPANS, size_label
 from mtcnn_detector.boxes import longer_sides
 
 Figures = dict[str, str]
-LFW_OVERLAP = 0.3  # MTFL's boxes are tighter than WIDER's; at 0.5 the box, not the points, decides
+LFW_OVERLAP = (
+    0.3  # MTFL's boxes are tighter than WIDER's; at 0.5 the box, not the landmarks, decides
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,8 +29,8 @@ class BoxScore:
     """How boxes did on one source of N pictures: three lists side by side, and curves."""
 
     pictures: list[Annotation]
-    seen: list[Seen]
-    fates: list[Match]
+    seen: list[ImageDetections]
+    matches: list[Match]
     curves: dict[str, PrecisionRecall]  # "plain", and WIDER's levels where its files are
 
     @property
@@ -39,20 +41,20 @@ class BoxScore:
     @property
     def found(self) -> int:
         """How many of them were found."""
-        return sum(int(fate.found.sum()) for fate in self.fates)
+        return sum(int(match.found.sum()) for match in self.matches)
 
     @property
     def false_alarms(self) -> int:
         """Boxes on no face, or on one found before."""
-        return sum(int(fate.false_alarm.sum()) for fate in self.fates)
+        return sum(int(match.false_alarm.sum()) for match in self.matches)
 
 
 @dataclass(frozen=True, eq=False)
-class PointScore:
-    """How points did on one source of N pictures with one labelled face each."""
+class LandmarkFigures:
+    """How landmarks did on one source of N pictures with one labelled face each."""
 
     pictures: list[Annotation]
-    seen: list[Seen]
+    seen: list[ImageDetections]
     landmarks: LandmarkScore
 
 
@@ -61,7 +63,7 @@ class Score:
     """All that one detector did, by source."""
 
     boxes: dict[str, BoxScore] = field(default_factory=dict)
-    points: dict[str, PointScore] = field(default_factory=dict)
+    landmarks: dict[str, LandmarkFigures] = field(default_factory=dict)
 
 
 class SizeRow(NamedTuple):
@@ -84,8 +86,8 @@ def score(settings: Settings, detect: Detect, folder: Path) -> Score:
     result = Score()
     for name, pictures in read_sources(root, sources).items():
         seen = detect_all(detect, pictures, folder / f"{name}.jsonl")
-        if sources[name].points_only:
-            result.points[name] = judge_points(pictures, seen)
+        if sources[name].landmarks_only:
+            result.landmarks[name] = judge_landmarks(pictures, seen)
         else:
             curves = _official(sources[name], root, seen)
             result.boxes[name] = judge_boxes(pictures, seen, curves)
@@ -94,7 +96,7 @@ def score(settings: Settings, detect: Detect, folder: Path) -> Score:
 
 def judge_boxes(
     pictures: list[Annotation],
-    seen: Mapping[str, Seen],
+    seen: Mapping[str, ImageDetections],
     official: Mapping[str, PrecisionRecall],
 ) -> BoxScore:
     """Detections, all that were reported, against labelled boxes at plain IoU 0.5."""
@@ -108,11 +110,13 @@ def judge_boxes(
     )
 
 
-def _detections(seen: Mapping[str, Seen]) -> dict[str, Detections]:
+def _detections(seen: Mapping[str, ImageDetections]) -> dict[str, Detections]:
     return {key: Detections(one.faces.boxes, one.faces.scores) for key, one in seen.items()}
 
 
-def _official(source: Source, root: Path, seen: Mapping[str, Seen]) -> dict[str, PrecisionRecall]:
+def _official(
+    source: Source, root: Path, seen: Mapping[str, ImageDetections]
+) -> dict[str, PrecisionRecall]:
     """WIDER's own protocol, where its files are at hand."""
     if source.wider_ground_truth is None or not _has_official(root / source.wider_ground_truth):
         return {}
@@ -146,21 +150,23 @@ def _official_name(key: str) -> str:
     return key.partition("/")[2].rpartition(".")[0]
 
 
-def judge_points(pictures: list[Annotation], seen: Mapping[str, Seen]) -> PointScore:
-    """Points against the one labelled face of each picture."""
+def judge_landmarks(
+    pictures: list[Annotation], seen: Mapping[str, ImageDetections]
+) -> LandmarkFigures:
+    """Landmarks against the one labelled face of each picture."""
     labelled = [picture for picture in pictures if len(picture.boxes)]
-    faces = {p.key: LabelledFace(p.boxes[0], p.points[0]) for p in labelled}
-    result = landmarks.evaluate({key: seen[key].faces for key in faces}, faces, LFW_OVERLAP)
-    return PointScore(labelled, [seen[key] for key in faces], result)
+    faces = {p.key: LabelledFace(p.boxes[0], p.landmarks[0]) for p in labelled}
+    result = landmark_error.evaluate({key: seen[key].faces for key in faces}, faces, LFW_OVERLAP)
+    return LandmarkFigures(labelled, [seen[key] for key in faces], result)
 
 
 def by_size(result: BoxScore) -> list[SizeRow]:
     """Faces that count and those found, in spans of size that hold any."""
     sides, hit = [], []
-    for picture, fate in zip(result.pictures, result.fates, strict=True):
+    for picture, match in zip(result.pictures, result.matches, strict=True):
         counts = ~picture.ignored
         sides.append(longer_sides(picture.boxes)[counts])
-        hit.append(fate.hit(len(counts))[counts])
+        hit.append(match.hit(len(counts))[counts])
     side, found = np.concatenate(sides), np.concatenate(hit)
     rows = []
     for low, high in SPANS:
@@ -180,11 +186,11 @@ def figures(result: Score) -> Figures:
             if level in boxes.curves:
                 row = f"{name}: AP {level}, WIDER protocol on these pictures"
                 told[row] = f"{boxes.curves[level].ap:.3f}"
-    for name, points in ((name, one.landmarks) for name, one in result.points.items()):
-        caught = points.faces - len(points.missed)
-        told[f"{name}: faces found (IoU {LFW_OVERLAP})"] = f"{caught} of {points.faces}"
-        told[f"{name}: landmark NME, of the eye distance"] = f"{100 * points.nme:.2f} %"
-        told[f"{name}: failures (NME over 10 %)"] = f"{100 * points.failure_rate:.2f} %"
+    for name, landmarks in ((name, one.landmarks) for name, one in result.landmarks.items()):
+        caught = landmarks.faces - len(landmarks.missed)
+        told[f"{name}: faces found (IoU {LFW_OVERLAP})"] = f"{caught} of {landmarks.faces}"
+        told[f"{name}: landmark NME, of the eye distance"] = f"{100 * landmarks.nme:.2f} %"
+        told[f"{name}: failures (NME over 10 %)"] = f"{100 * landmarks.failure_rate:.2f} %"
     return told
 
 

@@ -7,19 +7,19 @@ from typing import IO, Any
 
 import numpy as np
 
-from evaluation.landmarks import FAILURE
+from evaluation.landmark_error import FAILURE
 from evaluation.metrics import Score, by_size
-from evaluation.sweep import Point
+from evaluation.sweep import SweepResult
 
 COLOURS = ("#1764ab", "#d95f02")  # the weights, the other weights; apart for the colour-blind too
 MISSING = "No curves: they need matplotlib; `.venv/bin/pip install -e '.[report]'` installs it."
 MAX_ERROR = 0.2  # of the eye distance, where the landmark curve ends
 
-MEASURES: dict[str, Callable[[Point], float]] = {
-    "faces found, %": lambda point: 100 * point.recall,
-    "false alarms a picture": lambda point: point.false_alarms,
-    "mean score of the found": lambda point: point.confidence,
-    "ms a picture, median": lambda point: 1000 * point.seconds,
+MEASURES: dict[str, Callable[[SweepResult], float]] = {
+    "faces found, %": lambda result: 100 * result.recall,
+    "false alarms a picture": lambda result: result.false_alarms,
+    "mean score of the found": lambda result: result.confidence,
+    "ms a picture, median": lambda result: 1000 * result.seconds,
 }
 
 
@@ -86,29 +86,29 @@ def landmark_errors(columns: Mapping[str, Score], source: str, target: IO[bytes]
     limits = np.linspace(0, MAX_ERROR, 201)
     figure, (axis,) = _panels(1, width=5.2)
     for (label, score), colour in zip(columns.items(), COLOURS, strict=False):
-        points = score.points[source].landmarks
-        told = f"{label}: NME {100 * points.nme:.2f} %"
-        axis.plot(100 * limits, 100 * points.cumulative(limits), color=colour, label=told)
+        landmarks = score.landmarks[source].landmarks
+        told = f"{label}: NME {100 * landmarks.nme:.2f} %"
+        axis.plot(100 * limits, 100 * landmarks.cumulative(limits), color=colour, label=told)
     axis.axvline(100 * FAILURE, color="0.5", linestyle=":", linewidth=1)
     axis.annotate("failure", (100 * FAILURE, 3), (3, 0), textcoords="offset points", color="0.4")
-    axis.set(xlabel="mean error of the five points, % of the eye distance", ylabel="% of faces")
+    axis.set(xlabel="mean error of the five landmarks, % of the eye distance", ylabel="% of faces")
     axis.set(title="landmarks: faces within an error", xlim=(0, 100 * MAX_ERROR), ylim=(0, 102))
     axis.legend(loc="best", framealpha=0.9)
     axis.grid(alpha=0.25)
     _save(figure, target)
 
 
-def sweep(points: Sequence[Point], target: Path) -> None:
+def sweep(results: Sequence[SweepResult], target: Path) -> None:
     """What was measured, a row each, over every setting, a column each; the recipe's is a ring."""
-    names = list(dict.fromkeys(point.parameter for point in points))
+    names = list(dict.fromkeys(result.parameter for result in results))
     plt = pyplot()
     grid, size = (len(MEASURES), len(names)), (2.7 * len(names), 8)
     figure, axes = plt.subplots(*grid, figsize=size, sharex="col", sharey="row", squeeze=False)
     for row, (label, read) in zip(axes, MEASURES.items(), strict=True):
         row[0].set_ylabel(label)
         for axis, name in zip(row, names, strict=True):
-            line = [(p.value, read(p)) for p in points if p.parameter == name]
-            usual = [(p.value, read(p)) for p in points if p.parameter == name and p.usual]
+            line = [(r.value, read(r)) for r in results if r.parameter == name]
+            usual = [(r.value, read(r)) for r in results if r.parameter == name and r.usual]
             axis.plot(*zip(*line, strict=True), color=COLOURS[0], marker=".")
             axis.plot(*zip(*usual, strict=True), "o", color=COLOURS[1], fillstyle="none", ms=9)
             axis.grid(alpha=0.25)

@@ -206,9 +206,11 @@ def _pool(
     faces = sum(int((~truth.ignored).sum()) for truth in truths.values())
     if not faces:
         raise UserError("no face counts in these images: give images with labelled faces.")
-    fates = [(d.scores, match(d, known[key], border)) for key, d in detections.items()]
-    found = np.concatenate([np.zeros(0), *(scores[fate.found] for scores, fate in fates)])
-    alarms = np.concatenate([np.zeros(0), *(scores[fate.false_alarm] for scores, fate in fates)])
+    matches = [(d.scores, match(d, known[key], border)) for key, d in detections.items()]
+    found = np.concatenate([np.zeros(0), *(scores[match.found] for scores, match in matches)])
+    alarms = np.concatenate(
+        [np.zeros(0), *(scores[match.false_alarm] for scores, match in matches)]
+    )
     return np.sort(found), np.sort(alarms), faces
 
 

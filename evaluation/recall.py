@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from configs.settings import Settings
-from data_prep.sources import Picture, pictures
+from data_prep.sources import LabelledImage, pictures
 from mtcnn_detector import boxes, pixels
 from mtcnn_detector.boxes import BoolArray, FloatArray
 from mtcnn_detector.cascade import Cascade
@@ -36,7 +36,7 @@ class Survival(NamedTuple):
     boxes: FloatArray  # (nets,) mean number of boxes a picture that each net lets through
 
 
-def measure(cascade: Cascade, held_out: list[Picture], min_face: int) -> Survival:
+def measure(cascade: Cascade, held_out: list[LabelledImage], min_face: int) -> Survival:
     """Run the cascade over pictures and look for every labelled face after every net."""
     sides, passed, counts = [], [], []
     for picture in tqdm(held_out, unit="img", desc="recall"):

@@ -9,8 +9,8 @@ from typing import IO
 
 from configs.settings import Settings
 from evaluation import detections, error_analysis, metrics, page, plots, sweep, visualization
-from evaluation.error_analysis import Mistake
-from evaluation.metrics import BoxScore, PointScore, Score
+from evaluation.error_analysis import DetectionError
+from evaluation.metrics import BoxScore, LandmarkFigures, Score
 from mtcnn_detector.files import write_atomically
 from pipeline import manifest
 
@@ -63,16 +63,16 @@ def make_sweep(
     """
     runtime = detections.package_runtime(package) if package else detections.our_runtime()
     pictures = sweep.choose(settings, count)
-    points = sweep.measure(settings.detector, runtime, weights, pictures, folder / "logs")
+    results = sweep.measure(settings.detector, runtime, weights, pictures, folder / "logs")
     opening = (
         f"{weights} on {len(pictures)} pictures; **bold**: the recipe's values. Times are of the "
         "machine as it was, one setting after another."
     )
-    text = f"{opening}\n\n{sweep.table(points)}"
+    text = f"{opening}\n\n{sweep.table(results)}"
     (folder / "sweep.md").write_text(text + "\n", encoding="utf-8")
     print(f"{text}\n{folder / 'sweep.md'}")
     if plots.at_hand():
-        plots.sweep(points, folder / "sweep.png")
+        plots.sweep(results, folder / "sweep.png")
         print(folder / "sweep.png")
 
 
@@ -93,12 +93,12 @@ def write(judged: Judged, folder: Path) -> Path:
     for name, boxes in first.boxes.items():
         parts += _missed(name, boxes, others[0].boxes[name] if others else None)
         parts += _false_alarms(name, boxes, others[0].boxes[name] if others else None)
-    for name, points in first.points.items():
-        parts += _worst_points(name, points)
+    for name, landmarks in first.landmarks.items():
+        parts += _worst_landmarks(name, landmarks)
     if visualization.draw_sheet(first, folder / "detections.jpg"):
         parts += [
             page.heading("Some pictures"),
-            page.paragraph("Found: green, with the score and the five points. Missed: red."),
+            page.paragraph("Found: green, with the score and the five landmarks. Missed: red."),
             page.image((folder / "detections.jpg").read_bytes(), "jpeg", "detections"),
         ]
     target = folder / "report.html"
@@ -138,7 +138,7 @@ def _opening(judged: Judged) -> Iterator[str]:
     )
     first = next(iter(judged.scores.values()))
     counts = {name: len(one.pictures) for name, one in first.boxes.items()}
-    counts |= {name: len(one.pictures) for name, one in first.points.items()}
+    counts |= {name: len(one.pictures) for name, one in first.landmarks.items()}
     for label, path in judged.weights.items():
         yield page.paragraph(f"{label}: `{path}`")
     for name, count in counts.items():
@@ -160,7 +160,7 @@ def _curves(scores: Mapping[str, Score]) -> Iterator[str]:
         yield page.heading(f"{name}: precision and recall")
         yield _plot(plots.precision_recall, scores, name)
         yield _plot(plots.recall_by_size, scores, name)
-    for name in first.points:
+    for name in first.landmarks:
         yield page.heading(f"{name}: landmarks")
         yield _plot(plots.landmark_errors, scores, name)
 
@@ -205,15 +205,17 @@ def _false_alarms(name: str, boxes: BoxScore, other: BoxScore | None) -> Iterato
     yield from _by_size(alarms, _told_alarm)
 
 
-def _worst_points(name: str, points: PointScore) -> Iterator[str]:
-    errors = points.landmarks.errors
+def _worst_landmarks(name: str, landmarks: LandmarkFigures) -> Iterator[str]:
+    errors = landmarks.landmarks.errors
     yield page.heading(f"{name}: the worst landmarks")
-    yield page.paragraph("White rings: the labelled points; green: the reported ones.")
-    rows = [row for row in zip(points.pictures, points.seen, strict=True) if row[0].key in errors]
+    yield page.paragraph("White rings: the labelled landmarks; green: the reported ones.")
+    rows = [
+        row for row in zip(landmarks.pictures, landmarks.seen, strict=True) if row[0].key in errors
+    ]
     rows.sort(key=lambda row: -errors[row[0].key])
     yield page.tiles(
         page.Tile(
-            visualization.as_jpeg(visualization.points_tile(picture, seen.faces)),
+            visualization.as_jpeg(visualization.landmarks_tile(picture, seen.faces)),
             [f"error {100 * errors[picture.key]:.1f} %"],
             picture.image.name,
             picture.image,
@@ -222,24 +224,26 @@ def _worst_points(name: str, points: PointScore) -> Iterator[str]:
     )
 
 
-def _by_size(every: Sequence[Mistake], told: Callable[[Mistake], list[str]]) -> Iterator[str]:
+def _by_size(
+    every: Sequence[DetectionError], told: Callable[[DetectionError], list[str]]
+) -> Iterator[str]:
     for label, within in error_analysis.in_spans(every).items():
         shown = error_analysis.some(within, TILES, OF_ONE_PICTURE)
         yield page.heading(f"{label} (px): {len(shown)} of {len(within)}", 3)
         yield page.tiles(_tile(mistake, told(mistake)) for mistake in shown)
 
 
-def _tile(mistake: Mistake, told: list[str]) -> page.Tile:
+def _tile(mistake: DetectionError, told: list[str]) -> page.Tile:
     beside = [f"the other weights: {mistake.other:.3f}"] if mistake.other else []
     path, jpeg = mistake.picture.image, visualization.as_jpeg(visualization.mistake_tile(mistake))
     return page.Tile(jpeg, [*told, *beside], path.name, path)
 
 
-def _told_miss(miss: Mistake) -> list[str]:
+def _told_miss(miss: DetectionError) -> list[str]:
     near = [f"IoU {miss.overlap:.2f} at {miss.score:.3f}"] if miss.score else []
     return [f"{miss.side:.0f} px: {miss.kind}", *near]
 
 
-def _told_alarm(alarm: Mistake) -> list[str]:
+def _told_alarm(alarm: DetectionError) -> list[str]:
     near = [f"IoU {alarm.overlap:.2f}"] if alarm.overlap >= error_analysis.NEAR else []
     return [f"{alarm.score:.3f}, {alarm.side:.0f} px", ", ".join([alarm.kind, *near])]

@@ -15,7 +15,7 @@ from configs.settings import Settings
 from data_prep.annotations import Annotation
 from data_prep.sources import read_sources
 from evaluation import detections
-from evaluation.detections import Runtime, Seen
+from evaluation.detections import ImageDetections, Runtime
 from evaluation.metrics import judge_boxes
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS
@@ -58,7 +58,7 @@ PARAMETERS = {
 }
 
 
-class Point(NamedTuple):
+class SweepResult(NamedTuple):
     """One value of one setting, and what came of it."""
 
     parameter: str
@@ -73,9 +73,9 @@ class Point(NamedTuple):
 def choose(settings: Settings, count: int) -> list[Annotation]:
     """At most `count` of the pictures whose boxes are judged, evenly chosen."""
     sources = settings.data.validation
-    labelled = {name: source for name, source in sources.items() if not source.points_only}
+    labelled = {name: source for name, source in sources.items() if not source.landmarks_only}
     if not labelled:
-        raise UserError("the sweep needs labelled boxes: data.validation has only points.")
+        raise UserError("the sweep needs labelled boxes: data.validation has only landmarks.")
     found = read_sources(Path(settings.data.folder), labelled)
     every = [picture for source in found.values() for picture in source]
     rows = np.unique(np.linspace(0, len(every) - 1, min(count, len(every))).round().astype(int))
@@ -97,15 +97,15 @@ def measure(
     weights: Path,
     pictures: Sequence[Annotation],
     logs: Path,
-) -> list[Point]:
-    """The points of the sweep; settings one after another, detections logged below `logs`."""
-    points = []
+) -> list[SweepResult]:
+    """The results of the sweep; settings one after another, detections logged below `logs`."""
+    results = []
     for name, value, detector in tqdm(variants(start), unit="setting", desc="sweep"):
         log = detections.log_folder(logs, weights, detector, runtime) / "sweep.jsonl"
         run = detections.when_needed(runtime, weights, detector)
         seen = detections.detect_all(run, pictures, log)
-        points.append(summary(name, value, detector == start, pictures, seen))
-    return points
+        results.append(summary(name, value, detector == start, pictures, seen))
+    return results
 
 
 def summary(
@@ -113,13 +113,13 @@ def summary(
     value: float,
     usual: bool,
     pictures: Sequence[Annotation],
-    seen: Mapping[str, Seen],
-) -> Point:
+    seen: Mapping[str, ImageDetections],
+) -> SweepResult:
     """What was found at one setting."""
     judged = judge_boxes(list(pictures), seen, {})
-    hits = [s.faces.scores[f.found] for s, f in zip(judged.seen, judged.fates, strict=True)]
+    hits = [s.faces.scores[f.found] for s, f in zip(judged.seen, judged.matches, strict=True)]
     scores = np.concatenate(hits)
-    return Point(
+    return SweepResult(
         parameter,
         value,
         usual,
@@ -130,13 +130,13 @@ def summary(
     )
 
 
-def table(points: Sequence[Point]) -> str:
-    """A Markdown table, a row a point."""
+def table(results: Sequence[SweepResult]) -> str:
+    """A Markdown table, a row a result."""
     heads = ("setting", "value", "faces found", "false alarms a picture", "mean score of the found")
     lines = [f"| {' | '.join((*heads, 'ms a picture, median'))} |", "| --- | --- |" + " ---: |" * 4]
-    for point in points:
-        value = f"**{point.value:g}**" if point.usual else f"{point.value:g}"
-        confidence = "-" if np.isnan(point.confidence) else f"{point.confidence:.3f}"
-        found = f"{100 * point.recall:.1f} % | {point.false_alarms:.2f} | {confidence}"
-        lines.append(f"| {point.parameter} | {value} | {found} | {1000 * point.seconds:.0f} |")
+    for result in results:
+        value = f"**{result.value:g}**" if result.usual else f"{result.value:g}"
+        confidence = "-" if np.isnan(result.confidence) else f"{result.confidence:.3f}"
+        found = f"{100 * result.recall:.1f} % | {result.false_alarms:.2f} | {confidence}"
+        lines.append(f"| {result.parameter} | {value} | {found} | {1000 * result.seconds:.0f} |")
     return "\n".join(lines)

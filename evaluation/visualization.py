@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from data_prep.annotations import Annotation
-from evaluation.error_analysis import Mistake
+from evaluation.error_analysis import DetectionError
 from evaluation.metrics import Score
 from evaluation.protocol import Match
 from mtcnn_detector import pixels
@@ -26,9 +26,9 @@ def draw_sheet(result: Score, target: Path) -> bool:
     tiles = []
     for boxes in result.boxes.values():
         step = max(len(boxes.pictures) // SHOWN, 1)
-        every = zip(boxes.pictures, boxes.seen, boxes.fates, strict=True)
+        every = zip(boxes.pictures, boxes.seen, boxes.matches, strict=True)
         chosen = list(every)[::step][:SHOWN]
-        tiles += [_tile(picture, seen.faces, fate) for picture, seen, fate in chosen]
+        tiles += [_tile(picture, seen.faces, match) for picture, seen, match in chosen]
     rows = [np.hstack(tiles[i : i + ACROSS]) for i in range(0, len(tiles), ACROSS)]
     if rows:
         width = max(row.shape[1] for row in rows)
@@ -38,15 +38,15 @@ def draw_sheet(result: Score, target: Path) -> bool:
     return bool(rows)
 
 
-def _tile(picture: Annotation, found: Faces, fate: Match) -> pixels.Image:
+def _tile(picture: Annotation, found: Faces, match: Match) -> pixels.Image:
     canvas = draw_faces(_read(picture), found)
-    missed = ~fate.hit(len(picture.boxes)) & ~picture.ignored
+    missed = ~match.hit(len(picture.boxes)) & ~picture.ignored
     draw_boxes(canvas, picture.boxes[missed], RED)
     width = round(canvas.shape[1] * TILE_HEIGHT / canvas.shape[0])
     return pixels.resize(canvas, width, TILE_HEIGHT)
 
 
-def mistake_tile(mistake: Mistake) -> pixels.Image:
+def mistake_tile(mistake: DetectionError) -> pixels.Image:
     """The place of a mistake, square: its box red, what else was reported green, labels white."""
     side = max(CONTEXT * mistake.side, LEAST)
     corner = np.floor((mistake.box[:2] + mistake.box[2:] - side) / 2).astype(int)
@@ -62,17 +62,17 @@ def mistake_tile(mistake: Mistake) -> pixels.Image:
     return tile
 
 
-def points_tile(picture: Annotation, found: Faces) -> pixels.Image:
-    """The labelled face, square: reported points green, labelled ones white rings."""
+def landmarks_tile(picture: Annotation, found: Faces) -> pixels.Image:
+    """The labelled face, square: reported landmarks green, labelled ones white rings."""
     side = int(1.6 * (picture.boxes[0, 2:] - picture.boxes[0, :2]).max())
     corner = np.floor((picture.boxes[0, :2] + picture.boxes[0, 2:] - side) / 2).astype(int)
     place = pixels.padded(_read(picture), np.concatenate([corner, corner + side]))
     tile = pixels.resize(place, MISTAKE_TILE, MISTAKE_TILE)
     scale = MISTAKE_TILE / side
     draw_boxes(tile, _moved(found.boxes, corner, scale), GREEN)
-    for x, y in ((picture.points[0] - corner) * scale).astype(int).tolist():
+    for x, y in ((picture.landmarks[0] - corner) * scale).astype(int).tolist():
         cv2.circle(tile, (x, y), 4, WHITE, 1)
-    for x, y in ((found.points.reshape(-1, 2) - corner) * scale).astype(int).tolist():
+    for x, y in ((found.landmarks.reshape(-1, 2) - corner) * scale).astype(int).tolist():
         cv2.circle(tile, (x, y), 2, GREEN, -1)
     return tile
 

@@ -112,7 +112,7 @@ class _Stand(CompiledNet):
         down, across = (_unpadded(self.net, side) for side in pixels.shape[1:3])
         with self._alone:
             said = self._run(np.pad(pixels, ((0, 0), down.added, across.added, (0, 0))))
-        face, box = (maps[:, down.cells, across.cells] for maps in (said.face, said.box))
+        face, box = (maps[:, down.cells, across.cells] for maps in (said.score, said.box))
         return Outputs(face, box, None)
 
 

@@ -11,7 +11,9 @@ from mtcnn_detector.weights import weight_files
 from mtcnn_detector.weights.weight_files import TrainedNet
 
 Nets = Mapping[NetName, TrainedNet]
-Seen = Mapping[NetName, Sequence[Image]]  # batches that the nets see, for int8's ranges
+CalibrationBatches = Mapping[
+    NetName, Sequence[Image]
+]  # batches that the nets see, for int8's ranges
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Format:
     """
 
     target: str
-    write: Callable[[Path, Nets, Seen], None]
+    write: Callable[[Path, Nets, CalibrationBatches], None]
     runner: Callable[[Path, NetName], Predict]
     loads: str
     tolerance: float = 1e-4
@@ -38,13 +40,13 @@ def _run_layout(path: Path, name: NetName) -> Predict:
 
 
 def _layout(key: str, target: str, loads: str) -> Format:
-    def write(path: Path, nets: Nets, _: Seen) -> None:
+    def write(path: Path, nets: Nets, _: CalibrationBatches) -> None:
         weight_files.write(key, path, nets)
 
     return Format(target, write, _run_layout, loads, tolerance=1e-5)
 
 
-def _write_savedmodel(path: Path, nets: Nets, _: Seen) -> None:
+def _write_savedmodel(path: Path, nets: Nets, _: CalibrationBatches) -> None:
     from export.tensorflow_formats import write_savedmodel
 
     for name in NETS:
@@ -57,7 +59,7 @@ def _run_savedmodel(path: Path, name: NetName) -> Predict:
     return run_savedmodel(path / name)
 
 
-def _write_tflite(path: Path, nets: Nets, seen: Seen) -> None:
+def _write_tflite(path: Path, nets: Nets, seen: CalibrationBatches) -> None:
     from export.tensorflow_formats import tflite
 
     path.mkdir(parents=True, exist_ok=True)
@@ -72,7 +74,7 @@ def _run_tflite(path: Path, name: NetName) -> Predict:
     return run_tflite(path / f"{name}.tflite")
 
 
-def _write_onnx(path: Path, nets: Nets, _: Seen) -> None:
+def _write_onnx(path: Path, nets: Nets, _: CalibrationBatches) -> None:
     from export.onnx_format import onnx_model
 
     path.mkdir(parents=True, exist_ok=True)
@@ -90,7 +92,7 @@ INT8 = "tflite-int8"
 _LITERT = "tf.lite.Interpreter('{}/pnet.tflite').get_signature_runner()(pixels=...) runs P-Net."
 
 
-def _write_own(path: Path, nets: Nets, _: Seen) -> None:
+def _write_own(path: Path, nets: Nets, _: CalibrationBatches) -> None:
     weight_files.write_own_folder(path, nets)
 
 

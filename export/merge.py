@@ -106,7 +106,9 @@ def _check(path: Path, form: Format, trained: Nets) -> float:
         for pixels in _random_pixels(trained[name]):
             for a, b in zip(before(pixels), after(pixels), strict=True):
                 if (a is None) != (b is None):
-                    raise UserError(f"{path}: what was written has lost or gained {name}'s points.")
+                    raise UserError(
+                        f"{path}: what was written has lost or gained {name}'s landmarks."
+                    )
                 if a is not None and b is not None:
                     worst = max(worst, float(np.abs(a - b).max()))
     if not worst <= form.tolerance:

@@ -180,10 +180,10 @@ def _exit(graph: _Graph, head: str, made: str, maps: bool) -> tuple[str, list[An
     last = made
     if maps:
         last = graph.node("Transpose", [made], f"{head}/turned", perm=CHANNELS_LAST)
-    if head == "face":
-        shares = graph.node("Softmax", [last], "face/shares", axis=-1)
-        graph.node("Gather", [shares, graph.constant("face/index", np.int64(1))], head, axis=-1)
-        return head, leading
+    if head == "cls":
+        shares = graph.node("Softmax", [last], "score/shares", axis=-1)
+        graph.node("Gather", [shares, graph.constant("score/index", np.int64(1))], "score", axis=-1)
+        return "score", leading
     graph.node("Identity", [last], head)
     return head, [*leading, HEADS[head]]
 

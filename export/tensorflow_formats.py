@@ -2,7 +2,7 @@
 
 All deployment formats have one folder with a file or folder for each net, and one interface:
 `pixels` [N, H, W, 3], RGB from 0 to 255, in; out come `face` [N] (probability), `box` [N, 4]
-and, of the last net, `points` [N, 10], as `keras_nets` describes them. P-Net takes pictures of
+and, of the last net, `landmarks` [N, 10], as `keras_nets` describes them. P-Net takes pictures of
 any size, and gives maps [N, h, w, ...].
 """
 
@@ -42,7 +42,8 @@ class _Deployed(tf.Module):
 
     def _heads(self, pixels: tf.Tensor) -> dict[str, tf.Tensor]:
         heads, _ = self._model.stateless_call(*self._constants, normalise(pixels), training=False)
-        return {**heads, "face": tf.nn.softmax(heads["face"])[..., 1]}
+        score = tf.nn.softmax(heads.pop("cls"))[..., 1]
+        return {"score": score, **heads}
 
 
 def write_savedmodel(path: Path, name: NetName, trained: TrainedNet) -> None:

@@ -4,7 +4,7 @@ A net takes float32 [N, H, W, 3], RGB, normalised by `pixels.normalise`, and giv
 
     face    [N, 2]   logits (not face, face)
     box     [N, 4]   offsets in the frame of the net's window (see `boxes`)
-    points  [N, 10]  x1..x5, y1..y5 as fractions of the window (where the net has that head)
+    landmarks  [N, 10]  x1..x5, y1..y5 as fractions of the window (where the net has that head)
 
 P-Net has no dense layer: it runs over pictures of any size and gives maps [N, h, w, ...].
 """
@@ -74,7 +74,7 @@ def _head(x: keras.KerasTensor, name: str, width: int, seeds: object) -> keras.K
 
 
 def get_weights(model: keras.Model) -> Weights:
-    """All arrays of a model by name, in the order of its layers (class, box, points last)."""
+    """All arrays of a model by name, in the order of its layers (class, box, landmarks last)."""
     order = [layer for layer in model.layers if layer.weights]
     order.sort(key=lambda layer: list(HEADS).index(layer.name) if layer.name in HEADS else -1)
     return {

@@ -22,11 +22,11 @@ def _pool(size: int, padding: Any = "same") -> Layer:
 
 # The nets of the paper: what ipazc's layout holds, and all that it can hold.
 PAPER_NETS: dict[NetName, Net] = {
-    "pnet": Net(12, (_conv(10), _pool(2), _conv(16), _conv(32)), points=False),
+    "pnet": Net(12, (_conv(10), _pool(2), _conv(16), _conv(32)), landmarks=False),
     "rnet": Net(
         24,
         (_conv(28), _pool(3), _conv(48), _pool(3, "valid"), _conv(64, 2), Layer(dense=128)),
-        points=False,
+        landmarks=False,
     ),
     "onet": Net(
         48,

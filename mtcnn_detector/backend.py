@@ -32,14 +32,14 @@ Inference = Callable[[NDArray[Any]], NDArray[Any]]  # pixels, 0 to 255 -> heads 
 class Outputs(NamedTuple):
     """Outputs of a net; leading axes are [N] for crops, [N, h, w] for P-Net's maps."""
 
-    face: NDArray[np.float32]  # [...] probability of a face
+    score: NDArray[np.float32]  # [...] probability of a face
     box: NDArray[np.float32]  # [..., 4] offsets
-    points: NDArray[np.float32] | None  # [..., 10]
+    landmarks: NDArray[np.float32] | None  # [..., 10]
 
     @staticmethod
     def from_heads(heads: Mapping[str, NDArray[np.float32]]) -> "Outputs":
         """Arrays by the names of their heads, as exported models give them."""
-        return Outputs(heads["face"], heads["box"], heads.get("points"))
+        return Outputs(heads["score"], heads["box"], heads.get("landmarks"))
 
 
 Predict = Callable[[NDArray[Any]], Outputs]  # a net, however it is run
@@ -47,7 +47,7 @@ Predict = Callable[[NDArray[Any]], Outputs]  # a net, however it is run
 
 def to_run(name: NetName, net: Net) -> Net:
     """A net without the heads that serve training only: the last net's landmarks alone count."""
-    return replace(net, points=net.points and name == NETS[-1])
+    return replace(net, landmarks=net.landmarks and name == NETS[-1])
 
 
 class CompiledNet:
@@ -91,8 +91,8 @@ class CompiledNet:
             while len(self._idle) > MAX_CACHED_SHAPES:
                 self._idle.popitem(last=False)
         with np.errstate(over="ignore"):  # a probability of 0
-            face = 1 / (1 + np.exp(-heads[..., 0]))
-        return Outputs(face, heads[..., 1:5], heads[..., 5:] if self.net.points else None)
+            score = 1 / (1 + np.exp(-heads[..., 0]))
+        return Outputs(score, heads[..., 1:5], heads[..., 5:] if self.net.landmarks else None)
 
     def _compiled(self, shape: Shape) -> Inference:
         """The net compiled for one input shape, with an inference request of its own."""
@@ -137,7 +137,7 @@ def build_graph(net: Net, weights: Weights) -> ov.Model:
     if kernel.ndim == 4:
         x = ops.transpose(_convolution(x, kernel), CHANNELS_LAST)
     else:
-        x = ops.matmul(x, kernel, False, False)
+        x = _matmul(x, kernel)
     return ov.Model([ops.add(x, bias)], [pixels], "net")
 
 
@@ -151,7 +151,7 @@ def _add_layer(x: Any, layer: Layer, number: int, weights: Weights) -> Any:
         return pool.output(0)  # the second output holds indices
     arrays = {key: weights.get(f"layer{number}/{key}") for key in ("kernel", "bias")}
     if layer.dense:
-        x = ops.add(ops.matmul(x, arrays["kernel"], False, False), arrays["bias"])
+        x = ops.add(_matmul(x, arrays["kernel"]), arrays["bias"])
     elif layer.separable:
         depthwise = weights[f"layer{number}/depthwise_kernel"].transpose(2, 3, 0, 1)[:, :, None]
         x = ops.group_convolution(x, depthwise, strides, [0, 0], [0, 0], [1, 1], padding)
@@ -164,6 +164,10 @@ def _add_layer(x: Any, layer: Layer, number: int, weights: Weights) -> Any:
 def _convolution(x: Any, kernel: Any, strides: Any = (1, 1), padding: str = "valid") -> Any:
     first = np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))
     return ops.convolution(x, first, list(strides), [0, 0], [0, 0], [1, 1], padding)
+
+
+def _matmul(x: Any, kernel: Any) -> Any:
+    return ops.matmul(x, np.ascontiguousarray(kernel.T), False, True)
 
 
 def _with_bias(x: Any, bias: Any) -> Any:

@@ -162,18 +162,18 @@ def face_offsets(name: NetName, said: Numbers, sides: Numbers) -> Numbers:
     return plain
 
 
-# Of the five points in a mirror: eyes and mouth corners change places.
-MIRRORED_POINTS = [1, 0, 2, 4, 3]
+# Of the five landmarks in a mirror: eyes and mouth corners change places.
+MIRRORED_LANDMARKS = [1, 0, 2, 4, 3]
 
 
-def encode_points(points: FloatArray, windows: FloatArray) -> FloatArray:
-    """(N, 5, 2) points in pixels -> (N, 10) fractions x1..x5, y1..y5 of the windows."""
+def encode_landmarks(landmarks: FloatArray, windows: FloatArray) -> FloatArray:
+    """(N, 5, 2) landmarks in pixels -> (N, 10) fractions x1..x5, y1..y5 of the windows."""
     side = windows[:, None, 2:] - windows[:, None, :2]
-    fractions = (points - windows[:, None, :2]) / side
-    return fractions.transpose(0, 2, 1).reshape(len(points), 10)
+    fractions = (landmarks - windows[:, None, :2]) / side
+    return fractions.transpose(0, 2, 1).reshape(len(landmarks), 10)
 
 
-def decode_points(fractions: FloatArray, windows: FloatArray) -> FloatArray:
-    """(N, 10) fractions -> (N, 5, 2) points in pixels; the inverse of `encode_points`."""
+def decode_landmarks(fractions: FloatArray, windows: FloatArray) -> FloatArray:
+    """(N, 10) fractions -> (N, 5, 2) landmarks in pixels; the inverse of `encode_landmarks`."""
     side = windows[:, None, 2:] - windows[:, None, :2]
     return fractions.reshape(-1, 2, 5).transpose(0, 2, 1) * side + windows[:, None, :2]

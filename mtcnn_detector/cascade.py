@@ -34,14 +34,14 @@ class Faces(NamedTuple):
 
     boxes: FloatArray  # (N, 4)
     scores: FloatArray  # (N,) probability
-    points: FloatArray  # (N, 5, 2) pixels; NaN before the last net
+    landmarks: FloatArray  # (N, 5, 2) pixels; NaN before the last net
 
     def take(self, rows: IntArray) -> "Faces":
         """The faces of these rows."""
         return Faces(*(field[rows] for field in self))
 
 
-def _no_points(count: int) -> FloatArray:
+def _no_landmarks(count: int) -> FloatArray:
     return np.full((count, 5, 2), np.nan)
 
 
@@ -51,11 +51,11 @@ class Cascade:
     Args:
         trained: the nets.
         detector: its settings.
-        engine: what runs them in place of `CompiledNet`; the first net is given without its padding,
-            and must be run so.
+        make: builds a net's runner in place of `CompiledNet`; the first net is given without its
+            padding, and must be run so.
 
     Raises:
-        UserError: the last net has no points.
+        UserError: the last net has no landmarks.
         ValueError: a net is skipped.
     """
 
@@ -68,8 +68,8 @@ class Cascade:
         names = [name for name in NETS if name in trained]
         if names != list(NETS[: len(names)]) or not names:
             raise ValueError(f"a cascade starts with {NETS[0]} and skips no net; got {names}")
-        if names[-1] == NETS[-1] and not trained[NETS[-1]].net.points:
-            raise UserError(f"the {NETS[-1]} given has no head for the points: take another.")
+        if names[-1] == NETS[-1] and not trained[NETS[-1]].net.landmarks:
+            raise UserError(f"the {NETS[-1]} given has no head for the landmarks: take another.")
         self.detector = detector
         make = engine or CompiledNet
         self._first_net = trained[NETS[0]].net
@@ -84,7 +84,7 @@ class Cascade:
         All but the last net's boxes of a full cascade are squares of whole pixels: the crops
         that the next net looks at.
         """
-        picture = pixels.Picture(image)
+        picture = pixels.ImagePyramid(image)
         passed = [self._propose(picture)]
         for net, threshold in zip(self._crop_nets, self.detector.thresholds[1:], strict=False):
             passed.append(_refine(net, picture, passed[-1], threshold))
@@ -94,10 +94,10 @@ class Cascade:
         """(H, W, 3) uint8 RGB -> the faces, boxes in the numbers that the package returns."""
         return self.stages(image)[-1]
 
-    def _propose(self, picture: pixels.Picture) -> Faces:
+    def _propose(self, picture: pixels.ImagePyramid) -> Faces:
         levels = self._levels(picture)
         if not levels:
-            return Faces(np.zeros((0, 4)), np.zeros(0, np.float32), _no_points(0))
+            return Faces(np.zeros((0, 4)), np.zeros(0, np.float32), _no_landmarks(0))
         (level, down, across), offsets, scores = self._look(TiledCanvas(levels))
         found = []
         for number, at in enumerate(levels):
@@ -111,9 +111,9 @@ class Cascade:
         corners, offsets, scores = corners[best], offsets[best], scores[best]
         refined = boxes.decode_offsets(offsets, corners, corners[:, 2:] - corners[:, :2])
         squares = np.trunc(boxes.squared(refined))
-        return _drop_empty(Faces(squares, scores, _no_points(len(squares))))
+        return _drop_empty(Faces(squares, scores, _no_landmarks(len(squares))))
 
-    def _levels(self, picture: pixels.Picture) -> list[Level]:
+    def _levels(self, picture: pixels.ImagePyramid) -> list[Level]:
         height, width = picture.image.shape[:2]
         smallest, factor = self.detector.min_face_size, self.detector.scale_factor
         net = self._first_net
@@ -137,8 +137,8 @@ class Cascade:
     ) -> tuple[IntArray, NDArray[np.float32], NDArray[np.float32]]:
         """Places in its map that may be faces, offsets and probabilities."""
         said = self._first(tile)
-        found = np.flatnonzero(said.face >= self.detector.thresholds[0])
-        return found, said.box.reshape(-1, 4)[found], said.face.reshape(-1)[found]
+        found = np.flatnonzero(said.score >= self.detector.thresholds[0])
+        return found, said.box.reshape(-1, 4)[found], said.score.reshape(-1)[found]
 
 
 def _best_over_levels(
@@ -171,7 +171,9 @@ def cell_boxes(
     return whole
 
 
-def _refine(net: CompiledNet, picture: pixels.Picture, faces: Faces, threshold: float) -> Faces:
+def _refine(
+    net: CompiledNet, picture: pixels.ImagePyramid, faces: Faces, threshold: float
+) -> Faces:
     """Let one crop net judge, refine and thin out the faces."""
     if not len(faces.scores):
         return faces
@@ -182,30 +184,30 @@ def _refine(net: CompiledNet, picture: pixels.Picture, faces: Faces, threshold: 
     unit = windows[:, 2:] - windows[:, :2]
     refined = boxes.decode_offsets(offsets, faces.boxes[keep], unit)
     if fractions is not None:
-        points = boxes.decode_points(fractions[keep].astype(np.float64), windows)
+        landmarks = boxes.decode_landmarks(fractions[keep].astype(np.float64), windows)
         best = boxes.nms(boxes.windows_of(refined), scores, NMS_LAST, over_smaller=True)
-        return Faces(refined, scores, points).take(best)
+        return Faces(refined, scores, landmarks).take(best)
     # The package thins R-Net's crops out before it refines them.
     best = boxes.nms(windows, scores, NMS_CROPS)
     squares = np.trunc(boxes.squared(refined[best]))
-    return _drop_empty(Faces(squares, scores[best], _no_points(len(best))))
+    return _drop_empty(Faces(squares, scores[best], _no_landmarks(len(best))))
 
 
 def _run_on_crops(
-    net: CompiledNet, picture: pixels.Picture, windows: IntArray
+    net: CompiledNet, picture: pixels.ImagePyramid, windows: IntArray
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32] | None]:
     lot = max(PIXELS_AT_ONCE // net.net.size**2, 1)
     starts = range(0, len(windows), lot)
     said = in_threads(
         net, (_crops(picture, windows[i : i + lot], net.net.size, lot) for i in starts)
     )
-    face, box, points = zip(*said, strict=True)
-    joined = None if points[0] is None else np.concatenate(points)[: len(windows)]
+    face, box, landmarks = zip(*said, strict=True)
+    joined = None if landmarks[0] is None else np.concatenate(landmarks)[: len(windows)]
     return np.concatenate(face)[: len(windows)], np.concatenate(box)[: len(windows)], joined
 
 
 def _crops(
-    picture: pixels.Picture, windows: IntArray, size: int, count: int
+    picture: pixels.ImagePyramid, windows: IntArray, size: int, count: int
 ) -> NDArray[np.float32]:
     """As many crops as the net is laid out for, the last ones black where there are fewer."""
     crops = np.zeros((count, size, size, 3), np.float32)

@@ -15,11 +15,11 @@ from .settings import DetectorSettings
 from .threads import in_threads
 from .weights import weight_files
 
-POINTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
+LANDMARKS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 
 
 class MTCNN:
-    """Finds faces and their five points.
+    """Finds faces and their five landmarks.
 
     Args:
         weights_file: a file that holds all three nets, for example `mtcnn_weights.npy`, or a
@@ -92,14 +92,14 @@ def _told(value: Any) -> str:
 def as_dictionaries(faces: Faces) -> list[dict[str, Any]]:
     """Faces in the package's form: whole pixels, towards zero."""
     found = []
-    for box, score, points in zip(*faces, strict=True):
+    for box, score, landmarks in zip(*faces, strict=True):
         x, y = max(0, int(box[0])), max(0, int(box[1]))
-        places = [(int(px), int(py)) for px, py in points]
+        places = [(int(px), int(py)) for px, py in landmarks]
         found.append(
             {
                 "box": [x, y, int(box[2] - x), int(box[3] - y)],
                 "confidence": float(score),
-                "keypoints": dict(zip(POINTS, places, strict=True)),
+                "keypoints": dict(zip(LANDMARKS, places, strict=True)),
             }
         )
     return found

@@ -11,12 +11,12 @@ GREEN, RED, WHITE = (60, 220, 60), (255, 60, 60), (255, 255, 255)  # RGB
 
 
 def draw_faces(image: Image, faces: Faces) -> Image:
-    """A copy of an RGB picture with boxes, scores and points."""
+    """A copy of an RGB picture with boxes, scores and landmarks."""
     canvas = image.copy()
     thick = _thickness(canvas)
     draw_boxes(canvas, faces.boxes, GREEN)
-    for box, score, points in zip(*faces, strict=True):
-        for x, y in points:
+    for box, score, landmarks in zip(*faces, strict=True):
+        for x, y in landmarks:
             cv2.circle(canvas, (int(x), int(y)), thick, WHITE, -1)
         corner = (int(box[0]), int(box[1]) - 3)
         cv2.putText(canvas, f"{score:.2f}", corner, cv2.FONT_HERSHEY_SIMPLEX, thick / 2, GREEN)

@@ -7,7 +7,7 @@ from .validation import require
 
 NetName = Literal["pnet", "rnet", "onet"]
 NETS: tuple[NetName, ...] = ("pnet", "rnet", "onet")  # the order of the cascade
-HEADS = {"face": 2, "box": 4, "points": 10}  # outputs; in the order in which files hold them
+HEADS = {"cls": 2, "box": 4, "landmarks": 10}  # outputs; in the order in which files hold them
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Net:
 
     size: int
     layers: tuple[Layer, ...]
-    points: bool = True  # a landmark head; P-Net's and R-Net's serve training only
+    landmarks: bool = True  # a landmark head; P-Net's and R-Net's serve training only
 
     def __post_init__(self) -> None:
         require(self.size >= 8, "size", "must be at least 8 pixels")
@@ -85,7 +85,9 @@ class Net:
     @property
     def heads(self) -> dict[str, int]:
         """What it says, and in how many numbers."""
-        return {name: width for name, width in HEADS.items() if name != "points" or self.points}
+        return {
+            name: width for name, width in HEADS.items() if name != "landmarks" or self.landmarks
+        }
 
     @property
     def named(self) -> dict[str, Layer]:

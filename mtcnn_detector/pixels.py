@@ -90,7 +90,7 @@ def resize(image: NDArray[Any], width: int, height: int, out: NDArray[Any] | Non
     return resized  # type: ignore[return-value]
 
 
-class Picture:
+class ImagePyramid:
     """A picture of which many smaller versions are wanted, whole or in part.
 
     They are those of `resize`, but for the last bits of float32: where a mean lies between two grey
@@ -176,7 +176,7 @@ def cut_rotated(image: Image, window: IntArray, degrees: float, size: int) -> Im
 
 
 def rotation(window: IntArray, degrees: float) -> FloatArray:
-    """(2, 3) affine map of image points about the window's centre, for `cut_rotated`.
+    """(2, 3) affine map of image landmarks about the window's centre, for `cut_rotated`.
 
     Pixel centres are whole numbers to OpenCV, so the centre of [0, 12) is 5.5.
     """

@@ -8,7 +8,7 @@ import numpy as np
 from . import boxes, pixels
 from .architecture import for_crops
 from .backend import CompiledNet
-from .detector import POINTS
+from .detector import LANDMARKS
 from .net import NetName
 from .weights import weight_files
 
@@ -20,8 +20,8 @@ class CropPrediction:
     probability: float
     offsets: tuple[float, ...]  # 4, in the net's frame (see `boxes.FRAMES`)
     box: tuple[float, ...]  # x1 y1 x2 y2 in the crop
-    fractions: tuple[float, ...]  # 10: x1..x5, y1..y5; none of a net without points
-    points: tuple[tuple[float, float], ...]  # 5 places in the crop, or none
+    fractions: tuple[float, ...]  # 10: x1..x5, y1..y5; none of a net without landmarks
+    landmarks: tuple[tuple[float, float], ...]  # 5 places in the crop, or none
 
     def __str__(self) -> str:
         lines = [
@@ -29,9 +29,11 @@ class CropPrediction:
             f"  box     {_row(self.offsets, 4)}: offsets of the face's corners from the crop's",
             f"          {_row(self.box, 1)}: x1 y1 x2 y2 of the face in the crop, pixels",
         ]
-        if self.points:
-            lines.append(f"  points  {_row(self.fractions, 3)}: five x, five y, shares of the crop")
-        for name, (x, y) in zip(POINTS, self.points, strict=False):
+        if self.landmarks:
+            lines.append(
+                f"  landmarks  {_row(self.fractions, 3)}: five x, five y, shares of the crop"
+            )
+        for name, (x, y) in zip(LANDMARKS, self.landmarks, strict=False):
             lines.append(f"          {x:.1f} {y:.1f}: {name.replace('_', ' ')}, pixels of the crop")
         return "\n".join(lines)
 
@@ -55,14 +57,14 @@ def predict_crop(engine: CompiledNet, crop: pixels.Image) -> CropPrediction:
     window = np.array([[0.0, 0, width, height]])
     sides = np.array([[width, height, width, height]], np.float64)
     box = window + boxes.face_offsets(engine.name, offsets[None], sides) * sides
-    fractions, points = np.zeros(0), np.zeros((0, 2))
-    if said.points is not None:
-        fractions = said.points.reshape(10).astype(np.float64)
-        points = boxes.decode_points(fractions[None], window)[0]
+    fractions, landmarks = np.zeros(0), np.zeros((0, 2))
+    if said.landmarks is not None:
+        fractions = said.landmarks.reshape(10).astype(np.float64)
+        landmarks = boxes.decode_landmarks(fractions[None], window)[0]
     return CropPrediction(
-        float(said.face.reshape(())),
+        float(said.score.reshape(())),
         tuple(offsets.tolist()),
         tuple(box[0].tolist()),
         tuple(fractions.tolist()),
-        tuple((x, y) for x, y in points.tolist()),
+        tuple((x, y) for x, y in landmarks.tolist()),
     )

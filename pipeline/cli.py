@@ -1,4 +1,4 @@
-"""Command-line entry points: the arguments of every stage; errors without a traceback."""
+"""Command-line entry landmarks: the arguments of every stage; errors without a traceback."""
 
 import argparse
 import errno

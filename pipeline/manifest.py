@@ -23,6 +23,7 @@ from mtcnn_detector.errors import UserError
 from mtcnn_detector.files import DRAFT, write_atomically
 
 MANIFEST = "manifest.json"
+VERSION = 2  # of what a manifest holds; 1 was before settings were renamed
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,13 @@ class Stage:
         self._write(True, facts)
 
     def _write(self, complete: bool, facts: Mapping[str, Any]) -> None:
-        content = {"complete": complete, **facts, "recipe": flat(self.recipe), **versions()}
+        content = {
+            "version": VERSION,
+            "complete": complete,
+            **facts,
+            "recipe": flat(self.recipe),
+            **versions(),
+        }
         write_atomically(self.folder / MANIFEST, json.dumps(content, indent=1).encode())
 
 
@@ -102,10 +109,18 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         manifest["recipe"], manifest["complete"]
+        version = manifest.get("version", 1)
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{path} is damaged: remove {folder} and make it again.") from None
+    if version != VERSION:
+        raise UserError(
+            f"{folder} was made by another version of this project, with other names "
+            "of settings: "
+            "its weights can still be used (WEIGHTS=, or init in a recipe), but nothing is added "
+            "to it; RUN= names another folder."
+        )
     return manifest
 
 

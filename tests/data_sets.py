@@ -31,8 +31,8 @@ def picture(number: int, height: int, width: int) -> np.ndarray:
 
 
 def write_data(folder: Path, pictures: dict[str, tuple[int, int, Boxes]]) -> None:
-    """A data set in WIDER's layout, and RetinaFace's list of its points."""
-    wider, points = "", ""
+    """A data set in WIDER's layout, and RetinaFace's list of its landmarks."""
+    wider, landmarks = "", ""
     for number, (name, (height, width, boxes)) in enumerate(pictures.items()):
         path = folder / "images" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,13 +43,13 @@ def write_data(folder: Path, pictures: dict[str, tuple[int, int, Boxes]]) -> Non
             cv2.imwrite(str(path), picture(number, height, width))
         rows = [f"{x} {y} {w} {h} 0 0 0 {invalid} 0 0" for x, y, w, h, invalid in boxes]
         wider += "\n".join([name, str(len(boxes)), *(rows or ["0 " * 10])]) + "\n"
-        points += f"# {name}\n"
+        landmarks += f"# {name}\n"
         for x, y, w, h, _ in boxes:
             places = [(0.3, 0.35), (0.7, 0.35), (0.5, 0.55), (0.33, 0.78), (0.67, 0.78)]
             told = " ".join(f"{x + u * w:.2f} {y + v * h:.2f} 0.0" for u, v in places)
-            points += f"{x} {y} {w} {h} {told} 0.9\n"
+            landmarks += f"{x} {y} {w} {h} {told} 0.9\n"
     (folder / "labels.txt").write_text(wider)
-    (folder / "points.txt").write_text(points)
+    (folder / "landmarks.txt").write_text(landmarks)
 
 
 def small_set() -> dict[str, tuple[int, int, Boxes]]:
@@ -79,7 +79,7 @@ def write_recipe(folder: Path, *more: str) -> Path:
     path = folder / "recipe.yaml"
     counts = "negatives_per_image: 6, negatives_per_face: 2, positives_per_face: 5"
     counts += ", parts_per_face: 4, landmarks_per_face: 3, images_per_shard: 2"
-    source = "{format: wider, labels: labels.txt, images: images, points: points.txt}"
+    source = "{format: wider, labels: labels.txt, images: images, landmarks: landmarks.txt}"
     lines = [
         f"base: {MTCNN}",
         f"data: {{folder: {folder}, validation_fraction: 0.3, max_broken_fraction: 0.3, "

@@ -30,7 +30,7 @@ WIDER = """\
 600 7 80 90 0 0 0 0 0 0
 """
 FLAGGED = "1.5 2.5 0.0 3.5 4.5 1.0 5.5 6.5 0.0 7.5 8.5 0.0 9.5 10.5 0.0"
-POINTS = [[1.5, 2.5], [3.5, 4.5], [5.5, 6.5], [7.5, 8.5], [9.5, 10.5]]
+LANDMARKS = [[1.5, 2.5], [3.5, 4.5], [5.5, 6.5], [7.5, 8.5], [9.5, 10.5]]
 RETINAFACE = f"""\
 # 0--Parade/a.jpg
 10 20 30 50 {" ".join(["-1.0"] * 15)} 0.3
@@ -87,8 +87,8 @@ def write(folder: Path, text: str, name: str = "labels.txt") -> Path:
     return file
 
 
-def parse(folder: Path, format: str, text: str, points: str | None = None) -> list[Annotation]:
-    other = write(folder, points, "points.txt") if points is not None else None
+def parse(folder: Path, format: str, text: str, landmarks: str | None = None) -> list[Annotation]:
+    other = write(folder, landmarks, "landmarks.txt") if landmarks is not None else None
     return read(format, write(folder, text), IMAGES, other, source="set")
 
 
@@ -104,7 +104,7 @@ def test_wider_keeps_every_image_and_every_box_of_a_size(tmp_path: Path, text: s
     assert first.where == f"{tmp_path}/labels.txt:1"
     same(first.boxes, [[10, 20, 40, 70], [5, 6, 12, 15]])
     same(first.ignored, [False, True])
-    assert np.isnan(first.points).all()
+    assert np.isnan(first.landmarks).all()
     assert (empty.key, empty.where) == ("set/0--Parade/none.jpg", f"{tmp_path}/labels.txt:5")
     assert last.key == "set/1--Shake/b c.jpg"
     same(last.boxes, [[-4, 2, 26, 73], [600, 7, 680, 97]])
@@ -117,8 +117,8 @@ def test_shapes_and_types_hold_for_any_number_of_faces(tmp_path: Path, format: s
         count = len(annotation.boxes)
         assert annotation.boxes.shape == (count, 4)
         assert annotation.ignored.shape == (count,)
-        assert annotation.points.shape == (count, 5, 2)
-        assert annotation.boxes.dtype == annotation.points.dtype == np.float32
+        assert annotation.landmarks.shape == (count, 5, 2)
+        assert annotation.boxes.dtype == annotation.landmarks.dtype == np.float32
         assert annotation.ignored.dtype == np.bool_
 
 
@@ -126,17 +126,17 @@ def test_wider_without_the_line_of_zeros(tmp_path: Path) -> None:
     assert len(parse(tmp_path, "wider", WIDER.replace("0 0 0 0 0 0 0 0 0 0\n", ""))) == 3
 
 
-def test_wider_takes_the_points_of_the_same_box(tmp_path: Path) -> None:
+def test_wider_takes_the_landmarks_of_the_same_box(tmp_path: Path) -> None:
     turned = "# 1--Shake/b c.jpg" + RETINAFACE.split("# 1--Shake/b c.jpg")[1]
     first, _, last = parse(tmp_path, "wider", WIDER, turned + RETINAFACE.split("# 1--")[0])
-    assert np.isnan(first.points[0]).all()
-    same(first.points[1], POINTS)
-    same(last.points[0], [[-1, -1], [20, 8], [-2.5, 9], [1, 60], [19, 61]])
-    assert np.isnan(last.points[1]).all()
+    assert np.isnan(first.landmarks[0]).all()
+    same(first.landmarks[1], LANDMARKS)
+    same(last.landmarks[0], [[-1, -1], [20, 8], [-2.5, 9], [1, 60], [19, 61]])
+    assert np.isnan(last.landmarks[1]).all()
 
 
-def test_points_of_other_images_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"points\.txt has none of the boxes"):
+def test_landmarks_of_other_images_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"landmarks\.txt has none of the boxes"):
         parse(tmp_path, "wider", WIDER, RETINAFACE.replace("# ", "# other/"))
 
 
@@ -144,33 +144,33 @@ def test_retinaface(tmp_path: Path) -> None:
     first, empty, last = parse(tmp_path, "retinaface", RETINAFACE)
     assert [first.key, empty.key] == ["set/0--Parade/a.jpg", "set/0--Parade/none.jpg"]
     same(first.boxes, [[10, 20, 40, 70], [5, 6, 12, 15]])
-    assert np.isnan(first.points[0]).all()
-    same(first.points[1], POINTS)
+    assert np.isnan(first.landmarks[0]).all()
+    same(first.landmarks[1], LANDMARKS)
     assert len(empty.boxes) == 0
-    assert np.isfinite(last.points).all(), "negative coordinates are not 'unknown'"
+    assert np.isfinite(last.landmarks).all(), "negative coordinates are not 'unknown'"
     assert last.where.endswith("labels.txt:5")
 
 
-def test_retinaface_without_points(tmp_path: Path) -> None:
+def test_retinaface_without_landmarks(tmp_path: Path) -> None:
     (only,) = parse(tmp_path, "retinaface", "# a.jpg\n1 2 3 5\n10 20 30 50\n")
     same(only.boxes, [[1, 2, 4, 7], [10, 20, 40, 70]])
-    assert np.isnan(only.points).all()
+    assert np.isnan(only.landmarks).all()
 
 
 def test_mtfl(tmp_path: Path) -> None:
     first, second = parse(tmp_path, "mtfl", MTFL)
     assert first.image == IMAGES / "lfw/a.jpg"
     same(first.boxes, [[10, 20, 40, 70]])
-    same(first.points, [[1.5, 2.5], [3.5, 4.5], [15.5, 26.5], [7.5, 8.5], [9.5, 10.5]])
+    same(first.landmarks, [[1.5, 2.5], [3.5, 4.5], [15.5, 26.5], [7.5, 8.5], [9.5, 10.5]])
     same(second.boxes, [[50, 55, 97, 101]])
 
 
 def test_celeba(tmp_path: Path) -> None:
     first, second = parse(tmp_path, "celeba", CELEBA, LANDMARKS)
     same(first.boxes, [[95, 71, 321, 384]])
-    same(first.points, [[165, 184], [244, 176], [196, 249], [194, 271], [266, 260]])
+    same(first.landmarks, [[165, 184], [244, 176], [196, 249], [194, 271], [266, 260]])
     assert (second.key, len(second.boxes)) == ("set/000002.jpg", 0)
-    assert np.isnan(parse(tmp_path, "celeba", CELEBA)[0].points).all()
+    assert np.isnan(parse(tmp_path, "celeba", CELEBA)[0].landmarks).all()
 
 
 def test_coco(tmp_path: Path) -> None:
@@ -178,8 +178,8 @@ def test_coco(tmp_path: Path) -> None:
     assert (empty.key, len(empty.boxes)) == ("set/sub/b.png", 0)
     same(full.boxes, [[10, 20, 40.5, 70], [0, 0, 20, 25], [0, 0, 2, 3]])
     same(full.ignored, [True, False, True])
-    same(full.points[1], [[1, 2], [np.nan, np.nan], [5, 6], [7, 8], [9, 10]])
-    assert np.isnan(full.points[[0, 2]]).all()
+    same(full.landmarks[1], [[1, 2], [np.nan, np.nan], [5, 6], [7, 8], [9, 10]])
+    assert np.isnan(full.landmarks[[0, 2]]).all()
 
 
 def test_an_image_listed_twice_gets_all_its_faces(tmp_path: Path) -> None:
@@ -299,28 +299,28 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, format: str) -> None:
         read(format, tmp_path / "ground_truth.mat", IMAGES)
 
 
-def test_missing_points_files(tmp_path: Path) -> None:
+def test_missing_landmarks_files(tmp_path: Path) -> None:
     for format in ("wider", "celeba"):
         with pytest.raises(UserError, match=r"missing\.txt cannot be read"):
             read(format, write(tmp_path, TEXTS[format]), IMAGES, tmp_path / "missing.txt")
     for format in ("retinaface", "mtfl", "coco"):
-        with pytest.raises(UserError, match="takes no points file"):
+        with pytest.raises(UserError, match="takes no landmarks file"):
             read(format, write(tmp_path, TEXTS[format]), IMAGES, tmp_path / "missing.txt")
 
 
-def test_damaged_points_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"points\.txt:3: expected path and x y of left eye"):
+def test_damaged_landmarks_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"landmarks\.txt:3: expected path and x y of left eye"):
         parse(tmp_path, "celeba", CELEBA, LANDMARKS.replace("271  266", "271"))
-    with pytest.raises(UserError, match=r"points\.txt lacks 000002\.jpg, which .*labels\.txt:4"):
+    with pytest.raises(UserError, match=r"landmarks\.txt lacks 000002\.jpg, which .*labels\.txt:4"):
         parse(tmp_path, "celeba", CELEBA, LANDMARKS.replace("000002", "000003"))
-    with pytest.raises(UserError, match=r"points\.txt:6: expected 20 numbers"):
+    with pytest.raises(UserError, match=r"landmarks\.txt:6: expected 20 numbers"):
         parse(tmp_path, "wider", WIDER, RETINAFACE.replace(" 0.6\n", "\n"))
 
 
-def test_points_of_aligned_pictures_are_refused(tmp_path: Path) -> None:
+def test_landmarks_of_aligned_pictures_are_refused(tmp_path: Path) -> None:
     aligned = re.sub(r"(jpg) .*", r"\1 69 109 106 113 77 142 73 152 108 154", LANDMARKS)
     far = CELEBA.replace(" 95  71", "395 471")
-    with pytest.raises(UserError, match=r"points\.txt: most noses lie outside"):
+    with pytest.raises(UserError, match=r"landmarks\.txt: most noses lie outside"):
         parse(tmp_path, "celeba", far, aligned)
 
 
@@ -353,23 +353,23 @@ real_data = pytest.mark.skipif(not DATA.exists(), reason="the real data are not 
 
 
 def totals(annotations: list[Annotation]) -> tuple[int, int, int]:
-    """Images, boxes, boxes with five points."""
-    known = [np.isfinite(one.points).all(axis=(1, 2)).sum() for one in annotations]
+    """Images, boxes, boxes with five landmarks."""
+    known = [np.isfinite(one.landmarks).all(axis=(1, 2)).sum() for one in annotations]
     return len(annotations), sum(len(one.boxes) for one in annotations), sum(known)
 
 
 @real_data
 def test_real_wider_train() -> None:
     images, labels = DATA / "wider/WIDER_train/images", SPLIT / "wider_face_train_bbx_gt.txt"
-    points = SPLIT / "retinaface_train_label.txt"
-    joined = read("wider", labels, images, points, source="wider")
-    # Four of the faces with points have a left eye beyond the border: 6,100 if they are missed.
+    landmarks = SPLIT / "retinaface_train_label.txt"
+    joined = read("wider", labels, images, landmarks, source="wider")
+    # Four of the faces with landmarks have a left eye beyond the border: 6,100 if they are missed.
     assert totals(joined) == (2085, 7490, 6104)
-    alone = read("retinaface", points, images, source="wider")
+    alone = read("retinaface", landmarks, images, source="wider")
     assert [one.key for one in alone] == [one.key for one in joined]
     for one, other in zip(alone, joined, strict=True):
         same(one.boxes, other.boxes)
-        same(one.points, other.points)
+        same(one.landmarks, other.landmarks)
     assert all(one.image.is_file() for one in joined)
     with labels.open() as lines:
         rows = lines.read().splitlines()
@@ -390,8 +390,8 @@ def test_real_mtfl(name: str, count: int) -> None:
     found = read("mtfl", LFW / f"{name}ImageList.txt", LFW, source="lfw")
     assert totals(found) == (count, count, count)
     boxes = np.concatenate([one.boxes for one in found])
-    points = np.concatenate([one.points for one in found])
-    inside = (points >= boxes[:, None, :2]) & (points <= boxes[:, None, 2:])
+    landmarks = np.concatenate([one.landmarks for one in found])
+    inside = (landmarks >= boxes[:, None, :2]) & (landmarks <= boxes[:, None, 2:])
     assert inside.mean() > 0.99
-    assert (points[:, 0, 0] < points[:, 1, 0]).all(), "the left eye is the one of smaller x"
+    assert (landmarks[:, 0, 0] < landmarks[:, 1, 0]).all(), "the left eye is the one of smaller x"
     assert all(os.access(one.image, os.R_OK) for one in found)

@@ -155,19 +155,19 @@ def test_mirrored_boxes_by_hand():
     np.testing.assert_allclose(augment.hflip_boxes(box), [[0.3, -0.2, -0.1, 0.05]], atol=1e-7)
 
 
-def test_mirrored_points_exchange_left_and_right():
-    points = tf.constant([[0.2, 0.7, 0.45, 0.25, 0.6, 0.31, 0.32, 0.5, 0.81, 0.82]])
+def test_mirrored_landmarks_exchange_left_and_right():
+    landmarks = tf.constant([[0.2, 0.7, 0.45, 0.25, 0.6, 0.31, 0.32, 0.5, 0.81, 0.82]])
     expected = [[0.3, 0.8, 0.55, 0.4, 0.75, 0.32, 0.31, 0.5, 0.82, 0.81]]
-    np.testing.assert_allclose(augment.hflip_points(points), expected, atol=1e-6)
+    np.testing.assert_allclose(augment.hflip_landmarks(landmarks), expected, atol=1e-6)
 
 
 def test_mirroring_twice_changes_nothing():
     rng = np.random.default_rng(2)
-    box, points = rng.normal(0, 0.3, (50, 4)), rng.uniform(0, 1, (50, 10))
+    box, landmarks = rng.normal(0, 0.3, (50, 4)), rng.uniform(0, 1, (50, 10))
     twice = augment.hflip_boxes(augment.hflip_boxes(tf.constant(box)))
     assert (twice.numpy() == box).all()
-    twice = augment.hflip_points(augment.hflip_points(tf.constant(points)))
-    np.testing.assert_allclose(twice, points, atol=1e-12)
+    twice = augment.hflip_landmarks(augment.hflip_landmarks(tf.constant(landmarks)))
+    np.testing.assert_allclose(twice, landmarks, atol=1e-12)
 
 
 def test_mirrored_targets_lie_where_the_mirrored_pixels_are():
@@ -175,12 +175,12 @@ def test_mirrored_targets_lie_where_the_mirrored_pixels_are():
     for column, row, place in [(3, 5, 0), (17, 6, 1), (11, 12, 2), (5, 20, 3), (16, 19, 4)]:
         image = np.zeros((size, size), np.float32)
         image[row, column] = 1
-        points = np.full((1, 10), np.nan)
+        landmarks = np.full((1, 10), np.nan)
         # The middle of pixel c of a crop of s lies at the fraction (c + 0.5) / s.
-        points[0, place], points[0, 5 + place] = (column + 0.5) / size, (row + 0.5) / size
+        landmarks[0, place], landmarks[0, 5 + place] = (column + 0.5) / size, (row + 0.5) / size
         flipped = augment.hflip(tf.constant(image[None, ..., None])).numpy()[0, ..., 0]
         found = np.argwhere(flipped)[0]
-        mirrored = augment.hflip_points(tf.constant(points)).numpy()[0]
+        mirrored = augment.hflip_landmarks(tf.constant(landmarks)).numpy()[0]
         twin = {0: 1, 1: 0, 2: 2, 3: 4, 4: 3}[place]
         assert mirrored[twin] * size - 0.5 == pytest.approx(found[1], abs=1e-9)
         assert mirrored[5 + twin] * size - 0.5 == pytest.approx(found[0], abs=1e-9)

@@ -252,23 +252,25 @@ def test_a_mirrored_window_has_mirrored_offsets(faces: np.ndarray, shift: np.nda
     np.testing.assert_allclose(mirrored_offsets, wanted, rtol=0, atol=1e-9)
 
 
-def test_points_by_hand() -> None:
-    points = np.array([[[12.0, 25], [18, 25], [15, 30], [13, 35], [17, 36]]])
+def test_landmarks_by_hand() -> None:
+    landmarks = np.array([[[12.0, 25], [18, 25], [15, 30], [13, 35], [17, 36]]])
     window = np.array([[10.0, 20, 20, 40]])  # wider than high, so x and y cannot be exchanged
-    fractions = boxes.encode_points(points, window)
+    fractions = boxes.encode_landmarks(landmarks, window)
     wanted = [[0.2, 0.8, 0.5, 0.3, 0.7, 0.25, 0.25, 0.5, 0.75, 0.8]]
     np.testing.assert_allclose(fractions, wanted, rtol=0, atol=1e-12)
-    np.testing.assert_allclose(boxes.decode_points(fractions, window), points, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(
+        boxes.decode_landmarks(fractions, window), landmarks, rtol=0, atol=1e-12
+    )
 
 
 @given(some_faces(3), arrays(float, (3, 5, 2), elements=st.floats(-200, 1500)))
-def test_points_are_undone_by_decoding(windows: np.ndarray, points: np.ndarray) -> None:
-    fractions = boxes.encode_points(points, windows)
-    back = boxes.decode_points(fractions, windows)
-    np.testing.assert_allclose(back, points, rtol=0, atol=1e-6)
+def test_landmarks_are_undone_by_decoding(windows: np.ndarray, landmarks: np.ndarray) -> None:
+    fractions = boxes.encode_landmarks(landmarks, windows)
+    back = boxes.decode_landmarks(fractions, windows)
+    np.testing.assert_allclose(back, landmarks, rtol=0, atol=1e-6)
 
 
-def test_points_of_nothing() -> None:
-    nothing = boxes.encode_points(np.zeros((0, 5, 2)), np.zeros((0, 4)))
+def test_landmarks_of_nothing() -> None:
+    nothing = boxes.encode_landmarks(np.zeros((0, 5, 2)), np.zeros((0, 4)))
     assert nothing.shape == (0, 10)
-    assert boxes.decode_points(nothing, np.zeros((0, 4))).shape == (0, 5, 2)
+    assert boxes.decode_landmarks(nothing, np.zeros((0, 4))).shape == (0, 5, 2)

@@ -75,7 +75,7 @@ def test_the_best_epochs_weights_are_kept_across_a_kill(run, monkeypatch):
 
     monkeypatch.setattr(callbacks, "evaluate", evaluate)
     with monkeypatch.context() as patch:
-        patch.setattr(loop.picture, "draw_curves", dies)
+        patch.setattr(loop.plot_curves, "draw_curves", dies)
         with pytest.raises(Died):
             train(run, *SHORT)
     train(run, *SHORT)
@@ -98,7 +98,7 @@ def die_at(patch, place):
         real = callbacks.Checkpoint.on_epoch_end
         patch.setattr(callbacks.Checkpoint, "on_epoch_end", half_written)
     else:
-        patch.setattr(loop.picture, "draw_curves", dies)
+        patch.setattr(loop.plot_curves, "draw_curves", dies)
 
 
 @pytest.mark.parametrize("place", ["in an epoch", "before a checkpoint", "after the last one"])
@@ -173,7 +173,7 @@ def test_weights_spoilt_by_an_epochs_last_step_are_not_kept(run, monkeypatch):
     def without_a_gradient(*arguments):
         parts = real(*arguments)
         # 0, but its gradient is not a number.
-        return parts | {"face": parts["face"] + tf.reduce_sum(tf.sqrt(0 * arguments[1]["face"]))}
+        return parts | {"cls": parts["cls"] + tf.reduce_sum(tf.sqrt(0 * arguments[1]["cls"]))}
 
     with monkeypatch.context() as patch:
         patch.setattr(trainable_net, "losses", without_a_gradient)

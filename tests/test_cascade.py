@@ -28,7 +28,7 @@ FACES = np.array(
     [[40.5, 60.5, 70.5, 100.5], [200.5, 90.5, 330.5, 210.5], [370.5, 20.5, 420.5, 70.5]]
 )
 SHARES = np.array([[0.3, 0.35], [0.72, 0.38], [0.5, 0.6], [0.35, 0.8], [0.66, 0.83]])
-POINTS = FACES[:, None, :2] + SHARES * (FACES[:, None, 2:] - FACES[:, None, :2])
+LANDMARKS = FACES[:, None, :2] + SHARES * (FACES[:, None, 2:] - FACES[:, None, :2])
 EXACT = DetectorSettings(min_face_size=24, scale_factor=0.5, thresholds=(0.3, 0.3, 0.3))
 PICTURE = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
 
@@ -43,7 +43,7 @@ def judged(name: NetName, windows: np.ndarray) -> Outputs:
     if name != NETS[-1]:
         return Outputs(score, said, None)
     # Another order than that of the net before, so that no row can stay where it was.
-    return Outputs(1 - score / 2, said, boxes.encode_points(POINTS[nearest], windows))
+    return Outputs(1 - score / 2, said, boxes.encode_landmarks(LANDMARKS[nearest], windows))
 
 
 class Perfect:
@@ -62,7 +62,7 @@ class Perfect:
         windows = np.tile([0.0, 0, 1, 1], (inside.size, 1))
         windows[inside] = [self.window(laid._levels[n], *at) for n, *at in zip(*cells, strict=True)]
         said = judged(self.name, windows)
-        return Outputs(said.face.reshape(1, *shape), said.box.reshape(1, *shape, 4), None)
+        return Outputs(said.score.reshape(1, *shape), said.box.reshape(1, *shape, 4), None)
 
     def window(self, level: Level, down: int, across: int) -> np.ndarray:
         """What a cell of a level looks at, in pixels of the picture."""
@@ -89,15 +89,15 @@ def perfect_nets(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Cascade]:
 
 
 def in_order(found: Faces) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes and points from left to right."""
+    """Boxes and landmarks from left to right."""
     order = np.argsort(found.boxes[:, 0])
-    return found.boxes[order], found.points[order]
+    return found.boxes[order], found.landmarks[order]
 
 
 def test_perfect_nets_give_the_faces_back(perfect_nets: Callable[..., Cascade]) -> None:
-    found_boxes, found_points = in_order(perfect_nets().detect(PICTURE))
+    found_boxes, found_landmarks = in_order(perfect_nets().detect(PICTURE))
     np.testing.assert_allclose(found_boxes, FACES, rtol=0, atol=1e-3)
-    np.testing.assert_allclose(found_points, POINTS, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(found_landmarks, LANDMARKS, rtol=0, atol=1e-9)
 
 
 def test_every_stage_passes_squares_about_the_faces_on(
@@ -109,8 +109,8 @@ def test_every_stage_passes_squares_about_the_faces_on(
     assert set(nearest) == {0, 1, 2}
     np.testing.assert_array_equal(first.boxes, squares[nearest])
     np.testing.assert_array_equal(in_order(second)[0], squares)
-    assert np.isnan(first.points).all()
-    assert np.isnan(second.points).all()
+    assert np.isnan(first.landmarks).all()
+    assert np.isnan(second.landmarks).all()
     assert np.all(np.diff(first.scores) <= 0)
     assert np.all(np.diff(second.scores) <= 0)
 
@@ -159,7 +159,7 @@ def test_a_cascade_of_fewer_nets_ends_earlier(perfect_nets: Callable[..., Cascad
 @pytest.mark.parametrize("names", [(), NETS[1:], (NETS[0], NETS[2])])
 def test_a_cascade_skips_no_net(names: Sequence[NetName]) -> None:
     with pytest.raises(ValueError, match="starts with pnet and skips no net"):
-        Cascade({name: drawn(replace(PAPER_NETS[name], points=False)) for name in names}, EXACT)
+        Cascade({name: drawn(replace(PAPER_NETS[name], landmarks=False)) for name in names}, EXACT)
 
 
 def test_thresholds_are_met_by_the_first_net_and_passed_by_the_others(
@@ -170,7 +170,7 @@ def test_thresholds_are_met_by_the_first_net_and_passed_by_the_others(
 
     def certain(self: Perfect, given: Any) -> Outputs:
         said = real(self, given)
-        return said._replace(face=np.where(said.face > 0.3, 0.5, 0).astype(np.float32))
+        return said._replace(score=np.where(said.score > 0.3, 0.5, 0).astype(np.float32))
 
     monkeypatch.setattr(Perfect, "__call__", certain)
 
@@ -191,7 +191,7 @@ def test_the_last_net_drops_a_face_inside_a_face(
     """Their IoU is 0.25: only the overlap of the smaller one ("Min") tells."""
     inner, outer = np.array([60.0, 60, 110, 110]), np.array([40.0, 40, 140, 140])
     monkeypatch.setitem(globals(), "FACES", np.stack([inner, outer]))
-    monkeypatch.setitem(globals(), "POINTS", POINTS[:2])
+    monkeypatch.setitem(globals(), "LANDMARKS", LANDMARKS[:2])
     second, last = perfect_nets().stages(PICTURE)[1:]
     assert len(second.scores) == 2
     assert len(last.scores) == 1
@@ -204,13 +204,13 @@ def test_a_picture_too_small_for_a_face_has_none(
     found = perfect_nets().detect(np.zeros((*shape, 3), np.uint8))
     assert found.boxes.shape == (0, 4)
     assert found.scores.shape == (0,)
-    assert found.points.shape == (0, 5, 2)
+    assert found.landmarks.shape == (0, 5, 2)
 
 
 def test_a_picture_without_faces_has_none(perfect_nets: Callable[..., Cascade]) -> None:
     for stage in perfect_nets(EXACT.at((0.999, 0.5, 0.5))).stages(PICTURE):
         assert stage.boxes.shape == (0, 4)
-        assert stage.points.shape == (0, 5, 2)
+        assert stage.landmarks.shape == (0, 5, 2)
 
 
 def test_cells_are_reported_as_the_package_counts_them() -> None:
@@ -232,29 +232,29 @@ def test_a_box_without_a_pixel_is_dropped() -> None:
 
 @pytest.mark.parametrize("name", NETS)
 def test_an_engine_says_what_its_net_says(name: NetName) -> None:
-    trained = drawn(replace(PAPER_NETS[name], points=True))
+    trained = drawn(replace(PAPER_NETS[name], landmarks=True))
     engine, size = CompiledNet(name, trained), trained.net.size
     crops = np.random.default_rng(1).integers(0, 256, (5, size, size, 3), np.uint8)
     said = engine(crops)
     model = keras_nets.build(trained.net)
     keras_nets.set_weights(model, trained.weights, "x")
     heads = model(pixels.normalise(crops.astype(np.float32)))
-    face = tf.nn.softmax(heads["face"]).numpy()[..., 1]
-    np.testing.assert_allclose(said.face, face, rtol=0, atol=1e-6)
+    face = tf.nn.softmax(heads["cls"]).numpy()[..., 1]
+    np.testing.assert_allclose(said.score, face, rtol=0, atol=2e-6)
     np.testing.assert_allclose(said.box, heads["box"].numpy(), rtol=0, atol=1e-5)
     if name == NETS[-1]:
-        np.testing.assert_allclose(said.points, heads["points"].numpy(), rtol=0, atol=1e-5)
+        np.testing.assert_allclose(said.landmarks, heads["landmarks"].numpy(), rtol=0, atol=1e-5)
     else:
-        assert said.points is None, "a head that serves training only is not run"
+        assert said.landmarks is None, "a head that serves training only is not run"
 
 
 def test_the_first_engine_takes_pictures_of_any_size() -> None:
-    engine = CompiledNet("pnet", drawn(replace(PAPER_NETS["pnet"], points=True)))
+    engine = CompiledNet("pnet", drawn(replace(PAPER_NETS["pnet"], landmarks=True)))
     for height, width in ((12, 12), (40, 53), (53, 40)):
         said = engine(np.zeros((1, height, width, 3), np.uint8))
         # One valid 3x3, a pool that rounds up, two valid 3x3.
         cells = tuple(-(-(side - 2) // 2) - 4 for side in (height, width))
-        assert said.face.shape == (1, *cells)
+        assert said.score.shape == (1, *cells)
         assert said.box.shape == (1, *cells, 4)
 
 

@@ -34,7 +34,7 @@ SHIPPED = {
 }
 SIZES = {"pnet": (60, 84), "rnet": (24, 24), "onet": (48, 48)}
 LIVELY = {name: lively(name, seed) for seed, name in enumerate(NETS)}
-Faces = list[tuple[list[float], float, list[float]]]  # box, score, points
+Faces = list[tuple[list[float], float, list[float]]]  # box, score, landmarks
 
 
 def home(consumer: str) -> Path:
@@ -63,7 +63,7 @@ def imported(consumer: str) -> Iterator[Any]:
 def assert_says(name: NetName, trained: TrainedNet, said: Mapping[str, np.ndarray]) -> None:
     """That our net says of the crops what the package's net says; `face` are probabilities."""
     outputs = CompiledNet(name, trained)(crops(SIZES[name]))
-    for head, value in zip(("face", "box", "points"), outputs, strict=True):
+    for head, value in zip(("cls", "box", "landmarks"), outputs, strict=True):
         if value is None:
             continue
         assert said[head].std(axis=0).max() > 0.02, f"{head} says the same of every picture"
@@ -75,9 +75,9 @@ def normalised(name: NetName) -> np.ndarray:
 
 
 def in_heads(outputs: list[np.ndarray]) -> dict[str, np.ndarray]:
-    """Box, points where there are, then both probabilities: the order of all these packages."""
-    heads = {"box": outputs[0], "face": outputs[-1][..., 1]}
-    return heads | ({"points": outputs[1]} if len(outputs) == 3 else {})
+    """Box, landmarks where there are, then both probabilities: the order of all these packages."""
+    heads = {"box": outputs[0], "cls": outputs[-1][..., 1]}
+    return heads | ({"landmarks": outputs[1]} if len(outputs) == 3 else {})
 
 
 def found(detected: list[dict[str, Any]]) -> Faces:

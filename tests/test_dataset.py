@@ -38,14 +38,14 @@ def some_records(counts=COUNTS, size=12):
         images[..., 1] = 10 * SAMPLE_TYPES.index(kind)
         images[..., 2] = rng.integers(0, 256, (count, size, size))
         box = rng.normal(0, 0.2, (count, 4)).astype(np.float32)
-        points = rng.uniform(0, 1, (count, 10)).astype(np.float32)
+        landmarks = rng.uniform(0, 1, (count, 10)).astype(np.float32)
         if kind in ("negative", "landmark"):
             box[:] = np.nan
         if kind == "negative":
-            points[:] = np.nan
+            landmarks[:] = np.nan
         sides = rng.integers(12, 300, (count, 1)).astype(np.float32)
-        parts.append(Crops(images, box, points, sides))
-    return dataset.Records(Crops.joined(parts, size), counts)
+        parts.append(Crops(images, box, landmarks, sides))
+    return dataset.CropSet(Crops.joined(parts, size), counts)
 
 
 def of_kind(held, kind):
@@ -167,10 +167,10 @@ def test_targets_are_those_of_the_crops_in_the_frame_of_the_net(name):
             crops = Crops(*(field[numbers_of(batch, kind)] for field in of_kind(held, kind)))
             wanted = boxes.net_offsets(name, crops.boxes, crops.sides)
             np.testing.assert_allclose(batch[1]["box"][rows], wanted, atol=1e-6)
-            np.testing.assert_allclose(batch[1]["points"][rows], crops.points, atol=1e-6)
+            np.testing.assert_allclose(batch[1]["landmarks"][rows], crops.landmarks, atol=1e-6)
             np.testing.assert_array_equal(pixels_of(batch)[rows], crops.images)
             assert np.isnan(batch[1]["box"][rows]).all() == (kind in ("negative", "landmark"))
-            assert np.isnan(batch[1]["points"][rows]).all() == (kind == "negative")
+            assert np.isnan(batch[1]["landmarks"][rows]).all() == (kind == "negative")
 
 
 def test_mirrored_crops_have_mirrored_targets_and_nothing_else():
@@ -186,10 +186,10 @@ def test_mirrored_crops_have_mirrored_targets_and_nothing_else():
             box = np.array([[-x2, y1, -x1, y2] if mirrored else [x1, y1, x2, y2]])
             wanted = boxes.net_offsets("pnet", box, crops.sides[[number]])[0]
             np.testing.assert_allclose(batch[1]["box"][row], wanted, atol=1e-6)
-            x, y = crops.points[number].reshape(2, 5)
+            x, y = crops.landmarks[number].reshape(2, 5)
             if mirrored:
                 x, y = 1 - x[[1, 0, 2, 4, 3]], y[[1, 0, 2, 4, 3]]
-            np.testing.assert_allclose(batch[1]["points"][row], [*x, *y], atol=1e-6)
+            np.testing.assert_allclose(batch[1]["landmarks"][row], [*x, *y], atol=1e-6)
             flipped, total = flipped + mirrored, total + 1
     assert 0.4 < flipped / total < 0.6
 

@@ -73,8 +73,8 @@ def test_a_batch_gives_what_single_pictures_give(weights: Path) -> None:
 
 
 def test_faces_are_told_as_the_package_tells_them() -> None:
-    points = np.arange(10).reshape(1, 5, 2) + 0.9
-    told = as_dictionaries(Faces(np.array([[-3.5, 2.9, 20.2, 31.7]]), np.array([0.75]), points))
+    landmarks = np.arange(10).reshape(1, 5, 2) + 0.9
+    told = as_dictionaries(Faces(np.array([[-3.5, 2.9, 20.2, 31.7]]), np.array([0.75]), landmarks))
     keypoints = {"left_eye": (0, 1), "right_eye": (2, 3), "nose": (4, 5)}
     keypoints |= {"mouth_left": (6, 7), "mouth_right": (8, 9)}
     assert told == [{"box": [0, 2, 20, 29], "confidence": 0.75, "keypoints": keypoints}]
@@ -157,11 +157,11 @@ def test_a_picture_without_a_pictures_ending_is_detected_on_but_not_drawn(
         run(monkeypatch, bare, "--weights", weights, "--out", tmp_path / "out")
 
 
-def test_an_onet_without_points_is_no_detectors(tmp_path: Path) -> None:
+def test_an_onet_without_landmarks_is_no_detectors(tmp_path: Path) -> None:
     nets = {name: lively(name, 1) for name in NETS}
-    nets["onet"] = lively("onet", 1, replace(PAPER_NETS["onet"], points=False))
+    nets["onet"] = lively("onet", 1, replace(PAPER_NETS["onet"], landmarks=False))
     weight_files.write_own_folder(tmp_path, nets)
-    with pytest.raises(UserError, match="onet given has no head for the points"):
+    with pytest.raises(UserError, match="onet given has no head for the landmarks"):
         MTCNN(tmp_path)
 
 

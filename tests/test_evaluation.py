@@ -22,7 +22,7 @@ from mtcnn_detector.settings import DetectorSettings
 from tests.weights_files import lively, saved
 
 ROOT = Path(__file__).parent.parent
-POINTS = np.array([(30, 40), (70, 40), (50, 60), (35, 80), (65, 80)], float)  # eyes 40 px apart
+LANDMARKS = np.array([(30, 40), (70, 40), (50, 60), (35, 80), (65, 80)], float)  # eyes 40 px apart
 
 
 BLUE = (200, 0, 0)  # as OpenCV has it
@@ -32,7 +32,7 @@ def found(*faces):
     """Faces as box, score."""
     boxes = np.array([box for box, _ in faces], float).reshape(-1, 4)
     scores = np.array([score for _, score in faces], float)
-    return Faces(boxes, scores, np.tile(POINTS, (len(faces), 1, 1)))
+    return Faces(boxes, scores, np.tile(LANDMARKS, (len(faces), 1, 1)))
 
 
 def picture(folder, number, faces=(), shape=(120, 160)):
@@ -44,12 +44,12 @@ def picture(folder, number, faces=(), shape=(120, 160)):
     cv2.imwrite(str(path), image)
     boxes = np.array(faces, np.float32).reshape(-1, 4)
     ignored = np.zeros(len(boxes), bool)
-    points = np.full((len(boxes), 5, 2), np.nan)
-    return Annotation(path, f"set/{number}.png", boxes, ignored, points, f"labels:{number}")
+    landmarks = np.full((len(boxes), 5, 2), np.nan)
+    return Annotation(path, f"set/{number}.png", boxes, ignored, landmarks, f"labels:{number}")
 
 
 # What the nets before the last let through: the face in the corner, and nothing else.
-PROPOSED = found(((1, 1, 60, 60), 0.9))._replace(points=np.full((1, 5, 2), np.nan))
+PROPOSED = found(((1, 1, 60, 60), 0.9))._replace(landmarks=np.full((1, 5, 2), np.nan))
 
 
 class Fake:
@@ -166,23 +166,23 @@ def test_folder_without_the_package_is_told_in_a_sentence(tmp_path):
     assert "holds no usable mtcnn" in last or "was imported from" in last
 
 
-def test_corners_and_points_of_the_packages_answers():
+def test_corners_and_landmarks_of_the_packages_answers():
     names = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
     face = {
         "box": [10, 20, 30, 40],
         "confidence": 0.5,
-        "keypoints": dict(zip(names, map(tuple, POINTS), strict=True)),
+        "keypoints": dict(zip(names, map(tuple, LANDMARKS), strict=True)),
     }
     answer = detections._as_found([face])
     assert answer.boxes.tolist() == [[10, 20, 40, 60]]
     assert answer.scores.tolist() == [0.5]
-    np.testing.assert_array_equal(answer.points, POINTS[None])
+    np.testing.assert_array_equal(answer.landmarks, LANDMARKS[None])
     assert [field.shape for field in detections._as_found([])] == [(0, 4), (0,), (0, 5, 2)]
 
 
 @pytest.fixture
 def settings(tmp_path):
-    """A recipe over two pictures in WIDER's layout and two with points."""
+    """A recipe over two pictures in WIDER's layout and two with landmarks."""
     for number in (1, 2):
         picture(tmp_path / "images", number)
     for number in (3, 4):
@@ -191,9 +191,9 @@ def settings(tmp_path):
         "1.png\n2\n10 10 40 40 0 0 0 0 0 0\n80 10 40 40 0 0 0 0 0 0\n"
         "2.png\n1\n20 20 50 50 0 0 0 0 0 0\n"
     )
-    points = " ".join(f"{value:g}" for value in POINTS.ravel())
+    landmarks = " ".join(f"{value:g}" for value in LANDMARKS.ravel())
     (tmp_path / "people.txt").write_text(
-        f"3.png 20 80 20 100 {points}\n4.png 20 80 20 100 {points}\n"
+        f"3.png 20 80 20 100 {landmarks}\n4.png 20 80 20 100 {landmarks}\n"
     )
     (tmp_path / "own.yaml").write_text(
         f"base: {ROOT / 'configs' / 'mtcnn.yaml'}\n"
@@ -205,8 +205,8 @@ def settings(tmp_path):
 
 
 def scored(settings, folder):
-    moved = found(((20, 20, 80, 52), 0.8))  # IoU 0.4: enough where the points are judged
-    moved.points[0, 2] += (6, 8)  # the nose by 10 px: 2 px in the mean, of 40
+    moved = found(((20, 20, 80, 52), 0.8))  # IoU 0.4: enough where the landmarks are judged
+    moved.landmarks[0, 2] += (6, 8)  # the nose by 10 px: 2 px in the mean, of 40
     answers = {
         # Both faces of the first picture at 0.9 and 0.72; a false alarm at 0.8, another at 0.5.
         1: found(((10, 10, 50, 50), 0.9), ((130, 90, 150, 110), 0.8), ((80, 10, 120, 50), 0.72)),

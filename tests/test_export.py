@@ -42,7 +42,7 @@ def merged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with three trained nets, P-Net's and R-Net's with landmark heads, and its export."""
     run = tmp_path_factory.mktemp("merged") / "run"
     for seed, name in enumerate(NETS):
-        trains(run, name, drawn(replace(PAPER_NETS[name], points=True), seed))
+        trains(run, name, drawn(replace(PAPER_NETS[name], landmarks=True), seed))
     merge(run, {}, force=False)
     return run
 
@@ -172,7 +172,7 @@ def test_a_file_that_says_something_else_never_gets_its_name(
 
     def spoils(layout: str, path: Path, nets: dict[NetName, TrainedNet]) -> None:
         weights = dict(nets["onet"].weights)
-        weights["points/bias"] = weights["points/bias"] + 0.001
+        weights["landmarks/bias"] = weights["landmarks/bias"] + 0.001
         write(layout, path, {**nets, "onet": TrainedNet(nets["onet"].net, weights)})
 
     monkeypatch.setattr(weight_files, "write", spoils)
@@ -273,15 +273,17 @@ def test_a_file_that_was_changed_since_is_kept_unless_forced(run: Path) -> None:
     assert exported(run) != b"mine"
 
 
-def test_a_net_that_lost_its_points_is_noticed(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    without = drawn(replace(PAPER_NETS["onet"], points=False), 2)
+def test_a_net_that_lost_its_landmarks_is_noticed(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without = drawn(replace(PAPER_NETS["onet"], landmarks=False), 2)
     runner = FORMATS["own"].runner
     pointless = replace(
         FORMATS["own"],
         runner=lambda p, n: CompiledNet(n, without) if n == "onet" else runner(p, n),
     )
     monkeypatch.setitem(FORMATS, "own", pointless)
-    with pytest.raises(UserError, match="has lost or gained onet's points"):
+    with pytest.raises(UserError, match="has lost or gained onet's landmarks"):
         merge(run, {}, force=False, kind="own")
 
 
@@ -316,7 +318,7 @@ def test_nets_come_from_a_folder(run: Path, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("quick")
 def test_nets_that_no_package_holds_are_exported_for_our_detector(run: Path) -> None:
     layers = (*PAPER_NETS["pnet"].layers, Layer(conv=8))
-    changed = drawn(Net(16, layers, points=False), 7)
+    changed = drawn(Net(16, layers, landmarks=False), 7)
     trains(run, "pnet", drawn(PAPER_NETS["pnet"], 7))
     weight_files.write_own(run / "pnet" / "weights.npz", changed, "pnet")
     with pytest.raises(UserError, match="layout holds a pnet of 12 pixels, not 16"):

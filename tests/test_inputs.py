@@ -78,16 +78,16 @@ def test_own_labels_take_the_place_of_the_recipes_sets(tmp_path):
     (source,) = settings(labels, None, None).data.validation.items()
     assert source[0] == "mine" and source[1].format == "coco"
     assert (source[1].labels, source[1].images) == (str(labels), str(tmp_path))
-    assert not source[1].points_only and source[1].wider_ground_truth is None
+    assert not source[1].landmarks_only and source[1].wider_ground_truth is None
     own = settings(labels, tmp_path / "pictures", "wider").data.validation["mine"]
     assert (own.format, own.images) == ("wider", str(tmp_path / "pictures"))
 
 
-def test_one_face_a_picture_serves_for_points_alone(tmp_path):
+def test_one_face_a_picture_serves_for_landmarks_alone(tmp_path):
     labels = tmp_path / "list.txt"
     labels.write_text("a.jpg 1 9 1 9 3 3 7 3 5 5 3 7 7 7\n")
     source = settings(labels, None, None).data.validation["list"]
-    assert source.format == "mtfl" and source.points_only
+    assert source.format == "mtfl" and source.landmarks_only
 
 
 def test_a_folder_holds_the_recipes_sets_elsewhere(tmp_path):

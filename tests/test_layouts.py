@@ -1,6 +1,7 @@
 """Weights files: both ways without loss, refused when they do not fit, harmless when hostile."""
 
 import errno
+import os
 import pickle
 import zipfile
 from collections.abc import Callable
@@ -16,7 +17,6 @@ from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS, Layer, Net, NetName
 from mtcnn_detector.weights import serialization, weight_files
 from mtcnn_detector.weights.weight_files import TrainedNet, Weights
-from pipeline import manifest
 from tests.weights_files import IPAZC, all_drawn, assert_same, drawn, pickled, saved, told
 
 
@@ -36,7 +36,7 @@ def test_the_first_dense_layer_takes_columns_before_rows(
 
 def test_training_heads_are_left_out_of_ipazcs_layout(tmp_path: Path) -> None:
     nets = all_drawn()
-    nets["pnet"] = drawn(replace(PAPER_NETS["pnet"], points=True), 5)
+    nets["pnet"] = drawn(replace(PAPER_NETS["pnet"], landmarks=True), 5)
     weight_files.write("ipazc", tmp_path / "w.npy", nets)
     assert len(np.load(tmp_path / "w.npy", allow_pickle=True).tolist()["pnet"]) == 13
 
@@ -70,8 +70,8 @@ def test_a_file_with_wide_and_foreign_numbers_is_read(tmp_path: Path) -> None:
 
 
 OWN = {
-    **{f"training {name}": replace(PAPER_NETS[name], points=True) for name in NETS},
-    "another": Net(24, (Layer(conv=3, padding="same", stride=2), Layer(dense=4)), points=False),
+    **{f"training {name}": replace(PAPER_NETS[name], landmarks=True) for name in NETS},
+    "another": Net(24, (Layer(conv=3, padding="same", stride=2), Layer(dense=4)), landmarks=False),
 }
 
 
@@ -94,12 +94,12 @@ def changed(name: NetName, change: Callable[[Weights], object]) -> dict[NetName,
 REFUSED: list[tuple[NetName, str, Any]] = [
     ("pnet", "layer1/kernel", np.zeros((3, 3, 3, 12), np.float32)),
     ("rnet", "layer6/kernel", np.zeros((577, 128), np.float32)),
-    ("onet", "points/bias", np.zeros(8, np.float32)),
-    ("onet", "points/kernel", None),
+    ("onet", "landmarks/bias", np.zeros(8, np.float32)),
+    ("onet", "landmarks/kernel", None),
     ("rnet", "prelu3/alpha", np.full((1, 1, 64), np.nan, np.float32)),
     ("onet", "box/bias", np.array([0, np.inf, 0, 0], np.float32)),
     ("pnet", "box/bias", np.array([0, 1e39, 0, 0])),  # too large for float32
-    ("pnet", "face/bias", np.zeros(2, int)),
+    ("pnet", "cls/bias", np.zeros(2, int)),
 ]
 
 
@@ -133,7 +133,7 @@ UNFIT: list[tuple[NetName, Net, str]] = [
     ("onet", with_layer("onet", 4, Layer(pool=2, stride=2)), r"onet.layer4.*pool 2.*pool 3"),
     ("pnet", replace(PAPER_NETS["pnet"], size=16), r"a pnet of 12 pixels, not 16"),
     ("pnet", replace(PAPER_NETS["pnet"], layers=PAPER_NETS["pnet"].layers[:3]), r"4 layers.*not 3"),
-    ("onet", replace(PAPER_NETS["onet"], points=False), r"onet.*points/kernel"),
+    ("onet", replace(PAPER_NETS["onet"], landmarks=False), r"onet.*landmarks/kernel"),
 ]
 
 
@@ -157,7 +157,7 @@ def test_a_full_disk_leaves_the_old_file(
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "no space left")
 
-    monkeypatch.setattr(manifest.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="no space left"):
         if write == "own":
             weight_files.write_own(path, drawn(PAPER_NETS["pnet"], 0))
@@ -204,8 +204,8 @@ def test_our_layout_with_wrong_arrays_is_told(tmp_path: Path) -> None:
     assert "layer1/bias should be float32 (10,); it is float32 (9,)" in told(
         resaved(path, layer1__bias=np.zeros(9, np.float32))
     )
-    assert "face/kernel" in told(resaved(path, face__kernel=None))
-    assert "not finite" in told(resaved(path, face__bias=np.full(2, np.nan)))
+    assert "cls/kernel" in told(resaved(path, cls__kernel=None))
+    assert "not finite" in told(resaved(path, cls__bias=np.full(2, np.nan)))
     assert "box/bias" in told(resaved(path, box__bias=np.full(4, "text")))
     weight_files.write_own(path, drawn(replace(PAPER_NETS["pnet"], size=14), 0))
     assert "no net of the cascade looks at 14 pixels" in told(path)

@@ -27,24 +27,24 @@ TRAIN = replace(
 def batch(*kinds, seed=0, known=False):
     """Targets and outputs for crops of these kinds; NaN where a kind has no target.
 
-    `known`: every crop has every target, as a positive crop may well have points.
+    `known`: every crop has every target, as a positive crop may well have landmarks.
     """
     rng = np.random.default_rng(seed)
     count = len(kinds)
-    box, points = rng.normal(0, 0.2, (count, 4)), rng.uniform(0, 1, (count, 10))
+    box, landmarks = rng.normal(0, 0.2, (count, 4)), rng.uniform(0, 1, (count, 10))
     for row, kind in enumerate(kinds):
         if kind in ("negative", "landmark") and not known:
             box[row] = np.nan
         if kind != "landmark" and not known:
-            points[row] = np.nan
+            landmarks[row] = np.nan
     targets = {
         "kind": tf.constant([SAMPLE_TYPES.index(kind) for kind in kinds], tf.int32),
         "box": tf.constant(box, tf.float32),
-        "points": tf.constant(points, tf.float32),
+        "landmarks": tf.constant(landmarks, tf.float32),
     }
     outputs = {
         head: tf.constant(rng.normal(0, 1, (count, width)), tf.float32)
-        for head, width in {"face": 2, "box": 4, "points": 10}.items()
+        for head, width in {"cls": 2, "box": 4, "landmarks": 10}.items()
     }
     return targets, outputs
 
@@ -149,9 +149,9 @@ def test_a_batch_without_some_kinds_gives_no_nan(kinds):
     targets, outputs = batch(*kinds)
     parts = {key: float(value) for key, value in losses(targets, outputs, TRAIN).items()}
     has = {
-        "face": bool({"positive", "negative"} & set(kinds)),
+        "cls": bool({"positive", "negative"} & set(kinds)),
         "box": bool({"positive", "part"} & set(kinds)),
-        "points": "landmark" in kinds,
+        "landmarks": "landmark" in kinds,
     }
     assert {key: value > 0 for key, value in parts.items()} == has
     assert all(np.isfinite(list(parts.values())))
@@ -165,31 +165,31 @@ ALL = ["positive", "negative", "part", "landmark"]
 @pytest.mark.parametrize("known", [False, True])
 def test_which_kind_teaches_what(known):
     # Fault 11: landmark crops counted as positives. Part crops are neither faces nor background.
-    assert rows_taught(ALL, "face", known) == [True, True, False, False]
+    assert rows_taught(ALL, "cls", known) == [True, True, False, False]
     assert rows_taught(ALL, "box", known) == [True, False, True, False]
-    assert rows_taught(ALL, "points", known) == ([True] * 4 if known else [False] * 3 + [True])
+    assert rows_taught(ALL, "landmarks", known) == ([True] * 4 if known else [False] * 3 + [True])
 
 
 def test_the_class_loss_does_not_see_parts_and_landmarks():
     targets, outputs = batch("positive", "negative")
-    alone = losses(targets, outputs, TRAIN)["face"]
+    alone = losses(targets, outputs, TRAIN)["cls"]
     more_targets, more = batch("positive", "negative", "part", "landmark", "part")
-    more["face"] = tf.concat([outputs["face"], [[50.0, -50], [-50, 50], [-50, 50]]], 0)
+    more["cls"] = tf.concat([outputs["cls"], [[50.0, -50], [-50, 50], [-50, 50]]], 0)
     # Neither the mean nor the number of hard ones changes.
     for share in (1.0, 0.7, 0.5):
         train = replace(TRAIN, ohem_ratio=share)
-        alone = losses(targets, outputs, train)["face"]
-        assert float(losses(more_targets, more, train)["face"]) == pytest.approx(
+        alone = losses(targets, outputs, train)["cls"]
+        assert float(losses(more_targets, more, train)["cls"]) == pytest.approx(
             float(alone), abs=1e-6
         )
 
 
 def test_positives_are_faces_and_negatives_are_not():
     targets, outputs = batch("positive", "negative")
-    outputs["face"] = tf.constant([[-9.0, 9.0], [9.0, -9.0]])
-    assert float(losses(targets, outputs, TRAIN)["face"]) < 1e-6
-    outputs["face"] = tf.constant([[9.0, -9.0], [-9.0, 9.0]])
-    assert float(losses(targets, outputs, TRAIN)["face"]) == pytest.approx(18, abs=1e-4)
+    outputs["cls"] = tf.constant([[-9.0, 9.0], [9.0, -9.0]])
+    assert float(losses(targets, outputs, TRAIN)["cls"]) < 1e-6
+    outputs["cls"] = tf.constant([[9.0, -9.0], [-9.0, 9.0]])
+    assert float(losses(targets, outputs, TRAIN)["cls"]) == pytest.approx(18, abs=1e-4)
 
 
 def test_a_positive_without_a_known_box_counts_for_the_class_only():
@@ -198,15 +198,15 @@ def test_a_positive_without_a_known_box_counts_for_the_class_only():
     targets["box"] = tf.concat([tf.fill([1, 4], np.nan), targets["box"][1:]], 0)
     assert float(losses(targets, outputs, TRAIN)["box"]) == pytest.approx(known, abs=1e-5)
     found = gradients(targets, outputs)
-    assert not found["box"][0].any() and found["box"][1].any() and found["face"].all()
+    assert not found["box"][0].any() and found["box"][1].any() and found["cls"].all()
 
 
-def test_points_that_are_known_in_part_are_not_learned():
+def test_landmarks_that_are_known_in_part_are_not_learned():
     targets, outputs = batch("landmark", "landmark")
-    spoilt = targets["points"].numpy()
+    spoilt = targets["landmarks"].numpy()
     spoilt[0, 3] = np.nan
-    targets["points"] = tf.constant(spoilt)
-    found = gradients(targets, outputs)["points"]
+    targets["landmarks"] = tf.constant(spoilt)
+    found = gradients(targets, outputs)["landmarks"]
     assert np.isfinite(found).all() and not found[0].any() and found[1].all()
 
 
@@ -214,39 +214,39 @@ def test_weights_multiply_the_parts():
     targets, outputs = batch(*ALL)
     plain = losses(targets, outputs, TRAIN)
     weighted = losses(targets, outputs, replace(TRAIN, loss_weights=(2.0, 0.5, 3.0)))
-    for head, weight in {"face": 2, "box": 0.5, "points": 3}.items():
+    for head, weight in {"cls": 2, "box": 0.5, "landmarks": 3}.items():
         assert float(weighted[head]) == pytest.approx(weight * float(plain[head]), abs=1e-5)
 
 
-def test_a_net_without_points_has_no_such_loss():
+def test_a_net_without_landmarks_has_no_such_loss():
     targets, outputs = batch(*ALL)
-    del outputs["points"]
-    assert set(losses(targets, outputs, TRAIN)) == {"face", "box"}
+    del outputs["landmarks"]
+    assert set(losses(targets, outputs, TRAIN)) == {"cls", "box"}
 
 
 def test_a_teacher_stands_beside_the_labels_and_for_those_that_lack():
     targets, outputs = batch(*ALL)
     says = np.array([0.6, 0.2, 0.7, 0.9], np.float32)
-    taught = {"face": tf.math.log(tf.stack([1 - says, says], axis=1))}
+    taught = {"cls": tf.math.log(tf.stack([1 - says, says], axis=1))}
     wanted = 0.75 * np.array([1, 0, 0, 0], np.float32) + 0.25 * says
     wanted[2:] = says[2:]  # neither faces nor background: no label
-    outputs["face"] = tf.math.log(tf.stack([1 - wanted, wanted], axis=1))
+    outputs["cls"] = tf.math.log(tf.stack([1 - wanted, wanted], axis=1))
     train = replace(TRAIN, distillation_weight=0.25)
-    assert float(losses(targets, outputs, train, taught)["face"]) == pytest.approx(0, abs=1e-6)
+    assert float(losses(targets, outputs, train, taught)["cls"]) == pytest.approx(0, abs=1e-6)
     for row in range(4):
-        other = outputs["face"].numpy()
+        other = outputs["cls"].numpy()
         other[row, 0] += 1
-        moved = outputs | {"face": tf.constant(other)}
-        assert float(losses(targets, moved, train, taught)["face"]) > 0.001, ALL[row]
+        moved = outputs | {"cls": tf.constant(other)}
+        assert float(losses(targets, moved, train, taught)["cls"]) > 0.001, ALL[row]
 
 
-def test_taught_points_of_faces_are_learned_beside_the_known_ones():
+def test_taught_landmarks_of_faces_are_learned_beside_the_known_ones():
     targets, outputs = batch(*ALL)
-    taught = {"face": outputs["face"], "points": tf.zeros((4, 10))}
+    taught = {"cls": outputs["cls"], "landmarks": tf.zeros((4, 10))}
     train = replace(TRAIN, distillation_weight=0.25)
-    found = float(losses(targets, outputs, train, taught)["points"])
-    known = float(losses(targets, outputs, train)["points"])
-    given = tf.reduce_sum(outputs["points"] ** 2, axis=1).numpy()
+    found = float(losses(targets, outputs, train, taught)["landmarks"])
+    known = float(losses(targets, outputs, train)["landmarks"])
+    given = tf.reduce_sum(outputs["landmarks"] ** 2, axis=1).numpy()
     assert found == pytest.approx(0.75 * known + 0.25 * (given[0] + given[2]) / 2, rel=1e-5)
     boxes = [losses(targets, outputs, train, more)["box"] for more in (taught, None)]
     assert float(boxes[0]) == float(boxes[1]), "labels alone teach boxes"

@@ -87,13 +87,13 @@ def test_summary_by_hand():
     targets = {
         "kind": np.array([0, 0, 1, 1, 2, 3]),
         "box": np.array([[0.0] * 4, [0.0] * 4, [nan] * 4, [nan] * 4, [0.1] * 4, [nan] * 4]),
-        "points": np.array([[nan] * 10] * 5 + [FACE]),
+        "landmarks": np.array([[nan] * 10] * 5 + [FACE]),
         "side": np.full((6, 1), 24.0),
     }
     outputs = {
-        "face": np.array([0.9, 0.6, 0.7, 0.2, 1e-9, 1e-9]),
+        "cls": np.array([0.9, 0.6, 0.7, 0.2, 1e-9, 1e-9]),
         "box": np.zeros((6, 4)),
-        "points": np.tile(FACE + 0.04 * np.repeat([1, 0], 5), (6, 1)),
+        "landmarks": np.tile(FACE + 0.04 * np.repeat([1, 0], 5), (6, 1)),
     }
     figures = summary(outputs, targets, "rnet", TRAIN)
     # The background's median is 0.45; both faces lie above.
@@ -105,7 +105,7 @@ def test_summary_by_hand():
     assert figures["iou"] == pytest.approx(wanted, abs=1e-6)
     assert figures["nme"] == pytest.approx(0.1, abs=1e-9)
     face = -np.log([0.9, 0.6, 0.3, 0.8]).mean()
-    # Squared distances: boxes 0, 0, 4 * 0.01; points 5 * 0.0016.
+    # Squared distances: boxes 0, 0, 4 * 0.01; landmarks 5 * 0.0016.
     wanted = face + 0.5 * 0.04 / 3 + 2 * 0.008
     assert figures["loss"] == pytest.approx(wanted, abs=1e-7)
     # Smooth L1 of 0.1 is 0.05 above a beta of 0.1, of 0.04 likewise 0.03 above 0.02.
@@ -115,13 +115,13 @@ def test_summary_by_hand():
     assert found == pytest.approx(wanted, abs=1e-6)
 
 
-def test_summary_without_points_or_without_a_kind():
+def test_summary_without_landmarks_or_without_a_kind():
     targets = {
         "kind": np.array([0, 1]),
         "box": np.array([[0.0] * 4, [np.nan] * 4]),
         "side": np.full((2, 1), 24.0),
     }
-    outputs = {"face": np.array([0.8, 0.1]), "box": np.zeros((2, 4))}
+    outputs = {"cls": np.array([0.8, 0.1]), "box": np.zeros((2, 4))}
     figures = summary(outputs, targets, "onet", TRAIN)
     assert set(figures) == {"recall", "threshold", "iou", "loss"}
     only_faces = {key: value[:1] for key, value in targets.items()}

@@ -17,8 +17,8 @@ IGNORED = [[100, 150, 112, 162]]
 
 
 def targets() -> Targets:
-    points = np.zeros((2, 5, 2)) + np.arange(2)[:, None, None]
-    return Targets(np.array(FACES, float), points, np.ones(2), np.array(IGNORED, float))
+    landmarks = np.zeros((2, 5, 2)) + np.arange(2)[:, None, None]
+    return Targets(np.array(FACES, float), landmarks, np.ones(2), np.array(IGNORED, float))
 
 
 def reported(windows: list[list[int]]) -> np.ndarray:
@@ -51,9 +51,9 @@ def test_a_face_with_many_proposals_does_not_outweigh_another() -> None:
     assert Counter(found.faces[:, 0].tolist()) == {50: 2, 200: 1}
     chosen = {tuple(mined(TRUE, seed=s)["positive"].places[0].tolist()) for s in range(30)}
     assert len(chosen) == 4, "any of them, not always those that score highest"
-    for window, face, points in zip(found.places, found.faces, found.points, strict=True):
+    for window, face, landmarks in zip(found.places, found.faces, found.landmarks, strict=True):
         assert abs(window - face).max() <= 4
-        assert (points == (face[0] == 200)).all()
+        assert (landmarks == (face[0] == 200)).all()
 
 
 def test_parts_are_capped_too() -> None:
@@ -63,7 +63,7 @@ def test_parts_are_capped_too() -> None:
     assert len(found["positive"].places) == 1
 
 
-def test_landmark_crops_hold_all_the_points_of_their_face() -> None:
+def test_landmark_crops_hold_all_the_landmarks_of_their_face() -> None:
     """What the last net sees at run time are proposals, not windows drawn at random."""
     known = np.array([[[55, 60], [85, 60], [70, 70], [60, 80], [80, 80]]] * 2, float)
     known[1] += [150, 0]
@@ -74,7 +74,7 @@ def test_landmark_crops_hold_all_the_points_of_their_face() -> None:
         "landmark"
     ]
     assert found.places.tolist() == [windows[0]], "the second cuts an eye off"
-    assert (found.points == known[:1]).all() and np.isnan(found.faces).all()
+    assert (found.landmarks == known[:1]).all() and np.isnan(found.faces).all()
 
 
 def test_nothing_over_a_face_that_is_ignored_or_too_small() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from data_prep.annotations import Annotation
 from evaluation import error_analysis
-from evaluation.detections import Seen
+from evaluation.detections import ImageDetections
 from evaluation.metrics import by_size, judge_boxes
 from mtcnn_detector.cascade import Faces
 
@@ -15,8 +15,8 @@ from mtcnn_detector.cascade import Faces
 def labelled(key, *boxes, ignored=()):
     corners = np.array(boxes, np.float32).reshape(-1, 4)
     hidden = np.isin(np.arange(len(corners)), ignored)
-    points = np.full((len(corners), 5, 2), np.nan, np.float32)
-    return Annotation(Path(key), key, corners, hidden, points, "labels:1")
+    landmarks = np.full((len(corners), 5, 2), np.nan, np.float32)
+    return Annotation(Path(key), key, corners, hidden, landmarks, "labels:1")
 
 
 def seen(*faces, pnet=(), rnet=()):
@@ -24,7 +24,7 @@ def seen(*faces, pnet=(), rnet=()):
     boxes = np.array([box for box, _ in faces], float).reshape(-1, 4)
     scores = np.array([score for _, score in faces], float)
     before = tuple(np.array(boxes, float).reshape(-1, 4) for boxes in (pnet, rnet))
-    return Seen("", 0.1, Faces(boxes, scores, np.zeros((len(faces), 5, 2))), before)
+    return ImageDetections("", 0.1, Faces(boxes, scores, np.zeros((len(faces), 5, 2))), before)
 
 
 def judged(pictures, everything):

@@ -61,9 +61,9 @@ def ours(package: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.mark.parametrize(
     ("name", "heads", "size"),
     [
-        ("pnet", ["box", "face"], (60, 84)),  # over pictures that are not square
-        ("rnet", ["box", "face"], (24, 24)),
-        ("onet", ["box", "points", "face"], (48, 48)),
+        ("pnet", ["box", "cls"], (60, 84)),  # over pictures that are not square
+        ("rnet", ["box", "cls"], (24, 24)),
+        ("onet", ["box", "landmarks", "cls"], (48, 48)),
     ],
 )
 def test_the_package_gets_the_same_outputs_from_our_file(
@@ -76,10 +76,10 @@ def test_the_package_gets_the_same_outputs_from_our_file(
     if name == "pnet":
         said = {key: value.transpose(0, 2, 1, 3) for key, value in said.items()}
     outputs = CompiledNet(name, nets[name])(batch)
-    for head, value in zip(("face", "box", "points"), outputs, strict=True):
+    for head, value in zip(("cls", "box", "landmarks"), outputs, strict=True):
         if value is None:
             continue
-        wanted = said[head][..., 1] if head == "face" else said[head]
+        wanted = said[head][..., 1] if head == "cls" else said[head]
         assert wanted.std(axis=0).max() > 0.02, f"{head} says the same of every picture"
         np.testing.assert_allclose(value, wanted, rtol=0, atol=1e-4)
 
@@ -112,14 +112,14 @@ def test_the_shipped_weights_find_the_same_faces_here_and_there(
     theirs = detector.detect_faces(image)
     there = np.array([face["box"] for face in theirs], float).reshape(-1, 4)
     there[:, 2:] += there[:, :2]
-    points = np.array([list(face["keypoints"].values()) for face in theirs], float)
+    landmarks = np.array([list(face["keypoints"].values()) for face in theirs], float)
     scores = np.array([face["confidence"] for face in theirs])
     assert len(there) > 0
     same = np.abs(here[:, None] - there[None]).max(axis=2) <= 1
     assert same.any(axis=1).all(), "found here, not there"
     assert same.any(axis=0).all(), "found there, not here"
     for row, column in zip(*np.nonzero(same), strict=True):
-        assert np.abs(found.points[row] - points[column]).max() <= 1.01
+        assert np.abs(found.landmarks[row] - landmarks[column]).max() <= 1.01
         assert abs(found.scores[row] - scores[column]) < 1e-3
 
 
@@ -136,7 +136,7 @@ FACES = np.array(
     ]
 )
 SHARES = np.array([[0.31, 0.36], [0.7, 0.34], [0.52, 0.61], [0.35, 0.8], [0.66, 0.83]])
-POINTS = np.floor(FACES[:, None, :2] + SHARES * (FACES[:, None, 2:] - FACES[:, None, :2])) + 0.5
+LANDMARKS = np.floor(FACES[:, None, :2] + SHARES * (FACES[:, None, 2:] - FACES[:, None, :2])) + 0.5
 
 
 def ramps() -> np.ndarray:
@@ -206,7 +206,7 @@ class Net:
         score = overlap.max(axis=1)
         outputs = [said, np.stack([1 - score, score], axis=1)]
         if self.name == "onet":
-            outputs.insert(1, boxes.encode_points(POINTS[nearest], windows))
+            outputs.insert(1, boxes.encode_landmarks(LANDMARKS[nearest], windows))
         return [output.astype(np.float32) for output in outputs]
 
 
@@ -222,14 +222,14 @@ def with_nets(shipped: Any, perfect: Sequence[NetName], **settings: Any) -> Any:
 
 
 def found_by(detector: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes and points that the package finds in `ramps`, in the order of `FACES`."""
+    """Boxes and landmarks that the package finds in `ramps`, in the order of `FACES`."""
     faces = detector.detect_faces(ramps())
     found = np.array([face["box"] for face in faces]).reshape(-1, 4)
     found[:, 2:] += found[:, :2]
-    points = np.array([list(face["keypoints"].values()) for face in faces]).reshape(-1, 5, 2)
+    landmarks = np.array([list(face["keypoints"].values()) for face in faces]).reshape(-1, 5, 2)
     assert len(found) == len(FACES)
     order = boxes.iou(FACES, found.astype(float)).argmax(axis=1)
-    return found[order], points[order]
+    return found[order], landmarks[order]
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -238,9 +238,9 @@ def test_a_perfect_net_alone_gives_the_annotated_boxes_back(shipped: Any, name: 
     detector = with_nets(shipped, [name], _min_face_size=24, _scale_factor=0.5)
     # Boxes made square lose what a perfect net has said.
     detector._MTCNN__rerec = lambda given: given
-    found, points = found_by(detector)
+    found, landmarks = found_by(detector)
     np.testing.assert_array_equal(found, np.floor(FACES))
-    np.testing.assert_array_equal(points, np.floor(POINTS))
+    np.testing.assert_array_equal(landmarks, np.floor(LANDMARKS))
 
 
 @pytest.mark.parametrize(("min_face", "factor"), [(20, 0.709), (15, 0.79), (24, 0.5)])
@@ -248,6 +248,6 @@ def test_perfect_nets_together_give_the_annotated_faces_back(
     shipped: Any, min_face: int, factor: float
 ) -> None:
     detector = with_nets(shipped, NETS, _min_face_size=min_face, _scale_factor=factor)
-    found, points = found_by(detector)
+    found, landmarks = found_by(detector)
     np.testing.assert_array_equal(found, np.floor(FACES))
-    np.testing.assert_array_equal(points, np.floor(POINTS))
+    np.testing.assert_array_equal(landmarks, np.floor(LANDMARKS))

@@ -28,14 +28,14 @@ def test_the_recipes_nets_are_the_papers() -> None:
     settings = recipe.load(RECIPE)
     for name in NETS:
         net = settings.stage(name).net
-        assert replace(net, points=name == NETS[-1]) == PAPER_NETS[name]
+        assert replace(net, landmarks=name == NETS[-1]) == PAPER_NETS[name]
         weight_files.refuse_unless_ipazc(name, net)  # a landmark head more is no hindrance
 
 
 @pytest.mark.parametrize("name", NETS)
-@pytest.mark.parametrize("points", [True, False])
-def test_shapes_are_those_of_the_built_net_in_its_order(name: NetName, points: bool) -> None:
-    net = replace(PAPER_NETS[name], points=points)
+@pytest.mark.parametrize("landmarks", [True, False])
+def test_shapes_are_those_of_the_built_net_in_its_order(name: NetName, landmarks: bool) -> None:
+    net = replace(PAPER_NETS[name], landmarks=landmarks)
     held = keras_nets.get_weights(keras_nets.build(net))
     assert [(key, array.shape) for key, array in held.items()] == list(architecture.shapes(net))
     assert all(array.dtype == np.float32 for array in held.values())
@@ -57,9 +57,9 @@ def test_shapes_of_a_net_that_is_not_the_papers() -> None:
 
 
 def test_outputs_of_crops_and_of_pictures() -> None:
-    heads = keras_nets.build(replace(PAPER_NETS["pnet"], points=True))
+    heads = keras_nets.build(replace(PAPER_NETS["pnet"], landmarks=True))
     crop, picture = np.zeros((3, 12, 12, 3)), np.zeros((1, 40, 53, 3))
-    widths = {"face": 2, "box": 4, "points": 10}
+    widths = {"cls": 2, "box": 4, "landmarks": 10}
     assert {k: tuple(v.shape) for k, v in heads(crop).items()} == {
         name: (3, 1, 1, width) for name, width in widths.items()
     }
@@ -69,7 +69,7 @@ def test_outputs_of_crops_and_of_pictures() -> None:
     }
     heads = keras_nets.build(PAPER_NETS["rnet"])
     outputs = {k: tuple(v.shape) for k, v in heads(np.zeros((3, 24, 24, 3))).items()}
-    assert outputs == {"face": (3, 2), "box": (3, 4)}
+    assert outputs == {"cls": (3, 2), "box": (3, 4)}
 
 
 def test_only_the_first_net_runs_over_pictures() -> None:
@@ -87,7 +87,7 @@ def convolutional(*layers: Layer) -> Net:
     size = 1
     for layer in reversed(layers):
         size = (size - 1) * layer.stride + layer.reach
-    return Net(size, layers, points=False)
+    return Net(size, layers, landmarks=False)
 
 
 MAPPED = {
@@ -167,7 +167,7 @@ def test_a_crop_is_judged_as_the_cell_that_sees_it(net: Net, height: int, width:
     maps = {head: value.numpy()[0] for head, value in model(image[None]).items()}
     down, across = (architecture.cell_map(net, side) for side in (height, width))
     crops, cells = [], []
-    for row, column in np.ndindex(*maps["face"].shape[:2]):
+    for row, column in np.ndindex(*maps["cls"].shape[:2]):
         y, x = down.offset + down.stride * row, across.offset + across.stride * column
         if min(x, y) >= 0 and y + net.size <= height and x + net.size <= width:
             crops.append(image[y : y + net.size, x : x + net.size])
@@ -307,7 +307,7 @@ def test_weights_come_back_as_they_went_in() -> None:
 
 def test_a_head_that_only_the_weights_have_is_left_out() -> None:
     net = PAPER_NETS["pnet"]
-    given = keras_nets.get_weights(keras_nets.build(replace(net, points=True)))
+    given = keras_nets.get_weights(keras_nets.build(replace(net, landmarks=True)))
     keras_nets.set_weights(keras_nets.build(net), given, "x")
 
 
@@ -328,5 +328,5 @@ def test_another_nets_weights_are_refused(model: NetName, given: NetName, array:
 def test_weights_without_a_head_are_refused_by_the_heads_name() -> None:
     net = PAPER_NETS["pnet"]
     weights = keras_nets.get_weights(keras_nets.build(net))
-    with pytest.raises(UserError, match="its array points/kernel is missing"):
-        keras_nets.set_weights(keras_nets.build(replace(net, points=True)), weights, "run/x")
+    with pytest.raises(UserError, match="its array landmarks/kernel is missing"):
+        keras_nets.set_weights(keras_nets.build(replace(net, landmarks=True)), weights, "run/x")

@@ -65,9 +65,9 @@ def test_what_only_training_has_is_left_out_and_other_nets_are_refused(
     tmp_path: Path, layout: str
 ) -> None:
     nets = all_drawn()
-    with_points = {**nets, "pnet": drawn(replace(PAPER_NETS["pnet"], points=True), 5)}
-    weight_files.write(layout, tmp_path / "weights", with_points)
-    assert "points/bias" not in weight_files.read(tmp_path / "weights")["pnet"].weights
+    with_landmarks = {**nets, "pnet": drawn(replace(PAPER_NETS["pnet"], landmarks=True), 5)}
+    weight_files.write(layout, tmp_path / "weights", with_landmarks)
+    assert "landmarks/bias" not in weight_files.read(tmp_path / "weights")["pnet"].weights
     other = {**nets, "rnet": drawn(replace(PAPER_NETS["rnet"], size=26), 0)}
     with pytest.raises(UserError, match="a rnet of 24 pixels, not 26"):
         weight_files.write(layout, tmp_path / "other", other)
@@ -101,9 +101,9 @@ def test_ipazc_0_1_is_as_documented(tmp_path: Path) -> None:
     # The package feeds its images transposed: rows of kernels are columns of the picture.
     held = nets["pnet"].weights["layer3/kernel"]
     np.testing.assert_array_equal(content["pnet"][3][2, 0], held[0, 2])
-    np.testing.assert_array_equal(content["pnet"][-4], nets["pnet"].weights["face/kernel"])
+    np.testing.assert_array_equal(content["pnet"][-4], nets["pnet"].weights["cls/kernel"])
     np.testing.assert_array_equal(content["pnet"][-2], nets["pnet"].weights["box/kernel"])
-    np.testing.assert_array_equal(content["onet"][-2], nets["onet"].weights["points/kernel"])
+    np.testing.assert_array_equal(content["onet"][-2], nets["onet"].weights["landmarks/kernel"])
 
 
 def by_columns(rows: np.ndarray, channels: int) -> np.ndarray:
@@ -127,8 +127,8 @@ def test_ipazc_1_0_is_as_documented(tmp_path: Path) -> None:
         held = nets[name].weights
         np.testing.assert_array_equal(content[0], held["layer1/kernel"])
         np.testing.assert_array_equal(content[-heads], held["box/kernel"])
-        np.testing.assert_array_equal(content[-2], held["face/kernel"])
-    np.testing.assert_array_equal(content[-4], held["points/kernel"])
+        np.testing.assert_array_equal(content[-2], held["cls/kernel"])
+    np.testing.assert_array_equal(content[-4], held["landmarks/kernel"])
     dense = by_columns(held["layer8/kernel"], 128)
     np.testing.assert_array_equal(content[12], dense)
 
@@ -199,7 +199,7 @@ def test_ipazc_0_0_is_as_documented(tmp_path: Path) -> None:
     np.testing.assert_array_equal(content["ONet"]["conv2"]["weights"], kernel)
     dense = by_columns(held["layer8/kernel"], 128)
     np.testing.assert_array_equal(content["ONet"]["fc1"]["weights"], dense)
-    np.testing.assert_array_equal(content["ONet"]["fc2-3"]["biases"], held["points/bias"])
+    np.testing.assert_array_equal(content["ONet"]["fc2-3"]["biases"], held["landmarks/bias"])
 
 
 FACENET_NAMES: dict[NetName, dict[str, str]] = {

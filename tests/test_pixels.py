@@ -260,13 +260,13 @@ def test_a_missing_picture_is_none(tmp_path: Path) -> None:
 def test_a_pyramid_holds_what_resizing_gives(size: tuple[int, int]) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (100, 120, 3), np.uint8)
     height, width = size
-    rows = pixels.Picture(picture).level(width, height)
+    rows = pixels.ImagePyramid(picture).level(width, height)
     wanted = pixels.resize(picture, width, height).astype(int)
     whole = rows(0, height).astype(int)
     assert np.abs(whole - wanted).max() <= 1
     assert (whole != wanted).mean() < 0.01, "only a mean between two grey levels may round apart"
     for order in (1, -1):
-        rows = pixels.Picture(picture).level(width, height)
+        rows = pixels.ImagePyramid(picture).level(width, height)
         parts = [rows(row, row + 1) for row in range(height)[::order]][::order]
         np.testing.assert_array_equal(np.concatenate(parts), whole)
 
@@ -278,7 +278,7 @@ def test_a_pyramid_of_a_huge_or_an_enlarged_picture_is_resized_plainly(
     monkeypatch.setattr(pixels, "SUMMED", summed)
     picture = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
     height, width = (30, 45) if summed == 10 else (60, 51)
-    rows = pixels.Picture(picture).level(width, height)
+    rows = pixels.ImagePyramid(picture).level(width, height)
     np.testing.assert_array_equal(rows(5, 20), pixels.resize(picture, width, height)[5:20])
 
 
@@ -294,7 +294,7 @@ def test_a_pictures_crops_are_those_of_resizing(levels: int) -> None:
     inside = (corners >= 0).all(axis=1) & (windows[:, 2:] <= [400, 300]).all(axis=1)
     large = inside & (sides >= pixels.LARGE * 12).all(axis=1)
     assert 20 < np.count_nonzero(large) < 60
-    picture = pixels.Picture(image)
+    picture = pixels.ImagePyramid(image)
     for size in range(40, 40 + levels):
         picture.level(size, size)(0, 1)  # sums are begun
     crops = picture.cut(windows, 12)
@@ -307,7 +307,7 @@ def test_a_pictures_crops_are_those_of_resizing(levels: int) -> None:
 @pytest.mark.parametrize("height", [12_000, 90_000])
 def test_sums_of_a_tall_picture_are_exact_enough(height: int) -> None:
     image = np.random.default_rng(0).integers(200, 256, (height, 60, 3), np.uint8)
-    picture = pixels.Picture(image)
+    picture = pixels.ImagePyramid(image)
     shape = 37, height * 5 // 8
     level = picture.level(*shape)(shape[1] - 128, shape[1])
     assert (level != pixels.resize(image, *shape)[-128:]).mean() < 0.01

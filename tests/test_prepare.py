@@ -47,7 +47,7 @@ def test_the_manifest_tells_what_the_shards_hold(small_run: Path) -> None:
             crops = Crops.joined(read, 12)
             assert len(crops.images) == told["counts"][split][kind] > 0
             assert np.isnan(crops.boxes).all() == (kind in ("negative", "landmark"))
-            assert np.isfinite(crops.points).all() or kind != "landmark"
+            assert np.isfinite(crops.landmarks).all() or kind != "landmark"
             every += read
     assert len(every) == told["shards"]
     faces = 2 * 8 + 1 + 1 + 1  # the ignored and the tiny one do not count

@@ -114,24 +114,24 @@ def test_what_is_found_at_a_threshold(threshold, found, false_alarms):
     reported, faces = hand_worked()
     every = {key: (d.scores >= threshold, d) for key, d in reported.items()}
     kept = {key: Detections(d.boxes[rows], d.scores[rows]) for key, (rows, d) in every.items()}
-    fates = [match(kept[key], faces[key]) for key in kept]
-    assert sum(fate.found.sum() for fate in fates) == found
-    assert sum(fate.false_alarm.sum() for fate in fates) == false_alarms
-    hit = [fate.hit(len(faces[key].boxes)).sum() for key, fate in zip(kept, fates, strict=True)]
+    matches = [match(kept[key], faces[key]) for key in kept]
+    assert sum(match.found.sum() for match in matches) == found
+    assert sum(match.false_alarm.sum() for match in matches) == false_alarms
+    hit = [match.hit(len(faces[key].boxes)).sum() for key, match in zip(kept, matches, strict=True)]
     assert sum(hit) == found
 
 
 def test_match_names_the_fate_of_each_detection():
     found, faces = hand_worked()
-    fate = match(found["a"], faces["a"])
-    assert fate.face.tolist() == [0, 0, 2, -1, 1]
-    assert fate.found.tolist() == [True, False, False, False, True]
-    assert fate.false_alarm.tolist() == [False, True, False, True, False]
+    matched = match(found["a"], faces["a"])
+    assert matched.face.tolist() == [0, 0, 2, -1, 1]
+    assert matched.found.tolist() == [True, False, False, False, True]
+    assert matched.false_alarm.tolist() == [False, True, False, True, False]
 
 
 def test_the_better_score_takes_the_face_whatever_the_order():
-    fate = match(detections((0, 0, 10, 10, 0.2), (0, 1, 10, 11, 0.9)), truth((0, 0, 10, 10)))
-    assert fate.found.tolist() == [False, True]
+    matched = match(detections((0, 0, 10, 10, 0.2), (0, 1, 10, 11, 0.9)), truth((0, 0, 10, 10)))
+    assert matched.found.tolist() == [False, True]
 
 
 def test_a_detection_has_no_second_choice():
@@ -140,8 +140,8 @@ def test_a_detection_has_no_second_choice():
     two = detections((0, 0, 10, 10, 0.9), (1, 0, 11, 10, 0.8))
     assert match(two, faces).found.tolist() == [True, False]
     half_ignored = truth((0, 0, 10, 10), (3, 0, 13, 10), ignored=[0])
-    fate = match(detections((1, 0, 11, 10, 0.8)), half_ignored)
-    assert not fate.found.any() and not fate.false_alarm.any()
+    matched = match(detections((1, 0, 11, 10, 0.8)), half_ignored)
+    assert not matched.found.any() and not matched.false_alarm.any()
 
 
 def test_wider_measures_sides_one_pixel_longer():

@@ -6,7 +6,7 @@ import pytest
 
 from configs.settings import SAMPLE_TYPES
 from data_prep.annotations import Annotation
-from data_prep.sources import Picture
+from data_prep.sources import LabelledImage
 from evaluation.recall import Survival, measure, table
 from mtcnn_detector.cascade import Faces
 from mtcnn_detector.errors import UserError
@@ -21,9 +21,9 @@ def picture(folder, name, faces, ignored=()):
     cv2.imwrite(str(path), image)
     boxes = np.array(faces, np.float32).reshape(-1, 4)
     hidden = np.isin(np.arange(len(boxes)), ignored)
-    points = np.full((len(boxes), 5, 2), np.nan, np.float32)
-    annotation = Annotation(path, name, boxes, hidden, points, f"labels:{name}")
-    return Picture(annotation, SAMPLE_TYPES, np.ones(len(boxes)))
+    landmarks = np.full((len(boxes), 5, 2), np.nan, np.float32)
+    annotation = Annotation(path, name, boxes, hidden, landmarks, f"labels:{name}")
+    return LabelledImage(annotation, SAMPLE_TYPES, np.ones(len(boxes)))
 
 
 def found(*boxes):

@@ -13,7 +13,7 @@ from configs import recipe
 from configs.settings import Settings
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS, Layer, Net
-from mtcnn_detector.schema import build
+from mtcnn_detector.schema import Schema
 
 CONFIGS = Path(recipe.__file__).parent
 MTCNN = CONFIGS / "mtcnn.yaml"
@@ -67,13 +67,13 @@ def test_our_recipe_means_what_it_says() -> None:
         0.4,
         0.65,
     )
-    # Smooth L1 distances are larger than squared ones, and these two nets' points only help.
+    # Smooth L1 distances are larger than squared ones, and these two nets' landmarks only help.
     assert settings.pnet.train.loss_weights == settings.rnet.train.loss_weights == (1, 0.5, 0.1)
     assert settings.onet.train.loss_weights == (1, 0.5, 1)
     assert settings.onet.net.layers[-1].dense == 256
     assert settings.data.train["lfw"].sample_types == ("landmark",)
     assert settings.data.train["lfw"].optional
-    assert settings.data.train["wider"].points is not None
+    assert settings.data.train["wider"].landmarks is not None
 
 
 def test_the_demo_changes_only_what_it_names() -> None:
@@ -120,6 +120,8 @@ def test_whole_numbers_do_for_fractions_but_not_the_other_way() -> None:
     [
         ("seeed=1", "unknown key seeed; did you mean seed?"),
         ("pnet.train.lerning_rate=1", "unknown key pnet.train.lerning_rate; did you mean pnet.tra"),
+        ("pnet.train.hard_share=0.7", "pnet.train.hard_share is renamed to pnet.train.ohem_ratio."),
+        ("data.train.wider.points=x", "wider.points is renamed to data.train.wider.landmarks."),
         ("onet.train.augment.graysale=0.1", "did you mean onet.train.augment.grayscale?"),
         ("data.train.wider.label=x", "did you mean data.train.wider.labels?"),
         ("pnet.xyzzy=1", "unknown key pnet.xyzzy; known: net, records, train."),
@@ -271,9 +273,9 @@ def test_missing_binary_and_folder(tmp_path: Path) -> None:
 def test_a_net_survives_the_weights_file() -> None:
     net = load().onet.net
     as_json = yaml.safe_load(yaml.safe_dump(recipe.to_dict(net)).replace("!!python/tuple", ""))
-    assert build(Net, as_json, "net", "weights.npz") == net
+    assert Schema("weights.npz").build(Net, as_json, "net") == net
     with pytest.raises(UserError, match=r"weights\.npz: net\.size must be a whole number"):
-        build(Net, as_json | {"size": "48"}, "net", "weights.npz")
+        Schema("weights.npz").build(Net, as_json | {"size": "48"}, "net")
 
 
 def test_one_layer_of_a_list_is_set_by_its_place() -> None:

@@ -147,7 +147,7 @@ NEARLY: list[tuple[Any, str]] = [
     ),
     (
         spoilt("facenet-pytorch", "onet", lambda net: net.pop("dense6_3.weight")),
-        "facenet-pytorch's layout as onet, but onet's array dense6_3.weight (points/kernel), "
+        "facenet-pytorch's layout as onet, but onet's array dense6_3.weight (landmarks/kernel), "
         "float32 (10, 256), is missing.",
     ),
     (

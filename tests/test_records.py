@@ -17,12 +17,12 @@ from mtcnn_detector.errors import UserError
 def crops_of(count: int, size: int = 12, seed: int = 0) -> Crops:
     """Crops with targets of all magnitudes, some of them NaN."""
     rng = np.random.default_rng(seed)
-    points = rng.uniform(-1e3, 1e3, (count, 10)).astype(np.float32)
-    points[::3] = np.nan
+    landmarks = rng.uniform(-1e3, 1e3, (count, 10)).astype(np.float32)
+    landmarks[::3] = np.nan
     return Crops(
         rng.integers(0, 256, (count, size, size, 3), np.uint8),
         (rng.standard_normal((count, 4)) * 10.0 ** rng.integers(-30, 30)).astype(np.float32),
-        points,
+        landmarks,
         rng.uniform(2, 2000, (count, 1)).astype(np.float32),
     )
 
@@ -55,7 +55,7 @@ def test_any_reader_of_examples_reads_ours_by_the_documented_schema(tmp_path: Pa
         "image": tf.io.FixedLenFeature([], tf.string),
         "kind": tf.io.FixedLenFeature([], tf.int64),
         "box": tf.io.FixedLenFeature([4], tf.float32),
-        "points": tf.io.FixedLenFeature([10], tf.float32),
+        "landmarks": tf.io.FixedLenFeature([10], tf.float32),
         "side": tf.io.FixedLenFeature([1], tf.float32),
     }
     parsed = [
@@ -67,7 +67,7 @@ def test_any_reader_of_examples_reads_ours_by_the_documented_schema(tmp_path: Pa
         assert example["image"].numpy() == crops.images[i].tobytes()
         assert int(example["kind"]) == 2
         np.testing.assert_array_equal(example["box"], crops.boxes[i])
-        np.testing.assert_array_equal(example["points"], crops.points[i])
+        np.testing.assert_array_equal(example["landmarks"], crops.landmarks[i])
         np.testing.assert_array_equal(example["side"], crops.sides[i])
 
 
@@ -76,7 +76,11 @@ def test_examples_are_those_that_one_builds_by_hand(size: int) -> None:
     crops = crops_of(3, size, seed=1)
     for number, kind in enumerate(SAMPLE_TYPES):
         for i, coded in enumerate(records.encode(crops, kind)):
-            floats = {"box": crops.boxes[i], "points": crops.points[i], "side": crops.sides[i]}
+            floats = {
+                "box": crops.boxes[i],
+                "landmarks": crops.landmarks[i],
+                "side": crops.sides[i],
+            }
             by_hand = tf.train.Example()
             feature = by_hand.features.feature
             feature["image"].bytes_list.value.append(crops.images[i].tobytes())
@@ -96,7 +100,7 @@ def test_examples_by_another_writer_are_read_if_they_are_framed_alike(tmp_path: 
     path, crops = tmp_path / "other.tfrecord", crops_of(2)
     with tf.io.TFRecordWriter(str(path)) as writer:
         for i in range(2):
-            targets = (crops.boxes[i], crops.points[i], crops.sides[i])
+            targets = (crops.boxes[i], crops.landmarks[i], crops.sides[i])
             example = records._example(crops.images[i].tobytes(), 2, *targets)
             writer.write(example.SerializeToString(deterministic=True))
     assert same_bytes(records.read_shard(path, 12, "part"), crops)

@@ -16,16 +16,16 @@ from configs import recipe
 from data_prep.annotations import Annotation
 from evaluation import __main__ as command_line
 from evaluation import detections, page, plots, report, sweep, visualization
-from evaluation.detections import Seen
+from evaluation.detections import ImageDetections
 from evaluation.error_analysis import missed
-from evaluation.metrics import Score, judge_boxes, judge_points
+from evaluation.metrics import Score, judge_boxes, judge_landmarks
 from evaluation.report import Judged
 from mtcnn_detector.cascade import Faces
 from mtcnn_detector.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 WEIGHTS = ROOT / ".consumers" / "mtcnn-0.1.1" / "mtcnn" / "data" / "mtcnn_weights.npy"
-POINTS = np.array([(30, 40), (70, 40), (50, 60), (35, 80), (65, 80)], float)
+LANDMARKS = np.array([(30, 40), (70, 40), (50, 60), (35, 80), (65, 80)], float)
 FACE, TOLD = (20, 20, 80, 100), "<b>&amp; co"
 
 
@@ -59,15 +59,17 @@ class Reader(HTMLParser):
 def annotation(folder, name):
     path = folder / f"{name}.png"
     cv2.imwrite(str(path), np.full((120, 160, 3), 90, np.uint8))
-    boxes, points = np.array([FACE], np.float32), POINTS[None].astype(np.float32)
-    return Annotation(path, f"set/{name}.png", boxes, np.zeros(1, bool), points, "labels:1")
+    boxes, landmarks = np.array([FACE], np.float32), LANDMARKS[None].astype(np.float32)
+    return Annotation(path, f"set/{name}.png", boxes, np.zeros(1, bool), landmarks, "labels:1")
 
 
 def seen(*faces):
     boxes = np.array([box for box, _ in faces], float).reshape(-1, 4)
     scores = np.array([score for _, score in faces], float)
     before = (np.zeros((0, 4)), np.zeros((0, 4)))
-    return Seen("", 0.1, Faces(boxes, scores, np.tile(POINTS + 2, (len(faces), 1, 1))), before)
+    return ImageDetections(
+        "", 0.1, Faces(boxes, scores, np.tile(LANDMARKS + 2, (len(faces), 1, 1))), before
+    )
 
 
 def recipe_of(labels):
@@ -91,7 +93,7 @@ def judged(tmp_path):
     for label, answer in answers.items():
         found = dict(zip(keys, answer, strict=True))
         boxes = {"scenes": judge_boxes(every, found, {})}
-        scores[label] = Score(boxes, {"people": judge_points(every, found)})
+        scores[label] = Score(boxes, {"people": judge_landmarks(every, found)})
     files = {"mine.npy": Path("a/mine.npy"), "theirs": Path("b/w.npy")}
     return Judged(files, scores, recipe_of("own.txt"), "Our detector")
 
@@ -129,7 +131,7 @@ def test_the_page_holds_its_pictures(judged, tmp_path):
     content = read(judged, tmp_path / "report")
     tile = (visualization.MISTAKE_TILE, visualization.MISTAKE_TILE, 3)
     shapes = [picture.shape for picture in content.pictures]
-    # One missed face, one false alarm, the points of one face; three curves and the sheet.
+    # One missed face, one false alarm, the landmarks of one face; three curves and the sheet.
     assert shapes.count(tile) == 3 and len(shapes) == 7
 
 
@@ -138,7 +140,7 @@ def test_nothing_found_at_all(judged, tmp_path):
     every = judged.scores["theirs"].boxes["scenes"].pictures
     nothing = {picture.key: seen() for picture in every}
     boxes = {"scenes": judge_boxes(every, nothing, {})}
-    scores = {"w.npy": Score(boxes, {"people": judge_points(every, nothing)})}
+    scores = {"w.npy": Score(boxes, {"people": judge_landmarks(every, nothing)})}
     blind = Judged({"w.npy": Path("w.npy")}, scores, recipe_of("own.txt"), "Our detector")
     content = read(blind, tmp_path / "report")
     assert "scenes: faces found 0 of 2" in content.text

@@ -8,7 +8,7 @@ import pytest
 
 from configs import recipe
 from configs.settings import SAMPLE_TYPES
-from data_prep.sources import Picture
+from data_prep.sources import LabelledImage
 from evaluation import rounds
 from mtcnn_detector.errors import UserError
 from pipeline.manifest import Stage
@@ -34,9 +34,11 @@ def run(tmp_path, monkeypatch):
         stage.finish({})
         (folder / "mtcnn_weights.npy").write_text(str(number))
     held_out = [
-        Picture(picture(tmp_path, 1, [FACE, TINY]), SAMPLE_TYPES, np.ones(2)),
-        Picture(picture(tmp_path, 2, [OTHER]), SAMPLE_TYPES, np.ones(1)),
-        Picture(picture(tmp_path, 3, [OTHER]), ("landmark",), np.ones(1)),  # others unlabelled
+        LabelledImage(picture(tmp_path, 1, [FACE, TINY]), SAMPLE_TYPES, np.ones(2)),
+        LabelledImage(picture(tmp_path, 2, [OTHER]), SAMPLE_TYPES, np.ones(1)),
+        LabelledImage(
+            picture(tmp_path, 3, [OTHER]), ("landmark",), np.ones(1)
+        ),  # others unlabelled
     ]
     monkeypatch.setattr(rounds, "pictures", lambda *_: {"validation": held_out, "train": []})
     by_file = lambda _runtime, file, _settings: Fake(ROUNDS[int(file.read_text())])  # noqa: E731

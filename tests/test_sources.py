@@ -114,13 +114,13 @@ def test_an_optional_source_may_be_missing_but_not_all(
     assert warning.endswith("more.txt is not there; going on without.\n")
 
 
-def test_a_missing_list_of_points_is_no_obstacle(
+def test_a_missing_list_of_landmarks_is_no_obstacle(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     listed(tmp_path, NAMES[:2])
-    found = read_sources(tmp_path, {"own": replace(OWN, points="points.txt")})["own"]
-    assert np.isnan(found[0].points).all()
-    assert "points.txt is not there; its faces have no points" in capsys.readouterr().err
+    found = read_sources(tmp_path, {"own": replace(OWN, landmarks="landmarks.txt")})["own"]
+    assert np.isnan(found[0].landmarks).all()
+    assert "landmarks.txt is not there; its faces have no landmarks" in capsys.readouterr().err
 
 
 def test_a_picture_of_two_sources_is_refused(tmp_path: Path) -> None:

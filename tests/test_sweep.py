@@ -11,7 +11,7 @@ from configs import recipe
 from configs.settings import Source
 from data_prep.annotations import Annotation
 from evaluation import detections, plots, sweep
-from evaluation.detections import Seen
+from evaluation.detections import ImageDetections
 from mtcnn_detector.cascade import Faces
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.settings import DetectorSettings
@@ -59,13 +59,13 @@ def annotation(folder, name, *boxes):
 def test_figures_by_hand(tmp_path):
     pictures = [annotation(tmp_path, "a", (0, 0, 10, 10), (20, 0, 30, 10)), annotation(tmp_path, 1)]
     seen = {
-        "set/a.png": Seen("", 0.4, faces((0, 0, 10, 10, 0.9), (0, 0, 10, 9, 0.8))),
-        "set/1.png": Seen("", 0.2, faces((5, 5, 50, 50, 0.7), (0, 0, 4, 4, 0.6))),
+        "set/a.png": ImageDetections("", 0.4, faces((0, 0, 10, 10, 0.9), (0, 0, 10, 9, 0.8))),
+        "set/1.png": ImageDetections("", 0.2, faces((5, 5, 50, 50, 0.7), (0, 0, 4, 4, 0.6))),
     }
     point = sweep.summary("scale_factor", 0.8, False, pictures, seen)
     assert point[:3] == ("scale_factor", 0.8, False)
     assert point[3:] == pytest.approx((1 / 2, 3 / 2, 0.9, 0.3))
-    nothing = {key: Seen("", 0.1, faces()) for key in seen}
+    nothing = {key: ImageDetections("", 0.1, faces()) for key in seen}
     assert np.isnan(sweep.summary("scale_factor", 0.8, False, pictures, nothing).confidence)
     usual = point._replace(usual=True)
     assert sweep.table([point, usual]).splitlines()[2:] == [

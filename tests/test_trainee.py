@@ -73,13 +73,13 @@ def test_frozen_layers_stay_and_the_others_learn(run, start, average):
     given, found = weight_files.read(start)["pnet"].weights, kept(run).weights
     for key, array in given.items():
         same = np.array_equal(found[key], array)
-        assert same == key.startswith(("layer1/", "prelu1/", "layer3/", "prelu3/", "face/")), key
-    assert "points/kernel" in found, "new, and learned"
+        assert same == key.startswith(("layer1/", "prelu1/", "layer3/", "prelu3/", "cls/")), key
+    assert "landmarks/kernel" in found, "new, and learned"
 
 
 def test_what_is_new_cannot_be_frozen(run, start):
-    with pytest.raises(UserError, match="has no points that fits pnet: take it out of"):
-        train(run, *SHORT, f"pnet.train.init={start}", "pnet.train.frozen=[points]")
+    with pytest.raises(UserError, match="has no landmarks that fits pnet: take it out of"):
+        train(run, *SHORT, f"pnet.train.init={start}", "pnet.train.frozen=[landmarks]")
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_what_is_new_cannot_be_frozen(run, start):
         ("[layer5]", r"pnet\.train\.frozen knows no layer5; near: layer"),
         ("[layer2]", "knows no layer2; near: "),  # a pool
         ("[boxes]", "knows no boxes; near: box"),
-        ("[layer1, layer3, layer4, face, box, points]", r"leaves nothing to train: .*steps: 0"),
+        ("[layer1, layer3, layer4, face, box, landmarks]", r"leaves nothing to train: .*steps: 0"),
     ],
 )
 def test_what_cannot_be_frozen_is_told(frozen, told):
@@ -151,7 +151,10 @@ def test_an_extra_relu_and_a_norm_fit_the_package():
         ("pnet.net.layers=[{pool: 2, norm: batch}]", "has neither norm nor relu"),
         ("pnet.net.layers=[{conv: 8}, {dense: 8}]", r"pnet\.net\.layers hold a dense one"),
         ("rnet.net.layers=[{conv: 8, kernel: 24}]", r"rnet\.net\.layers hold no dense one"),
-        ("onet.net.points=false", r"onet\.net\.points must be true: the faces' points come from"),
+        (
+            "onet.net.landmarks=false",
+            r"onet\.net\.landmarks must be true: the faces' landmarks come from",
+        ),
     ],
 )
 def test_nets_that_cannot_be_are_refused(setting, told):
@@ -168,10 +171,10 @@ def test_what_is_kept_is_averaged_with_the_start_and_shifted(run, prepared, star
     began = weight_files.read(start)["pnet"].weights
     for key, value in kept(run).weights.items():
         trained = kept(plain).weights[key]
-        share = 0.75 if key in began else 0  # the head for points is new
+        share = 0.75 if key in began else 0  # the head for landmarks is new
         wanted = (1 - share) * trained + share * began.get(key, trained)
-        wanted = wanted + np.array([-0.4, 0.4]) if key == "face/bias" else wanted
-        wanted = wanted + 0.01 if key == "points/bias" else wanted
+        wanted = wanted + np.array([-0.4, 0.4]) if key == "cls/bias" else wanted
+        wanted = wanted + 0.01 if key == "landmarks/bias" else wanted
         np.testing.assert_allclose(value, wanted, atol=1e-5, err_msg=key)
     assert not np.allclose(kept(plain).weights["layer1/kernel"], began["layer1/kernel"])
 
@@ -184,7 +187,7 @@ def test_epochs_are_judged_as_they_were_trained_not_as_they_are_shifted(run, sho
 
 def test_a_net_that_is_taken_over_can_be_shifted(run, start):
     train(run, f"pnet.train.init={start}", "pnet.train.steps=0", "pnet.train.score_shift=-1")
-    shift = kept(run).weights["face/bias"] - weight_files.read(start)["pnet"].weights["face/bias"]
+    shift = kept(run).weights["cls/bias"] - weight_files.read(start)["pnet"].weights["cls/bias"]
     np.testing.assert_allclose(shift, [0.5, -0.5], atol=1e-6)
 
 

@@ -189,7 +189,7 @@ READ_APART = """
 import resource, sys
 from pathlib import Path
 resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
-from configs.errors import UserError
+from mtcnn_detector.errors import UserError
 from models import layouts
 for path in sys.argv[1:]:
     try:

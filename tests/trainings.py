@@ -29,12 +29,12 @@ def some_crops(kind, count, rng):
     if kind != "negative":
         images[:, 3:9, 3:9] //= 3
     boxes = rng.normal(0, 0.1, (count, 4)).astype(np.float32)
-    points = rng.uniform(0.2, 0.8, (count, 10)).astype(np.float32)
+    landmarks = rng.uniform(0.2, 0.8, (count, 10)).astype(np.float32)
     if kind in ("negative", "landmark"):
         boxes[:] = np.nan
     if kind != "landmark":
-        points[:] = np.nan
-    return Crops(images, boxes, points, np.full((count, 1), 30, np.float32))
+        landmarks[:] = np.nan
+    return Crops(images, boxes, landmarks, np.full((count, 1), 30, np.float32))
 
 
 def write_records(run, counts=(("train", 150), ("validation", 40))):

@@ -36,7 +36,7 @@ def lively(name: NetName, seed: int, net: Net | None = None) -> TrainedNet:
     net = net or PAPER_NETS[name]
     weights = {}
     for key, shape in architecture.shapes(net):
-        gain = {"face": 0.2, "box": 4, "points": 4}.get(key.partition("/")[0], 2)
+        gain = {"cls": 0.2, "box": 4, "landmarks": 4}.get(key.partition("/")[0], 2)
         spread = np.sqrt(gain / np.prod(shape[:-1]))
         weights[key] = rng.normal(0, spread, shape).astype(np.float32)
         if key.endswith(("bias", "alpha")):

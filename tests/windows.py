@@ -28,19 +28,19 @@ def targets_of(
     faces: Sequence[Box],
     ignored: Sequence[Box] = (),
     weights: Sequence[float] | None = None,
-    points: Sequence[Any] | None = None,
+    landmarks: Sequence[Any] | None = None,
 ) -> Targets:
     count = len(faces)
     return Targets(
         np.array(faces, float).reshape(-1, 4),
-        np.full((count, 5, 2), np.nan) if points is None else np.array(points, float),
+        np.full((count, 5, 2), np.nan) if landmarks is None else np.array(landmarks, float),
         np.ones(count) if weights is None else np.array(weights, float),
         np.array(ignored, float).reshape(-1, 4),
     )
 
 
-def points_in(box: Box) -> list[list[float]]:
-    """Five points of a face that fills its box."""
+def landmarks_in(box: Box) -> list[list[float]]:
+    """Five landmarks of a face that fills its box."""
     x1, y1, x2, y2 = box
     places = [(0.3, 0.35), (0.7, 0.35), (0.5, 0.55), (0.33, 0.78), (0.67, 0.78)]
     return [[x1 + u * (x2 - x1), y1 + v * (y2 - y1)] for u, v in places]
@@ -100,4 +100,4 @@ def check(
             assert low - 1e-9 <= overlap < high + 1e-9
             assert overlap == pytest.approx(max(iou(window, other) for other in faces), abs=1e-9)
     assert np.isnan(found["negative"].faces).all()
-    assert np.isnan(found["negative"].points).all()
+    assert np.isnan(found["negative"].landmarks).all()

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from configs.settings import AugmentSettings
-from mtcnn_detector.boxes import MIRRORED_POINTS
+from mtcnn_detector.boxes import MIRRORED_LANDMARKS
 from mtcnn_detector.pixels import normalise
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # Rec. 601
@@ -147,7 +147,7 @@ def hflip_boxes(boxes: tf.Tensor) -> tf.Tensor:
     return tf.stack([-boxes[:, 2], boxes[:, 1], -boxes[:, 0], boxes[:, 3]], axis=1)
 
 
-def hflip_points(points: tf.Tensor) -> tf.Tensor:
+def hflip_landmarks(landmarks: tf.Tensor) -> tf.Tensor:
     """(N, 10) fractions x1..x5, y1..y5 -> those in the mirrored window."""
-    x = tf.gather(1 - points[:, :5], MIRRORED_POINTS, axis=1)
-    return tf.concat([x, tf.gather(points[:, 5:], MIRRORED_POINTS, axis=1)], axis=1)
+    x = tf.gather(1 - landmarks[:, :5], MIRRORED_LANDMARKS, axis=1)
+    return tf.concat([x, tf.gather(landmarks[:, 5:], MIRRORED_LANDMARKS, axis=1)], axis=1)

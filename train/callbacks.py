@@ -94,7 +94,7 @@ class Validation(keras.callbacks.Callback):
         stage: NetSettings,
         name: NetName,
         folder: Path,
-        held_out: dataset.Records,
+        held_out: dataset.CropSet,
         start: Weights,
         done: int,
     ) -> None:
@@ -128,7 +128,7 @@ class Validation(keras.callbacks.Callback):
 
 
 def evaluate(
-    model: keras.Model, held_out: dataset.Records, name: NetName, train: TrainSettings
+    model: keras.Model, held_out: dataset.CropSet, name: NetName, train: TrainSettings
 ) -> dict[str, float]:
     """`metrics.summary` of a net over held-out crops."""
     outputs: dict[str, list[Any]] = {}
@@ -141,5 +141,5 @@ def evaluate(
     joined = {key: np.concatenate(parts) for key, parts in outputs.items()}
     truths = {key: np.concatenate(parts) for key, parts in targets.items()}
     truths["side"] = held_out.crops.sides
-    joined["face"] = tf.nn.softmax(joined["face"]).numpy()[:, 1]
+    joined["cls"] = tf.nn.softmax(joined["cls"]).numpy()[:, 1]
     return metrics.summary(joined, truths, name, train)

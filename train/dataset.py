@@ -32,7 +32,7 @@ MEMORY, SPARE = Path("/proc/meminfo"), 2 << 30  # bytes that the training itself
 COVER, BLUR, NOISE, COARSE = (1 << bit for bit in range(29, 25, -1))
 
 
-class Records(NamedTuple):
+class CropSet(NamedTuple):
     """All crops of a split, one kind after the other in the order of `SAMPLE_TYPES`."""
 
     crops: Crops
@@ -49,13 +49,15 @@ def _kinds(counts: Mapping[SampleType, int]) -> np.ndarray:
 
 
 class Batch(NamedTuple):
-    """Crops of all kinds, evenly mixed; NaN where one has no box or no points."""
+    """Crops of all kinds, evenly mixed; NaN where one has no box or no landmarks."""
 
     images: tf.Tensor  # (N, s, s, 3) float32, normalised
-    targets: dict[str, tf.Tensor]  # kind (N,) int32, box (N, 4) in the net's frame, points (N, 10)
+    targets: dict[
+        str, tf.Tensor
+    ]  # kind (N,) int32, box (N, 4) in the net's frame, landmarks (N, 10)
 
 
-def load(folder: Path, split: str, size: int, counts: Mapping[str, int]) -> Records:
+def load(folder: Path, split: str, size: int, counts: Mapping[str, int]) -> CropSet:
     """All crops of a split of a net's records.
 
     Raises:
@@ -86,7 +88,7 @@ def load(folder: Path, split: str, size: int, counts: Mapping[str, int]) -> Reco
                     "with FORCE=1."
                 )
             filled += found
-    return Records(crops, wanted)
+    return CropSet(crops, wanted)
 
 
 def _aligned(count: int, like: Any, folder: Path) -> Any:
@@ -117,7 +119,7 @@ def _memory() -> int:
 
 
 def batches(
-    records: Records, name: NetName, train: TrainSettings, seed: int, start: int = 0
+    records: CropSet, name: NetName, train: TrainSettings, seed: int, start: int = 0
 ) -> tf.data.Dataset:
     """Augmented batches from step `start` to the last, ready for `fit`.
 
@@ -172,7 +174,7 @@ def kind_counts(train: TrainSettings) -> dict[SampleType, int]:
 class _Walk:
     """An endless walk through each kind, shuffled anew each pass, mixed into batches."""
 
-    def __init__(self, records: Records, counts: Mapping[SampleType, int], seed: int) -> None:
+    def __init__(self, records: CropSet, counts: Mapping[SampleType, int], seed: int) -> None:
         # Where each crop of a batch stands among its kind, evenly spread over the batch.
         ranks = [
             (rank + 0.5) / counts[kind] for kind in SAMPLE_TYPES for rank in range(counts[kind])
@@ -212,7 +214,7 @@ def _half_flipped(crops: Crops, step: tf.Tensor) -> Crops:
     """Drawn crops with one half of the batch mirrored, in the next step the other."""
     count = crops.images.shape[0]
     start, end = step % 2 * (count // 2), count // 2 + step % 2 * (count - count // 2)
-    flips = (augment.hflip, augment.hflip_boxes, augment.hflip_points, tf.identity)
+    flips = (augment.hflip, augment.hflip_boxes, augment.hflip_landmarks, tf.identity)
     changed = []
     fields: tuple[tf.Tensor, ...] = crops
     for field, flip in zip(fields, flips, strict=True):
@@ -226,16 +228,16 @@ def prepared(crops: Crops, kinds: np.ndarray, name: NetName) -> Batch:
     targets = {
         "kind": tf.constant(kinds, tf.int32),
         "box": net_offsets(name, crops.boxes, crops.sides),
-        "points": crops.points,
+        "landmarks": crops.landmarks,
     }
     return Batch(crops.images, targets)
 
 
-def validation_batches(records: Records, name: NetName, batch: int) -> Iterator[Batch]:
+def validation_batches(records: CropSet, name: NetName, batch: int) -> Iterator[Batch]:
     """All crops once, as they are."""
     crops, kinds = records.crops, records.kinds
     for start in range(0, len(kinds), batch):
         rows = slice(start, start + batch)
         images = normalise(crops.images[rows].astype(np.float32))
-        part = Crops(images, crops.boxes[rows], crops.points[rows], crops.sides[rows])  # type: ignore[arg-type]
+        part = Crops(images, crops.boxes[rows], crops.landmarks[rows], crops.sides[rows])  # type: ignore[arg-type]
         yield prepared(part, kinds[rows], name)

@@ -72,7 +72,7 @@ def _refuse_others(recipe: dict[str, Any], settings: Settings, name: NetName, ru
 
 def _load(
     folder: Path, name: NetName, size: int, made: dict[str, Any]
-) -> tuple[dataset.Records, dataset.Records]:
+) -> tuple[dataset.CropSet, dataset.CropSet]:
     """The crops to train on and those to validate on."""
     loaded, held_out = (
         dataset.load(folder, split, size, made["counts"].get(split, {}))
@@ -114,8 +114,8 @@ def _fit(
     settings: Settings,
     name: NetName,
     folder: Path,
-    loaded: dataset.Records,
-    held_out: dataset.Records,
+    loaded: dataset.CropSet,
+    held_out: dataset.CropSet,
 ) -> dict[str, float]:
     train = settings.stage(name).train
     model, start = compiled(settings, name)

@@ -1,12 +1,12 @@
 """The three losses of Zhang et al. 2016, section III.C, with online hard example mining.
 
 Which crop teaches what (section III.B): class from positives and negatives, box from positives
-and parts. Points are taught by every crop that has them, not by landmark crops alone: they are
+and parts. Landmarks are taught by every crop that has them, not by landmark crops alone: they are
 what the net will be asked for. A kind without a crop in the batch adds nothing.
 
 A teacher is a net whose answers are learned beside the labels (Hinton et al., "Distilling the
 Knowledge in a Neural Network", 2015). It has one for every crop: all then teach the class, and
-positives and parts its points as well as their own. Boxes are taught by labels alone.
+positives and parts its landmarks as well as their own. Boxes are taught by labels alone.
 """
 
 import tensorflow as tf
@@ -22,32 +22,31 @@ def losses(
     """Weighted parts of a batch's loss, each a scalar.
 
     Args:
-        targets: kind (N,), box (N, 4), points (N, 10); NaN where there is none.
-        outputs: face (N, 2) logits, box (N, 4), points (N, 10) if the net has that head.
+        targets: kind (N,), box (N, 4), landmarks (N, 10); NaN where there is none.
+        outputs: cls (N, 2) logits, box (N, 4), landmarks (N, 10) if the net has that head.
         train: the weights and the share of hard examples.
         taught: what the teacher says of the crops, in the form of `outputs`.
     """
     positive, negative, part, _ = (targets["kind"] == i for i in range(len(SAMPLE_TYPES)))
-    face, box, points = train.loss_weights
+    cls, box, landmarks = train.loss_weights
     judged, every = positive | negative, tf.ones_like(positive)
     truth = tf.one_hot(tf.cast(positive, tf.int32), 2)
     if taught:
         share = tf.where(judged, train.distillation_weight, 1.0)[:, None]
-        truth = (1 - share) * truth + share * tf.nn.softmax(taught["face"])
+        truth = (1 - share) * truth + share * tf.nn.softmax(taught["cls"])
         judged = every
     parts = {
-        "face": face * hard_mean(class_losses(outputs["face"], truth), judged, train.ohem_ratio),
+        "cls": cls * hard_mean(class_losses(outputs["cls"], truth), judged, train.ohem_ratio),
         "box": box * mean_distance(outputs["box"], targets["box"], positive | part, train.box_beta),
     }
-    if "points" in outputs:
+    if "landmarks" in outputs:
         beta = train.landmark_beta
-        distance = mean_distance(outputs["points"], targets["points"], every, beta)
-        if taught and "points" in taught:
-            given = mean_distance(outputs["points"], taught["points"], positive | part, beta)
-            distance = (
-                1 - train.distillation_weight
-            ) * distance + train.distillation_weight * given
-        parts["points"] = points * distance
+        distance = mean_distance(outputs["landmarks"], targets["landmarks"], every, beta)
+        if taught and "landmarks" in taught:
+            given = mean_distance(outputs["landmarks"], taught["landmarks"], positive | part, beta)
+            share = train.distillation_weight
+            distance = (1 - share) * distance + share * given
+        parts["landmarks"] = landmarks * distance
     return parts
 
 

@@ -37,7 +37,7 @@ def mean_iou(outputs: FloatArray, targets: FloatArray, name: NetName, sides: Flo
 
 
 def normalised_mean_error(outputs: FloatArray, targets: FloatArray) -> float:
-    """NME: mean distance of (N, 10) points from the true ones, in eye distances.
+    """NME: mean distance of (N, 10) landmarks from the true ones, in eye distances.
 
     Faces in profile, with less than `MIN_EYE_DISTANCE` between the eyes, have no such measure.
     """
@@ -57,8 +57,8 @@ def summary(
     """All figures over a validation set.
 
     Args:
-        outputs: face (N,) probability, box (N, 4), points (N, 10) if there are any.
-        targets: kind (N,), box (N, 4), points (N, 10), side (N, 1).
+        outputs: cls (N,) probability, box (N, 4), landmarks (N, 10) if there are any.
+        targets: kind (N,), box (N, 4), landmarks (N, 10), side (N, 1).
         name: decides the frame of the boxes.
         train: how `loss` joins class, box and landmarks; the rate at which recall is taken.
 
@@ -68,7 +68,7 @@ def summary(
     of_kind = {kind: targets["kind"] == i for i, kind in enumerate(SAMPLE_TYPES)}
     faces, background = of_kind["positive"], of_kind["negative"]
     boxed, pointed = faces | of_kind["part"], of_kind["landmark"]
-    face = outputs["face"]
+    face = outputs["cls"]
     recall, threshold = recall_at(face[faces], face[background], train.false_positive_rate)
     right = np.concatenate([face[faces], 1 - face[background]])
     boxes = _distances(outputs["box"][boxed], targets["box"][boxed], train.box_beta)
@@ -78,8 +78,8 @@ def summary(
         "threshold": threshold,
         "iou": mean_iou(outputs["box"][boxed], targets["box"][boxed], name, targets["side"][boxed]),
     }
-    if "points" in outputs:
-        found, true = outputs["points"][pointed], targets["points"][pointed]
+    if "landmarks" in outputs:
+        found, true = outputs["landmarks"][pointed], targets["landmarks"][pointed]
         terms.append(_distances(found, true, train.landmark_beta))
         figures["nme"] = normalised_mean_error(found, true)
     weighted = zip(train.loss_weights, terms, strict=False)

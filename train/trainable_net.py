@@ -31,7 +31,7 @@ class TrainableNet(keras.Model):
     ) -> None:
         super().__init__()
         self.net, self.settings, self._teacher = net, train, teacher
-        heads = [head for head in ("face", "box", "points") if head in net.output]
+        heads = [head for head in ("cls", "box", "landmarks") if head in net.output]
         self._parts = {head: keras.metrics.Mean(name=head) for head in heads}
 
     def call(self, images: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
@@ -68,13 +68,15 @@ def keep(model: keras.Model, stage: NetSettings, name: NetName, folder: Path) ->
     """Write what a training has reached, as a folded net, its outputs shifted as the stage says.
 
     A shift of the class head moves the net's working point, for detectors whose thresholds are
-    given; one of the points makes up for detectors that cut off fractions of pixels.
+    given; one of the landmarks makes up for detectors that cut off fractions of pixels.
     """
     weights = keras_nets.get_weights(model)
     half = np.float32(stage.train.score_shift / 2)
-    weights["face/bias"] = weights["face/bias"] + np.stack([-half, half])
-    if "points/bias" in weights:
-        weights["points/bias"] = weights["points/bias"] + np.float32(stage.train.landmark_shift)
+    weights["cls/bias"] = weights["cls/bias"] + np.stack([-half, half])
+    if "landmarks/bias" in weights:
+        weights["landmarks/bias"] = weights["landmarks/bias"] + np.float32(
+            stage.train.landmark_shift
+        )
     folded_net = TrainedNet(folded(stage.net), fold(stage.net, weights))
     weight_files.write_own(folder / "weights.npz", folded_net, name)
 
@@ -89,15 +91,17 @@ def take_over(settings: Settings, name: NetName, folder: Path) -> None:
     path, net = Path(stage.train.init or ""), keras_nets.build(for_crops(stage.net), settings.seed)
     start = _start_from(path, net, name)
     fresh = [key for key in keras_nets.get_weights(net) if key not in start]
-    # A norm starts as one that changes nothing; only the last net's points are ever read.
-    spare = ("norm", "points/") if name != NETS[-1] else ("norm",)
+    # A norm starts as one that changes nothing; only the last net's landmarks are ever read.
+    spare = ("norm", "landmarks/") if name != NETS[-1] else ("norm",)
     lacking = [key for key in fresh if not key.startswith(spare)]
     if lacking:
         raise UserError(
             f"{path} has no {lacking[0]} that fits {name}, and without steps nothing is learned: "
             f"raise {name}.train.steps."
         )
-    kept = replace(stage.net, points=stage.net.points and not any("points/" in k for k in fresh))
+    kept = replace(
+        stage.net, landmarks=stage.net.landmarks and not any("landmarks/" in k for k in fresh)
+    )
     keep(net, replace(stage, net=kept), name, folder)
 
 

@@ -220,14 +220,14 @@ LAYOUTS: dict[str, Layout] = {
     "ipazc": Layout(
         "ipazc's (mtcnn 0.1.x)",
         serialization.dump_npy,
-        lambda name: _listed(name, ("face", "box", "points")),
+        lambda name: _listed(name, ("cls", "box", "landmarks")),
         Form(SWAPPED),
         keys={name: name for name in NETS},
     ),
     "ipazc-1.0": Layout(
         "ipazc's (mtcnn 1.0.0)",
         serialization.dump_lz4,
-        lambda name: _listed(name, ("box", "points", "face")),
+        lambda name: _listed(name, ("box", "landmarks", "cls")),
         Form((0, 1, 2, 3)),
         files={name: f"{name}.lz4" for name in NETS},
     ),

@@ -18,7 +18,7 @@ from ..architecture import PAPER_NETS, shapes
 from ..errors import UserError
 from ..files import write_atomically
 from ..net import NETS, Net, NetName
-from ..schema import build
+from ..schema import Schema
 from . import serialization
 from .external_layouts import LAYOUTS
 from .layout_detection import Found, nets_in
@@ -112,11 +112,15 @@ def _own_archive(file: BinaryIO) -> zipfile.ZipFile | None:
 def _read_own(archive: zipfile.ZipFile, path: Path) -> dict[NetName, TrainedNet]:
     serialization.refuse_if_large(archive)
     try:
-        net = build(Net, json.loads(str(_member(archive, SETTINGS))), "net", str(path))
+        net = _net_of(json.loads(str(_member(archive, SETTINGS))), path)
         names = {entry.removesuffix(".npy") for entry in archive.namelist()}
         told = str(_member(archive, NAME)) if NAME in names else _name_by_size(net)
         name = _name_of(told, net, path)
-        held = {key: _member(archive, key) for key, _ in shapes(net) if key in names}
+        held = {
+            key: _member(archive, entry)
+            for key, _ in shapes(net)
+            if (entry := key if key in names else _old_name(key)) in names
+        }
     except (UserError, RefusedError):
         raise
     except Exception as error:
@@ -125,6 +129,20 @@ def _read_own(archive: zipfile.ZipFile, path: Path) -> dict[NetName, TrainedNet]
     wanted = shapes(net)
     weights = {k: checked(held.get(k), shape, f"{path}: the array {k}") for k, shape in wanted}
     return {name: TrainedNet(net, weights)}
+
+
+def _old_name(key: str) -> str:
+    """What an array of a head was called before version 0.2."""
+    head, slash, array = key.partition("/")
+    return {"cls": "face", "landmarks": "points"}.get(head, head) + slash + array
+
+
+def _net_of(settings: Any, path: Path) -> Net:
+    """A net's settings as our files hold them; before version 0.2 landmarks were points."""
+    if isinstance(settings, dict) and "points" in settings:
+        settings["landmarks"] = settings.pop("points")
+    net: Net = Schema(str(path)).build(Net, settings, "net")
+    return net
 
 
 def _name_by_size(net: Net) -> str:

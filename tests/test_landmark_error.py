@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.landmarks import (
+from evaluation.landmark_error import (
     LabelledFace,
     LandmarkScore,
     evaluate,
@@ -18,15 +18,15 @@ from mtcnn_detector.cascade import Faces
 from mtcnn_detector.errors import UserError
 
 # eyes 40 px apart
-POINTS = np.array([(30, 40), (70, 40), (50, 60), (35, 80), (65, 80)], dtype=float)
+LANDMARKS = np.array([(30, 40), (70, 40), (50, 60), (35, 80), (65, 80)], dtype=float)
 BOX = np.array([0, 0, 100, 120], dtype=float)
-FACE = LabelledFace(BOX, POINTS)
+FACE = LabelledFace(BOX, LANDMARKS)
 
 
 def reported(*faces):
-    """Faces as box, score, points."""
-    boxes, scores, points = zip(*faces, strict=True)
-    return Faces(np.array(boxes, float), np.array(scores), np.array(points))
+    """Faces as box, score, landmarks."""
+    boxes, scores, landmarks = zip(*faces, strict=True)
+    return Faces(np.array(boxes, float), np.array(scores), np.array(landmarks))
 
 
 def nothing():
@@ -34,38 +34,38 @@ def nothing():
 
 
 def test_error_is_the_mean_distance_in_eye_distances():
-    assert eye_distance(POINTS) == 40
-    moved = POINTS.copy()
+    assert eye_distance(LANDMARKS) == 40
+    moved = LANDMARKS.copy()
     moved[2] += (3, 4)  # 5 px
     moved[4] += (0, -15)  # 15 px
-    assert point_error(moved, POINTS) == pytest.approx((5 + 15) / 5 / 40)
+    assert point_error(moved, LANDMARKS) == pytest.approx((5 + 15) / 5 / 40)
 
 
 def test_the_unit_is_the_labelled_eye_distance():
-    wide = POINTS * (2, 1)
-    assert point_error(wide, POINTS) == pytest.approx(2 * point_error(POINTS, wide))
+    wide = LANDMARKS * (2, 1)
+    assert point_error(wide, LANDMARKS) == pytest.approx(2 * point_error(LANDMARKS, wide))
 
 
 def test_the_highest_score_on_the_face_is_taken():
     detections = reported(
-        (BOX, 0.8, POINTS),  # best overlap, but a user would not see it first
-        (BOX + 5, 0.9, POINTS + np.array([4, 0])),  # taken: 4 px of 40
-        (BOX + 200, 0.99, POINTS + 200),  # somebody else
+        (BOX, 0.8, LANDMARKS),  # best overlap, but a user would not see it first
+        (BOX + 5, 0.9, LANDMARKS + np.array([4, 0])),  # taken: 4 px of 40
+        (BOX + 200, 0.99, LANDMARKS + 200),  # somebody else
     )
     assert evaluate({"a": detections}, {"a": FACE}).errors == {"a": pytest.approx(0.1)}
 
 
 def test_misses_stay_out_of_the_error_and_are_named():
-    elsewhere = reported((BOX + 60, 0.9, POINTS + 60))
+    elsewhere = reported((BOX + 60, 0.9, LANDMARKS + 60))
     faces = dict.fromkeys("abcd", FACE)
-    score = evaluate({"a": reported((BOX, 0.9, POINTS)), "b": elsewhere, "c": nothing()}, faces)
+    score = evaluate({"a": reported((BOX, 0.9, LANDMARKS)), "b": elsewhere, "c": nothing()}, faces)
     assert score.faces == 4
     assert score.missed == ("b", "c", "d")
     assert score.nme == 0.0 and score.failure_rate == 0.0
 
 
 def test_overlap_limit_can_be_lowered():
-    shifted = {"a": reported((BOX + np.array([40, 0, 40, 0]), 0.9, POINTS))}  # IoU 60 of 140
+    shifted = {"a": reported((BOX + np.array([40, 0, 40, 0]), 0.9, LANDMARKS))}  # IoU 60 of 140
     assert evaluate(shifted, {"a": FACE}).missed == ("a",)
     assert evaluate(shifted, {"a": FACE}, min_overlap=0.4).errors == {"a": 0.0}
 
@@ -96,6 +96,6 @@ def test_bad_labels_and_strangers_are_refused():
 
 @given(st.integers(0, 2**32 - 1), st.floats(0.1, 10), st.floats(-1000, 1000))
 def test_error_sees_neither_size_nor_place(seed, scale, shift):
-    points = POINTS + np.random.default_rng(seed).normal(0, 5, POINTS.shape)
-    error = point_error(points, POINTS)
-    assert point_error(points * scale + shift, POINTS * scale + shift) == pytest.approx(error)
+    landmarks = LANDMARKS + np.random.default_rng(seed).normal(0, 5, LANDMARKS.shape)
+    error = point_error(landmarks, LANDMARKS)
+    assert point_error(landmarks * scale + shift, LANDMARKS * scale + shift) == pytest.approx(error)

@@ -1,4 +1,4 @@
-"""How far the five points of detected faces lie from labelled ones: NME, failure rate, curve."""
+"""How far the five landmarks of detected faces lie from labelled ones: NME, failure rate, curve."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ FAILURE = 0.1  # of the eye distance
 
 @dataclass(frozen=True, eq=False)
 class LabelledFace:
-    """The one labelled face of an image: box (4,) xyxy half-open, points (5, 2), in pixels.
+    """The one labelled face of an image: box (4,) xyxy half-open, landmarks (5, 2), in pixels.
 
-    Points are left eye, right eye, nose, left and right corner of the mouth, each x and y.
+    Landmarks are left eye, right eye, nose, left and right corner of the mouth, each x and y.
     """
 
     box: Floats
-    points: Floats
+    landmarks: Floats
 
 
 @dataclass(frozen=True)
@@ -77,35 +77,35 @@ def evaluate(
         raise UserError(f"{strangers[0]} has no labelled face: take only images of the list.")
     errors: dict[str, float] = {}
     for key, face in faces.items():
-        if not eye_distance(face.points):
+        if not eye_distance(face.landmarks):
             raise UserError(
                 f"{key}: both eyes are labelled at one place; correct or drop this line."
             )
-        points = _points_on(face, detections[key], min_overlap) if key in detections else None
-        if points is not None:
-            errors[key] = point_error(points, face.points)
+        landmarks = _landmarks_on(face, detections[key], min_overlap) if key in detections else None
+        if landmarks is not None:
+            errors[key] = point_error(landmarks, face.landmarks)
     return LandmarkScore(errors, tuple(key for key in faces if key not in errors))
 
 
-def point_error(points: Floats, labelled: Floats) -> float:
-    """Mean distance of points (5, 2) from labelled (5, 2), divided by the labelled eye distance.
+def point_error(landmarks: Floats, labelled: Floats) -> float:
+    """Mean distance of landmarks (5, 2) from labelled (5, 2), divided by the labelled eye distance.
 
     The measure of the MTFL benchmark, and its failures beyond a tenth (Zhang et al., "Facial
     Landmark Detection by Deep Multi-task Learning", ECCV 2014).
     """
-    distances = np.linalg.norm(points - labelled, axis=1)
+    distances = np.linalg.norm(landmarks - labelled, axis=1)
     return float(distances.mean()) / eye_distance(labelled)
 
 
-def eye_distance(points: Floats) -> float:
-    """Distance in pixels between the first two of points (5, 2), the eyes."""
-    return float(np.linalg.norm(points[0] - points[1]))
+def eye_distance(landmarks: Floats) -> float:
+    """Distance in pixels between the first two of landmarks (5, 2), the eyes."""
+    return float(np.linalg.norm(landmarks[0] - landmarks[1]))
 
 
-def _points_on(face: LabelledFace, detections: Faces, min_overlap: float) -> Floats | None:
+def _landmarks_on(face: LabelledFace, detections: Faces, min_overlap: float) -> Floats | None:
     overlap = overlaps(detections.boxes, face.box[None])[:, 0]
     on_face = np.flatnonzero(overlap >= min_overlap)
     if not len(on_face):
         return None
-    points: Floats = detections.points[on_face[detections.scores[on_face].argmax()]]
-    return points
+    landmarks: Floats = detections.landmarks[on_face[detections.scores[on_face].argmax()]]
+    return landmarks
