@@ -190,10 +190,10 @@ import resource, sys
 from pathlib import Path
 resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
 from mtcnn_detector.errors import UserError
-from models import layouts
+from mtcnn_detector.weights import weight_files
 for path in sys.argv[1:]:
     try:
-        layouts.read(Path(path))
+        weight_files.read(Path(path))
     except UserError as error:
         print(error, flush=True)
 """
