@@ -30,7 +30,7 @@ WIDER = """\
 600 7 80 90 0 0 0 0 0 0
 """
 FLAGGED = "1.5 2.5 0.0 3.5 4.5 1.0 5.5 6.5 0.0 7.5 8.5 0.0 9.5 10.5 0.0"
-LANDMARKS = [[1.5, 2.5], [3.5, 4.5], [5.5, 6.5], [7.5, 8.5], [9.5, 10.5]]
+FIVE_LANDMARKS = [[1.5, 2.5], [3.5, 4.5], [5.5, 6.5], [7.5, 8.5], [9.5, 10.5]]
 RETINAFACE = f"""\
 # 0--Parade/a.jpg
 10 20 30 50 {" ".join(["-1.0"] * 15)} 0.3
@@ -48,7 +48,7 @@ image_id x_1 y_1 width height
 000001.jpg    95  71 226 313
 000002.jpg    72  94   0 306
 """
-LANDMARKS = """\
+CELEBA_LANDMARKS = """\
 2
 lefteye_x lefteye_y righteye_x righteye_y nose_x nose_y leftmouth_x leftmouth_y rightmouth_x rightmouth_y
 000001.jpg 165  184  244  176  196  249  194  271  266  260
@@ -130,7 +130,7 @@ def test_wider_takes_the_landmarks_of_the_same_box(tmp_path: Path) -> None:
     turned = "# 1--Shake/b c.jpg" + RETINAFACE.split("# 1--Shake/b c.jpg")[1]
     first, _, last = parse(tmp_path, "wider", WIDER, turned + RETINAFACE.split("# 1--")[0])
     assert np.isnan(first.landmarks[0]).all()
-    same(first.landmarks[1], LANDMARKS)
+    same(first.landmarks[1], FIVE_LANDMARKS)
     same(last.landmarks[0], [[-1, -1], [20, 8], [-2.5, 9], [1, 60], [19, 61]])
     assert np.isnan(last.landmarks[1]).all()
 
@@ -145,7 +145,7 @@ def test_retinaface(tmp_path: Path) -> None:
     assert [first.key, empty.key] == ["set/0--Parade/a.jpg", "set/0--Parade/none.jpg"]
     same(first.boxes, [[10, 20, 40, 70], [5, 6, 12, 15]])
     assert np.isnan(first.landmarks[0]).all()
-    same(first.landmarks[1], LANDMARKS)
+    same(first.landmarks[1], FIVE_LANDMARKS)
     assert len(empty.boxes) == 0
     assert np.isfinite(last.landmarks).all(), "negative coordinates are not 'unknown'"
     assert last.where.endswith("labels.txt:5")
@@ -166,7 +166,7 @@ def test_mtfl(tmp_path: Path) -> None:
 
 
 def test_celeba(tmp_path: Path) -> None:
-    first, second = parse(tmp_path, "celeba", CELEBA, LANDMARKS)
+    first, second = parse(tmp_path, "celeba", CELEBA, CELEBA_LANDMARKS)
     same(first.boxes, [[95, 71, 321, 384]])
     same(first.landmarks, [[165, 184], [244, 176], [196, 249], [194, 271], [266, 260]])
     assert (second.key, len(second.boxes)) == ("set/000002.jpg", 0)
@@ -310,15 +310,15 @@ def test_missing_landmarks_files(tmp_path: Path) -> None:
 
 def test_damaged_landmarks_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"landmarks\.txt:3: expected path and x y of left eye"):
-        parse(tmp_path, "celeba", CELEBA, LANDMARKS.replace("271  266", "271"))
+        parse(tmp_path, "celeba", CELEBA, CELEBA_LANDMARKS.replace("271  266", "271"))
     with pytest.raises(UserError, match=r"landmarks\.txt lacks 000002\.jpg, which .*labels\.txt:4"):
-        parse(tmp_path, "celeba", CELEBA, LANDMARKS.replace("000002", "000003"))
+        parse(tmp_path, "celeba", CELEBA, CELEBA_LANDMARKS.replace("000002", "000003"))
     with pytest.raises(UserError, match=r"landmarks\.txt:6: expected 20 numbers"):
         parse(tmp_path, "wider", WIDER, RETINAFACE.replace(" 0.6\n", "\n"))
 
 
 def test_landmarks_of_aligned_pictures_are_refused(tmp_path: Path) -> None:
-    aligned = re.sub(r"(jpg) .*", r"\1 69 109 106 113 77 142 73 152 108 154", LANDMARKS)
+    aligned = re.sub(r"(jpg) .*", r"\1 69 109 106 113 77 142 73 152 108 154", CELEBA_LANDMARKS)
     far = CELEBA.replace(" 95  71", "395 471")
     with pytest.raises(UserError, match=r"landmarks\.txt: most noses lie outside"):
         parse(tmp_path, "celeba", far, aligned)

@@ -199,7 +199,7 @@ def settings(tmp_path):
         f"base: {ROOT / 'configs' / 'mtcnn.yaml'}\n"
         f"data:\n  folder: {tmp_path}\n  validation:\n"
         "    scenes: {format: wider, labels: wider.txt, images: images}\n"
-        "    people: {format: mtfl, labels: people.txt, images: people, kinds: [landmark]}\n"
+        "    people: {format: mtfl, labels: people.txt, images: people, sample_types: [landmark]}\n"
     )
     return recipe.load(tmp_path / "own.yaml")
 

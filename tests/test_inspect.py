@@ -66,7 +66,7 @@ def test_a_net_that_says_the_same_of_everything_fails(
     monkeypatch.setattr(sys, "argv", ["export", "inspect", str(tmp_path / "w.npz")])
     with pytest.raises(SystemExit, match="a check has failed"):
         run_cli(main)
-    assert "FAILED: its outputs are finite numbers that change with the pixels: face is" in (
+    assert "FAILED: its outputs are finite numbers that change with the pixels: score is" in (
         capsys.readouterr().out
     )
 

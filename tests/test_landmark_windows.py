@@ -11,7 +11,7 @@ from mtcnn_detector import pixels
 from tests.windows import RECORDS, Box, drawn, landmarks_in, targets_of
 
 
-def landmarks(degrees: float, seed: int = 0, face: Box = (100, 80, 180, 180)) -> Windows:
+def landmark_windows(degrees: float, seed: int = 0, face: Box = (100, 80, 180, 180)) -> Windows:
     targets = targets_of([face], landmarks=[landmarks_in(face)])
     records = replace(RECORDS, landmarks_per_face=60, max_rotation=degrees)
     return drawn(targets, records=records, seed=seed)["landmark"]
@@ -19,7 +19,7 @@ def landmarks(degrees: float, seed: int = 0, face: Box = (100, 80, 180, 180)) ->
 
 @pytest.mark.parametrize("degrees", [0.0, 15.0, 90.0])
 def test_landmark_windows_hold_all_five_landmarks(degrees: float) -> None:
-    windows = landmarks(degrees)
+    windows = landmark_windows(degrees)
     assert len(windows.places) == 60
     corners = windows.places[:, None].astype(float)
     assert (windows.landmarks >= corners[..., :2]).all()
@@ -34,7 +34,7 @@ def test_landmarks_turn_with_the_pixels() -> None:
     """A dot painted on a point is found in the turned crop where the target says."""
     face, size = (100, 80, 180, 180), 96
     landmarks = np.array(landmarks_in(face)).round()
-    windows = landmarks(40.0)
+    windows = landmark_windows(40.0)
     for i in range(5):
         image = np.zeros((480, 640, 3), np.uint8)
         x, y = landmarks[i].astype(int)

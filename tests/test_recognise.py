@@ -152,7 +152,7 @@ NEARLY: list[tuple[Any, str]] = [
     ),
     (
         spoilt("ipazc-1.0", "onet", lambda net: net.pop()),
-        "ipazc's (mtcnn 1.0.0) layout as onet, but onet's array 20 (face/bias)",
+        "ipazc's (mtcnn 1.0.0) layout as onet, but onet's array 20 (cls/bias)",
     ),
     (
         spoilt("facenet-pytorch", "pnet", lambda net: net.update({"bn1.weight": np.zeros(10)})),

@@ -67,7 +67,7 @@ def test_a_net_with_norms_goes_on_after_a_kill_and_ends_the_same(other, run, mon
 
 @pytest.mark.parametrize("average", [0, 0.9])
 def test_frozen_layers_stay_and_the_others_learn(run, start, average):
-    frozen = "pnet.train.frozen=[layer1, layer3, face]"
+    frozen = "pnet.train.frozen=[layer1, layer3, cls]"
     init = f"pnet.train.init={start}"
     train(run, *SHORT, init, frozen, f"pnet.train.ema_decay={average}")
     given, found = weight_files.read(start)["pnet"].weights, kept(run).weights
@@ -88,7 +88,7 @@ def test_what_is_new_cannot_be_frozen(run, start):
         ("[layer5]", r"pnet\.train\.frozen knows no layer5; near: layer"),
         ("[layer2]", "knows no layer2; near: "),  # a pool
         ("[boxes]", "knows no boxes; near: box"),
-        ("[layer1, layer3, layer4, face, box, landmarks]", r"leaves nothing to train: .*steps: 0"),
+        ("[layer1, layer3, layer4, cls, box, landmarks]", r"leaves nothing to train: .*steps: 0"),
     ],
 )
 def test_what_cannot_be_frozen_is_told(frozen, told):
