@@ -248,7 +248,7 @@ def test_without_the_official_files_the_other_figures_are_given(settings, tmp_pa
     text = (
         (tmp_path / "own.yaml")
         .read_text()
-        .replace("images: images}", "images: images, official: .}")
+        .replace("images: images}", "images: images, wider_ground_truth: .}")
     )
     (tmp_path / "own.yaml").write_text(text)
     figures = metrics.figures(scored(recipe.load(tmp_path / "own.yaml"), tmp_path / "logs"))
