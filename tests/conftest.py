@@ -1,12 +1,17 @@
-"""What holds for every test."""
+"""Settings and fixtures of all tests."""
 
 import signal
+from collections.abc import Iterator
+from pathlib import Path
 
+import cv2
 import pytest
 from hypothesis import settings
 
-# Other work on the machine is no fault, and a run that passed passes again. Look for new cases
-# with `pytest --hypothesis-profile=default`.
+from mtcnn_detector import threads
+
+# No deadline: other work on the machine makes a test slow, not wrong. The same examples each time:
+# a run that passed passes again. `pytest --hypothesis-profile=default` looks for new ones.
 settings.register_profile("steady", deadline=None, derandomize=True)
 settings.load_profile("steady")
 
@@ -14,20 +19,30 @@ settings.load_profile("steady")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# Training is imported where it is needed: most tests need no TensorFlow.
+@pytest.fixture(autouse=True)
+def thread_counts() -> Iterator[None]:
+    """Restore OpenCV's and the detector's thread counts: workers under test set them to one."""
+    opencv, detector = cv2.getNumThreads(), threads._threads.count
+    yield
+    cv2.setNumThreads(opencv)
+    if threads._threads.count != detector:
+        threads.use_threads(detector)
+
+
+# `tests.trainings` is imported where it is needed: it loads TensorFlow, which most tests don't use.
 
 
 @pytest.fixture(scope="session")
-def prepared(tmp_path_factory):
-    """A run that has P-Net's records, and nothing else; to be copied."""
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run's folder with P-Net's records alone; tests work on copies."""
     from tests.trainings import write_records
 
     return write_records(tmp_path_factory.mktemp("prepared"))
 
 
 @pytest.fixture(scope="session")
-def short(prepared, tmp_path_factory):
-    """A short training that nothing disturbed."""
+def short(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run's folder after a short training of P-Net without an interruption."""
     from tests.trainings import SHORT, copied, train
 
     run = copied(prepared, tmp_path_factory.mktemp("short"))
@@ -36,8 +51,8 @@ def short(prepared, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def small(tmp_path_factory):
-    """The recipe of a small data set with every trap."""
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The recipe of a dozen images that hold every known trap."""
     from tests.data_sets import small_set, write_data, write_recipe
 
     folder = tmp_path_factory.mktemp("small")
@@ -46,8 +61,8 @@ def small(tmp_path_factory):
 
 
 @pytest.fixture
-def run(prepared, tmp_path):
-    """A copy of `prepared` for the test alone."""
+def run(prepared: Path, tmp_path: Path) -> Path:
+    """A copy of `prepared` for one test."""
     from tests.trainings import copied
 
     return copied(prepared, tmp_path)
