@@ -12,6 +12,7 @@ PYTHON ?= python3
 
 VENV := .venv
 READY := $(VENV)/ready
+EXTRAS := train,dev,demo,report
 PY := $(VENV)/bin/python
 STAGE = --config $(CONFIG) --run $(RUN) $(if $(SET),--set $(SET)) $(if $(FORCE),--force)
 CONSUMERS := .consumers/mtcnn-0.1.1 .consumers/mtcnn-1.0.0 .consumers/mtcnn-0.0.9
@@ -30,7 +31,7 @@ FROM = $(foreach net,pnet rnet onet,$(net).train.init=$(1)) pnet.records.mined_b
 	$(foreach net,$(filter-out $(NETS),pnet rnet onet),$(net).train.steps=0)
 
 STAGES := pnet-data train-pnet rnet-data train-rnet onet-data train-onet export-weights
-.PHONY: help setup wider sample demo train finetune rounds evaluate sweep consumers consumer-torch detect inspect test lint bench clean $(STAGES)
+.PHONY: help setup wider sample demo train finetune rounds evaluate sweep consumers consumer-torch detect inspect test test-fast lint constraints bench clean $(STAGES)
 
 help:  ## list what can be made
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([^:]+):.*## /\1\t/' | expand -t 18
@@ -40,7 +41,7 @@ setup: $(READY)  ## make the virtual environment (every target does so when it i
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[train,dev,demo,report]'
+	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]' $(if $(CI),-c constraints.txt)
 	touch $@
 
 wider: $(READY)  ## download WIDER FACE (research only) into data/; URL= names another copy
@@ -123,8 +124,11 @@ $(TORCH_CONSUMER)/ready: $(READY)
 	$(ASIDE) $(@D) --no-deps facenet-pytorch==2.6.0
 	touch $@
 
-test: $(READY) consumers  ## run the tests
-	$(PY) -m pytest
+test: $(READY) consumers  ## run the tests, minutes
+	$(PY) -m pytest $(if $(CI),--cov)
+
+test-fast: $(READY)  ## run the quick tests, below 90 seconds
+	$(PY) -m pytest -m 'not slow'
 
 lint: $(READY)  ## ruff and mypy
 	$(PY) -m ruff format --check .
@@ -135,6 +139,11 @@ bench: $(READY) consumers  ## paired timings on the data in DATA= (data); minute
 	$(PY) -m benchmarks.data_prep $(if $(DATA),--folder $(DATA))
 	$(PY) -m benchmarks.train
 	$(PY) -m benchmarks.detect $(if $(DATA),--pictures $(DATA)/wider/WIDER_val/images)
+
+constraints: pyproject.toml  ## write the versions that CI installs, from a new environment
+	$(PYTHON) -m venv --clear build/constraints
+	build/constraints/bin/python -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]'
+	build/constraints/bin/python -m pip freeze --exclude-editable > constraints.txt
 
 clean:  ## remove the virtual environment and caches; runs/ and data/ stay
 	rm -rf $(VENV) .consumers .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
