@@ -28,8 +28,8 @@ def pictures(count, size=12, seed=0):
 
 def recoloured(images, settings, seed=SEED):
     """On the scale of 0..255, although the nets' normalised values are what comes out."""
-    matrix, offset = augment.colours(seed, len(images), settings)
-    return augment.recolour(tf.constant(images), matrix, offset).numpy() * 128 + 127.5
+    matrix, offset = augment.color_jitter(seed, len(images), settings)
+    return augment.apply_color_jitter(tf.constant(images), matrix, offset).numpy() * 128 + 127.5
 
 
 def crops(count, size=12):
@@ -44,7 +44,7 @@ def pixel(rgb, count=1):
 def test_no_change_leaves_every_value():
     images = np.random.default_rng(1).integers(0, 256, (9, 12, 12, 3)).astype(np.uint8)
     np.testing.assert_allclose(recoloured(images, NOTHING), images, atol=1e-3)
-    assert (augment.blur_some(SEED, tf.constant(images), 0.0).numpy() == images).all()
+    assert (augment.random_blur(SEED, tf.constant(images), 0.0).numpy() == images).all()
 
 
 def test_grey_makes_the_channels_equal_to_the_luma():
@@ -123,11 +123,11 @@ def test_crops_are_changed_each_in_its_own_way():
 @pytest.mark.parametrize("share, changed", [(0.1, 2), (0.5, 10), (0.7, 14), (1.0, 20), (0.02, 0)])
 def test_blur_touches_just_the_share(share, changed):
     images = crops(20)
-    soft = augment.blur_some(SEED, tf.constant(images), share).numpy()
+    soft = augment.random_blur(SEED, tf.constant(images), share).numpy()
     assert (soft != images).any(axis=(1, 2, 3)).sum() == changed
     touched = np.zeros(20, int)
     for i in range(60):
-        blurred = augment.blur_some(SEED + i, tf.constant(images), share).numpy()
+        blurred = augment.random_blur(SEED + i, tf.constant(images), share).numpy()
         rows = np.flatnonzero((blurred != images).any(axis=(1, 2, 3)))
         assert np.ptp(rows) == changed - 1 if changed else not len(rows), "a stretch"
         touched[rows] += 1
@@ -137,15 +137,15 @@ def test_blur_touches_just_the_share(share, changed):
 def test_blur_is_the_binomial_filter():
     dot = np.zeros((1, 5, 5, 3), np.uint8)
     dot[0, 2, 2] = 160
-    soft = augment.blur_some(SEED, tf.constant(dot), 1.0).numpy()[0, :, :, 1]
+    soft = augment.random_blur(SEED, tf.constant(dot), 1.0).numpy()[0, :, :, 1]
     assert soft[1:4, 1:4].tolist() == [[10, 20, 10], [20, 40, 20], [10, 20, 10]]
     assert soft.sum() == 160
     flat = np.full((1, 5, 5, 3), 77, np.uint8)
-    assert (augment.blur_some(SEED, tf.constant(flat), 1.0).numpy() == flat).all()
+    assert (augment.random_blur(SEED, tf.constant(flat), 1.0).numpy() == flat).all()
     images = crops(7)
     # Pixels outside are like those of the edge.
     wanted = [cv2.GaussianBlur(i, (3, 3), 0, borderType=cv2.BORDER_REPLICATE) for i in images]
-    soft = augment.blur_some(SEED, tf.constant(images), 1.0).numpy()
+    soft = augment.random_blur(SEED, tf.constant(images), 1.0).numpy()
     np.testing.assert_allclose(soft.astype(int), np.stack(wanted), atol=1)
 
 
@@ -199,8 +199,8 @@ def test_the_same_inside_a_pipeline():
     images = crops(16)
 
     def changed(seed):
-        soft = augment.blur_some(seed, tf.constant(images), 0.3)
-        return augment.recolour(soft, *augment.colours(seed, 16, settings))
+        soft = augment.random_blur(seed, tf.constant(images), 0.3)
+        return augment.apply_color_jitter(soft, *augment.color_jitter(seed, 16, settings))
 
     seeds = tf.stack([SEED, SEED + 7])
     piped = list(tf.data.Dataset.from_tensor_slices(seeds).map(changed))
@@ -228,7 +228,7 @@ def test_one_ink_prints_shades_of_one_colour():
 
 def test_a_part_of_a_crop_is_covered_by_the_crop_before():
     images = np.stack([np.full((24, 24, 3), value, np.uint8) for value in range(100)])
-    changed = augment.occlude_some(SEED, tf.constant(images), 0.3).numpy().astype(int)
+    changed = augment.random_occlusion(SEED, tf.constant(images), 0.3).numpy().astype(int)
     touched = [row for row in range(100) if (changed[row] != row).any()]
     first, last = touched[0], touched[-1]
     assert touched == list(range(first, first + 30))
@@ -239,27 +239,29 @@ def test_a_part_of_a_crop_is_covered_by_the_crop_before():
         height, width = covered.any(axis=1).sum(), covered.any(axis=0).sum()
         assert covered.sum() == height * width, "a rectangle"
         assert min(height, width) > 0.1 * 24 and max(height, width) < 0.65 * 24
-    assert augment.occlude_some(SEED, tf.constant(images), 0.0).numpy().tolist() == images.tolist()
+    assert (
+        augment.random_occlusion(SEED, tf.constant(images), 0.0).numpy().tolist() == images.tolist()
+    )
 
 
 def test_noise_is_added_to_its_share_and_differs_from_crop_to_crop():
     images = np.full((200, 12, 12, 3), 127, np.uint8)
-    noise = augment.noise_some(SEED, tf.constant(images), 0.25).numpy().astype(int) - 127
+    noise = augment.random_noise(SEED, tf.constant(images), 0.25).numpy().astype(int) - 127
     strengths = noise.std(axis=(1, 2, 3))
     assert (strengths > 0).sum() in (49, 50)
     strong = strengths[strengths > 0]
-    assert strong.max() < augment.NOISE * 1.1 and strong.max() > 3 * strong.min()
+    assert strong.max() < augment.MAX_NOISE_STDDEV * 1.1 and strong.max() > 3 * strong.min()
     assert abs(noise.mean()) < 0.3
     # The noise does not wrap round at the ends of what a byte holds.
     for end in (0, 255):
         images[:] = end
-        noise = augment.noise_some(SEED, tf.constant(images), 1.0).numpy().astype(int) - end
+        noise = augment.random_noise(SEED, tf.constant(images), 1.0).numpy().astype(int) - end
         assert abs(noise).max() < 128
 
 
 def test_coarse_crops_look_as_enlarged_small_ones_do():
     images = crops(40, size=24)
-    changed = augment.downscale_some(SEED, tf.constant(images), 0.5).numpy()
+    changed = augment.random_downscale(SEED, tf.constant(images), 0.5).numpy()
     touched = (changed != images).any(axis=(1, 2, 3))
     assert touched.sum() == 20
     for image, found in zip(images[touched], changed[touched], strict=True):

@@ -239,8 +239,8 @@ def test_records_that_memory_has_no_room_for_are_drawn_from_a_file(tmp_path, mon
         shard = tmp_path / "train" / f"{kind}-00000.tfrecord"
         records.write_shard(shard, of_kind(held, kind), kind)
     before = sorted(tmp_path.rglob("*"))
-    assert dataset._memory() > 1 << 20
-    monkeypatch.setattr(dataset, "_memory", lambda: 0)
+    assert dataset._available_memory() > 1 << 20
+    monkeypatch.setattr(dataset, "_available_memory", lambda: 0)
     loaded = dataset.load(tmp_path, "train", 12, dict.fromkeys(SAMPLE_TYPES, 5))
     assert "do not fit into memory" in capsys.readouterr().out
     assert sorted(tmp_path.rglob("*")) == before, "the file has no name"

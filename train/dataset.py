@@ -1,11 +1,12 @@
-"""The input pipeline: records in memory, every batch a function of its step's number alone.
+"""The tf.data input pipeline: records in memory, batches that depend on the step number alone.
 
-A training that is killed and resumed therefore sees the batches that it would have seen. Each
-kind is gone through in an order shuffled anew each pass, without replacement. Within a batch the
-kinds are evenly mixed: a change to any stretch of it meets each kind by its share.
+A training that is killed and resumed therefore gets the same batches. Each sample type is gone
+through without replacement, in an order that is shuffled anew each pass. Within a batch the types
+are evenly mixed, so that a change of any slice of it meets each type in proportion.
 """
 
 import math
+import os
 import re
 import sys
 import tempfile
@@ -26,21 +27,21 @@ from mtcnn_detector.net import NetName
 from mtcnn_detector.pixels import normalise
 from train import augment
 
-ALIGNMENT = 64  # bytes
-MEMORY, SPARE = Path("/proc/meminfo"), 2 << 30  # bytes that the training itself may need
-# Set the draws of the other changes apart from that of colours.
-COVER, BLUR, NOISE, COARSE = (1 << bit for bit in range(29, 25, -1))
+ALIGNMENT = 64  # bytes; of TensorFlow's tensors
+MEMINFO, RESERVED = Path("/proc/meminfo"), 2 << 30  # bytes; for the training itself
+# XORed into the seed of the colour jitter, so that other changes are drawn independently of it.
+OCCLUSION, BLUR, NOISE, DOWNSCALE = (1 << bit for bit in range(29, 25, -1))
 
 
 class CropSet(NamedTuple):
-    """All crops of a split, one kind after the other in the order of `SAMPLE_TYPES`."""
+    """All crops of a split, grouped by kind in the order of `SAMPLE_TYPES`."""
 
     crops: Crops
     counts: dict[SampleType, int]
 
     @property
     def kinds(self) -> np.ndarray:
-        """(N,) the number of each crop's kind."""
+        """(N,) indices into `SAMPLE_TYPES`."""
         return _kinds(self.counts)
 
 
@@ -49,25 +50,30 @@ def _kinds(counts: Mapping[SampleType, int]) -> np.ndarray:
 
 
 class Batch(NamedTuple):
-    """Crops of all kinds, evenly mixed; NaN where one has no box or no landmarks."""
+    """Crops of all kinds, evenly mixed; NaN where a crop has no box or no landmarks."""
 
     images: tf.Tensor  # (N, s, s, 3) float32, normalised
-    targets: dict[
-        str, tf.Tensor
-    ]  # kind (N,) int32, box (N, 4) in the net's frame, landmarks (N, 10)
+    # kind (N,) int32, box (N, 4) in the net's frame, landmarks (N, 10) in sides of the crop
+    targets: dict[str, tf.Tensor]
 
 
 def load(folder: Path, split: str, size: int, counts: Mapping[str, int]) -> CropSet:
-    """All crops of a split of a net's records.
+    """Read all crops of a split of a net's records.
+
+    Args:
+        folder: the net's records.
+        split: `train` or `validation`.
+        size: side of the crops, pixels.
+        counts: number of crops of each kind, as the manifest says.
 
     Raises:
-        UserError: a shard is damaged, or there are not as many crops as `counts` says.
+        UserError: a shard is damaged, or the numbers of crops differ from `counts`.
     """
     wanted = {kind: counts.get(kind, 0) for kind in SAMPLE_TYPES}
-    # Gigabytes: room for all of them once, filled shard by shard.
+    # Gigabytes: allocated once, then filled shard by shard.
     count = sum(wanted.values())
-    crops = Crops(*(_aligned(count, field, folder) for field in Crops.joined([], size)))
-    rooms: tuple[Any, ...] = crops
+    crops = Crops(*(_allocate_aligned(count, field, folder) for field in Crops.joined([], size)))
+    buffers: tuple[Any, ...] = crops
     paths = {kind: sorted((folder / split).glob(f"{kind}-*.tfrecord")) for kind in SAMPLE_TYPES}
     filled = 0
     with tqdm(total=sum(map(len, paths.values())), unit="shard", desc=f"{split} records") as bar:
@@ -78,8 +84,8 @@ def load(folder: Path, split: str, size: int, counts: Mapping[str, int]) -> Crop
                 rows = slice(filled + found, filled + found + len(part.images))
                 found += len(part.images)
                 if found <= wanted[kind]:
-                    for room, values in zip(rooms, part, strict=True):
-                        room[rows] = values
+                    for buffer, values in zip(buffers, part, strict=True):
+                        buffer[rows] = values
                 bar.update()
             if found != wanted[kind]:
                 raise UserError(
@@ -91,35 +97,43 @@ def load(folder: Path, split: str, size: int, counts: Mapping[str, int]) -> Crop
     return CropSet(crops, wanted)
 
 
-def _aligned(count: int, like: Any, folder: Path) -> Any:
-    """An array for `count` rows like those of `like` that begins where TensorFlow's tensors do.
+def _allocate_aligned(count: int, like: Any, folder: Path) -> Any:
+    """An uninitialised array of `count` rows like those of `like`, aligned as TensorFlow's tensors.
 
-    One that memory has no room for lies in a nameless file in `folder`.
+    Where memory is too small for it, it is mapped to an unnamed temporary file in `folder`.
     """
     shape = (count, *like.shape[1:])
     length = math.prod(shape) * like.itemsize + ALIGNMENT
-    if length + SPARE < _memory():
-        room = np.empty(length, np.uint8)
+    if length + RESERVED < _available_memory():
+        buffer = np.empty(length, np.uint8)
     else:
         print(
             f"{length >> 20} MiB of crops do not fit into memory: they are drawn from a file in "
             f"{folder}, which is slower; fewer crops a face in the recipe would fit."
         )
         with tempfile.TemporaryFile(dir=folder) as file:
-            room = np.memmap(file, np.uint8, shape=(length,)).view(np.ndarray)
-    start = -room.ctypes.data % ALIGNMENT
-    return room[start : len(room) - ALIGNMENT + start].view(like.dtype).reshape(shape)
+            buffer = np.memmap(file, np.uint8, shape=(length,)).view(np.ndarray)
+    start = -buffer.ctypes.data % ALIGNMENT
+    return buffer[start : len(buffer) - ALIGNMENT + start].view(like.dtype).reshape(shape)
 
 
-def _memory() -> int:
-    """Bytes that are free or can be made so, where the system tells."""
-    told = MEMORY.read_text() if MEMORY.exists() else ""
-    found = re.search(r"^MemAvailable: *(\d+) kB$", told, re.MULTILINE)
+def _available_memory() -> int:
+    """Bytes that the system can still give; unlimited where it does not say."""
+    meminfo = MEMINFO.read_text() if MEMINFO.exists() else ""
+    found = re.search(r"^MemAvailable: *(\d+) kB$", meminfo, re.MULTILINE)
     return int(found[1]) << 10 if found else sys.maxsize
 
 
+def pipeline_threads() -> int:
+    """How many batches are prepared at a time: one where the CPU trains, all cores for a GPU.
+
+    On a CPU the pipeline is faster than the nets: more threads would only compete with theirs.
+    """
+    return (os.cpu_count() or 1) if tf.config.list_physical_devices("GPU") else 1
+
+
 def batches(
-    records: CropSet, name: NetName, train: TrainSettings, seed: int, start: int = 0
+    crop_set: CropSet, name: NetName, train: TrainSettings, seed: int, start: int = 0
 ) -> tf.data.Dataset:
     """Augmented batches from step `start` to the last, ready for `fit`.
 
@@ -128,42 +142,41 @@ def batches(
     """
     counts = kind_counts(train)
     for kind, count in counts.items():
-        if count and not records.counts[kind]:
+        if count and not crop_set.counts[kind]:
             raise UserError(
                 f"the records hold no {kind} crop, but {name}.train.batch_fractions asks for some: "
-                f"raise the {kind} counts in {name}.records or set the share to 0."
+                f"raise the {kind} counts in {name}.records or set its fraction to 0."
             )
-    walk = _Walk(records, counts, seed)
+    sampler = _ShuffledSampler(crop_set, counts, seed)
     # Tensors are captured by reference; arrays would be copied into the graph.
-    held = Crops(*map(_tensor, records.crops))
+    tensors = Crops(*map(_tensor, crop_set.crops))
 
     def batch(step: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        rows = walk.rows(step)
-        crops = Crops(*(tf.gather(field, rows) for field in held))
+        rows = sampler.rows(step)
+        crops = Crops(*(tf.gather(field, rows) for field in tensors))
         if train.augment.hflip:
-            crops = _half_flipped(crops, step)
+            crops = _flip_half(crops, step)
         seeds = tf.cast(tf.stack([tf.constant(seed, tf.int64), step]), tf.int32)
-        return prepared(_augmented(crops, seeds, train.augment), walk.kinds, name)
+        return to_batch(_augment(crops, seeds, train.augment), sampler.kinds, name)
 
-    steps = tf.data.Dataset.range(start, train.steps)
-    # One thread prepares the next batches: it is faster than the nets, and a second one, or one
-    # that shares out its small operations, would only get into the way of theirs.
-    piped = steps.map(batch, num_parallel_calls=1, deterministic=True).prefetch(4)
+    steps, threads = tf.data.Dataset.range(start, train.steps), pipeline_threads()
+    dataset = steps.map(batch, num_parallel_calls=threads, deterministic=True).prefetch(4)
     options = tf.data.Options()
-    options.threading.max_intra_op_parallelism = 1
-    options.threading.private_threadpool_size = 1
-    return piped.with_options(options)
+    options.threading.max_intra_op_parallelism = 1  # its operations are too small to be split
+    options.threading.private_threadpool_size = threads
+    return dataset.with_options(options)
 
 
 def _tensor(array: Any) -> tf.Tensor:
-    """A tensor over the memory of an aligned array: gigabytes of records are held once."""
-    if not array.size or array.ctypes.data % ALIGNMENT:
-        return tf.convert_to_tensor(array)
-    return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
+    """A CPU tensor; it shares the memory of an aligned array, so that records exist only once."""
+    with tf.device("CPU"):
+        if not array.size or array.ctypes.data % ALIGNMENT:
+            return tf.convert_to_tensor(array)
+        return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
 
 
 def kind_counts(train: TrainSettings) -> dict[SampleType, int]:
-    """How many crops of each kind a batch has; rounding goes to the negatives."""
+    """How many crops of each kind a batch has; what rounding leaves is filled with negatives."""
     counts = {
         k: int(s * train.batch) for k, s in zip(SAMPLE_TYPES, train.batch_fractions, strict=True)
     }
@@ -171,47 +184,48 @@ def kind_counts(train: TrainSettings) -> dict[SampleType, int]:
     return counts
 
 
-class _Walk:
-    """An endless walk through each kind, shuffled anew each pass, mixed into batches."""
+class _ShuffledSampler:
+    """Draws rows of a crop set: each kind without replacement, reshuffled after each pass."""
 
-    def __init__(self, records: CropSet, counts: Mapping[SampleType, int], seed: int) -> None:
+    def __init__(self, crop_set: CropSet, counts: Mapping[SampleType, int], seed: int) -> None:
+        """`counts`: crops of each kind in a batch."""
         # Where each crop of a batch stands among its kind, evenly spread over the batch.
         ranks = [
             (rank + 0.5) / counts[kind] for kind in SAMPLE_TYPES for rank in range(counts[kind])
         ]
         order = np.argsort(ranks, kind="stable")
         self.kinds = _kinds(counts)[order]
-        of_batch = np.array([counts[kind] for kind in SAMPLE_TYPES])
-        of_all = np.array([records.counts[kind] for kind in SAMPLE_TYPES])
-        self.rank = np.concatenate([np.arange(count) for count in of_batch])[order]
-        self.of_batch, self.of_all = of_batch[self.kinds], of_all[self.kinds]
-        self.first = (np.cumsum(of_all) - of_all)[self.kinds]
+        in_batch = np.array([counts[kind] for kind in SAMPLE_TYPES])
+        in_set = np.array([crop_set.counts[kind] for kind in SAMPLE_TYPES])
+        self.rank = np.concatenate([np.arange(count) for count in in_batch])[order]
+        self.in_batch, self.in_set = in_batch[self.kinds], in_set[self.kinds]
+        self.first = (np.cumsum(in_set) - in_set)[self.kinds]
         self.seeds = seed * len(SAMPLE_TYPES) + self.kinds
 
     def rows(self, step: tf.Tensor) -> tf.Tensor:
-        """(batch,) rows of the records."""
-        position = step * self.of_batch + self.rank
-        passes = position // self.of_all
+        """(batch,) rows of the crop set."""
+        position = step * self.in_batch + self.rank
+        passes = position // self.in_set
         keys = tf.stack([tf.constant(self.seeds), passes, passes + 1], axis=1)
-        # The public wrapper takes one seed for all; kinds have their own, and so have passes.
+        # The public wrapper takes one seed for all; here each kind and each pass has its own.
         shuffled = tf.raw_ops.RandomIndexShuffle(
-            index=position % self.of_all, seed=keys, max_index=self.of_all - 1, rounds=4
+            index=position % self.in_set, seed=keys, max_index=self.in_set - 1, rounds=4
         )
         return self.first + shuffled
 
 
-def _augmented(crops: Crops, seeds: tf.Tensor, settings: AugmentSettings) -> Crops:
-    """Changed crops, their images normalised."""
-    images = augment.occlude_some(seeds ^ COVER, crops.images, settings.occlusion)
-    images = augment.downscale_some(seeds ^ COARSE, images, settings.downscale)
-    images = augment.blur_some(seeds ^ BLUR, images, settings.blur)
-    images = augment.noise_some(seeds ^ NOISE, images, settings.noise)
-    matrix, offset = augment.colours(seeds, images.shape[0], settings)
-    return crops._replace(images=augment.recolour(images, matrix, offset))
+def _augment(crops: Crops, seeds: tf.Tensor, settings: AugmentSettings) -> Crops:
+    """Crops after all photometric changes, their images normalised."""
+    images = augment.random_occlusion(seeds ^ OCCLUSION, crops.images, settings.occlusion)
+    images = augment.random_downscale(seeds ^ DOWNSCALE, images, settings.downscale)
+    images = augment.random_blur(seeds ^ BLUR, images, settings.blur)
+    images = augment.random_noise(seeds ^ NOISE, images, settings.noise)
+    matrix, offset = augment.color_jitter(seeds, images.shape[0], settings)
+    return crops._replace(images=augment.apply_color_jitter(images, matrix, offset))
 
 
-def _half_flipped(crops: Crops, step: tf.Tensor) -> Crops:
-    """Drawn crops with one half of the batch mirrored, in the next step the other."""
+def _flip_half(crops: Crops, step: tf.Tensor) -> Crops:
+    """Mirror one half of a batch: the first in even steps, the second in odd ones."""
     count = crops.images.shape[0]
     start, end = step % 2 * (count // 2), count // 2 + step % 2 * (count - count // 2)
     flips = (augment.hflip, augment.hflip_boxes, augment.hflip_landmarks, tf.identity)
@@ -223,8 +237,8 @@ def _half_flipped(crops: Crops, step: tf.Tensor) -> Crops:
     return Crops(*changed)
 
 
-def prepared(crops: Crops, kinds: np.ndarray, name: NetName) -> Batch:
-    """Crops with normalised images as a batch, the targets in the frame of the net."""
+def to_batch(crops: Crops, kinds: np.ndarray, name: NetName) -> Batch:
+    """A batch of crops with normalised images; box targets are converted to the net's frame."""
     targets = {
         "kind": tf.constant(kinds, tf.int32),
         "box": net_offsets(name, crops.boxes, crops.sides),
@@ -233,11 +247,11 @@ def prepared(crops: Crops, kinds: np.ndarray, name: NetName) -> Batch:
     return Batch(crops.images, targets)
 
 
-def validation_batches(records: CropSet, name: NetName, batch: int) -> Iterator[Batch]:
-    """All crops once, as they are."""
-    crops, kinds = records.crops, records.kinds
+def validation_batches(crop_set: CropSet, name: NetName, batch: int) -> Iterator[Batch]:
+    """All crops once, in order, without augmentation."""
+    crops, kinds = crop_set.crops, crop_set.kinds
     for start in range(0, len(kinds), batch):
         rows = slice(start, start + batch)
         images = normalise(crops.images[rows].astype(np.float32))
         part = Crops(images, crops.boxes[rows], crops.landmarks[rows], crops.sides[rows])  # type: ignore[arg-type]
-        yield prepared(part, kinds[rows], name)
+        yield to_batch(part, kinds[rows], name)
