@@ -59,7 +59,7 @@ def row(settings: Settings, name: NetName, run: Path, blocks: int, steps: int) -
 
     train = settings.stage(name).train
     records, origin = crops_of(settings, name, run)
-    model, _ = trainable_net.compiled(settings, name)
+    model, _ = trainable_net.build_trainable(settings, name)
     piped = dataset.batches(records, name, train, settings.seed).repeat()
     held = tf.data.Dataset.from_tensors(next(iter(piped))).repeat()
     for batches in (held, piped):

@@ -84,7 +84,7 @@ def get_weights(model: keras.Model) -> Weights:
     }
 
 
-def adopt_weights(model: keras.Model, weights: Weights) -> list[str]:
+def load_compatible_weights(model: keras.Model, weights: Weights) -> list[str]:
     """Put in the arrays that fit by name and shape; the names of those that stay as they were."""
     fresh = []
     for layer in model.layers:

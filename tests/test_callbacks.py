@@ -211,7 +211,7 @@ def test_damaged_checkpoint_is_told_in_a_sentence(run, short, how):
 @pytest.mark.parametrize("other", ["rnet", "onet"])
 def test_checkpoint_of_another_net_is_told_in_a_sentence(run, short, recwarn, other):
     begun(run, short)
-    stranger, _ = trainable_net.compiled(recipe.load(RECIPE), other)
+    stranger, _ = trainable_net.build_trainable(recipe.load(RECIPE), other)
     stranger.save_weights(run / "pnet" / "last.weights.h5")
     with pytest.raises(UserError, match="is damaged or of another net"):
         train(run, *SHORT)

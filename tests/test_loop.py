@@ -35,7 +35,7 @@ def test_log_has_a_row_for_each_epoch_and_the_kept_weights_are_the_best(short):
     assert rows[-1]["val_loss"] < rows[0]["val_loss"], "nothing was learned"
     # The kept weights give the logged figures again.
     settings = recipe.load(RECIPE, SHORT)
-    model, _ = trainable_net.compiled(settings, "pnet")
+    model, _ = trainable_net.build_trainable(settings, "pnet")
     keras_nets.set_weights(model.net, kept(short).weights, "the test")
     held_out = dataset.load(
         short / "records" / "pnet", "validation", 12, dict.fromkeys(SAMPLE_TYPES, 40)
@@ -95,7 +95,7 @@ def test_without_held_out_crops_a_sentence(tmp_path):
 
 def test_learning_rate_warms_up_and_falls():
     settings = recipe.load(RECIPE, ["pnet.train.steps=1000"]).pnet.train
-    rate = trainable_net.schedule(settings)
+    rate = trainable_net.learning_rate_schedule(settings)
     assert float(rate(0)) == pytest.approx(0.003 / 100, rel=1e-5)
     assert float(rate(500)) == pytest.approx(0.003, rel=1e-5)
     assert float(rate(750)) == pytest.approx((0.003 + 0.00001) / 2, rel=1e-4)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from configs import recipe
 from configs.settings import SAMPLE_TYPES
-from train.losses import class_losses, hard_mean, losses, mean_distance
+from train.losses import class_divergences, losses, ohem_mean, regression_loss
 
 RECIPE = recipe.load(Path(__file__).parent.parent / "configs" / "mtcnn.yaml")
 TRAIN = replace(
@@ -76,37 +76,37 @@ def oracle(values, counted, share):
 )
 def test_hard_mean_is_that_of_the_oracle(rows, share):
     values, counted = map(list, zip(*rows, strict=True))
-    found = float(hard_mean(tf.constant(values, tf.float32), tf.constant(counted), share))
+    found = float(ohem_mean(tf.constant(values, tf.float32), tf.constant(counted), share))
     assert found == pytest.approx(oracle(values, counted, share), abs=1e-4)
 
 
 def test_hard_mean_by_hand():
     values = tf.constant([1.0, 9.0, 4.0, 100.0, 2.0])
     counted = tf.constant([True, True, True, False, True])
-    assert float(hard_mean(values, counted, 0.5)) == 6.5  # 9 and 4 of the four
-    assert float(hard_mean(values, counted, 0.7)) == 5.0  # 2.8 of four: three
-    assert float(hard_mean(values, counted, 1.0)) == 4.0
-    assert float(hard_mean(values, counted, 0.01)) == 9.0  # at least one
+    assert float(ohem_mean(values, counted, 0.5)) == 6.5  # 9 and 4 of the four
+    assert float(ohem_mean(values, counted, 0.7)) == 5.0  # 2.8 of four: three
+    assert float(ohem_mean(values, counted, 1.0)) == 4.0
+    assert float(ohem_mean(values, counted, 0.01)) == 9.0  # at least one
 
 
 def test_only_the_hard_crops_have_a_gradient():
     values = tf.constant([1.0, 9.0, 4.0, 100.0, 2.0])
     with tf.GradientTape() as tape:
         tape.watch(values)
-        mean = hard_mean(values, tf.constant([True, True, True, False, True]), 0.5)
+        mean = ohem_mean(values, tf.constant([True, True, True, False, True]), 0.5)
     np.testing.assert_allclose(tape.gradient(mean, values), [0, 0.5, 0.5, 0, 0], atol=1e-7)
 
 
 def test_class_loss_is_the_cross_entropy():
     logits = tf.constant([[0.0, 0.0], [1.0, 3.0], [1.0, 3.0]])
-    found = class_losses(logits, tf.constant([[0.0, 1.0], [0.0, 1.0], [1.0, 0.0]]))
+    found = class_divergences(logits, tf.constant([[0.0, 1.0], [0.0, 1.0], [1.0, 0.0]]))
     wanted = [math.log(2), math.log(1 + math.exp(-2)), math.log(1 + math.exp(2))]
     np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 
 def test_class_loss_of_what_is_uncertain_is_0_where_the_net_is_as_uncertain():
     logits = tf.constant([[0.0, 0.0], [0.0, math.log(3)], [0.0, 0.0]])
-    found = class_losses(logits, tf.constant([[0.5, 0.5], [0.25, 0.75], [0.25, 0.75]]))
+    found = class_divergences(logits, tf.constant([[0.5, 0.5], [0.25, 0.75], [0.25, 0.75]]))
     wanted = [0, 0, 0.25 * math.log(0.5) + 0.75 * math.log(1.5)]
     np.testing.assert_allclose(found, wanted, atol=1e-6)
 
@@ -115,7 +115,7 @@ def test_squared_distance_by_hand():
     outputs = tf.constant([[1.0, 2, 3, 4], [0, 0, 0, 0], [5, 5, 5, 5], [7, 7, 7, 7]])
     targets = tf.constant([[1.0, 0, 0, 4], [1, 1, 1, 1], [0, 0, 0, 0], [np.nan] * 4])
     counted = tf.constant([True, True, False, True])
-    assert float(mean_distance(outputs, targets, counted, None)) == 8.5  # (4 + 9 and 4) / 2
+    assert float(regression_loss(outputs, targets, counted, None)) == 8.5  # (4 + 9 and 4) / 2
 
 
 def test_smooth_distance_by_hand():
@@ -123,9 +123,9 @@ def test_smooth_distance_by_hand():
     targets = tf.constant([[0.0, -2.0], [0.1, np.nan]])
     counted = tf.constant([True, True])
     # Linear far off: 3 - 0.2 / 2; the second row has no target.
-    assert float(mean_distance(outputs, targets, counted, 0.2)) == pytest.approx(2.9, abs=1e-6)
+    assert float(regression_loss(outputs, targets, counted, 0.2)) == pytest.approx(2.9, abs=1e-6)
     near = tf.constant([[0.1, -0.06]])
-    found = float(mean_distance(near, tf.zeros((1, 2)), counted[:1], 0.2))
+    found = float(regression_loss(near, tf.zeros((1, 2)), counted[:1], 0.2))
     assert found == pytest.approx((0.1**2 + 0.06**2) / 0.4, abs=1e-7)  # quadratic
 
 
@@ -134,7 +134,7 @@ def test_no_distance_has_a_jump_in_its_gradient(beta):
     errors = tf.linspace(-1.0, 1.0, 2001)[:, None]
     with tf.GradientTape() as tape:
         tape.watch(errors)
-        value = mean_distance(errors, tf.zeros_like(errors), tf.fill([2001], True), beta) * 2001
+        value = regression_loss(errors, tf.zeros_like(errors), tf.fill([2001], True), beta) * 2001
     slopes = tape.gradient(value, errors).numpy()[:, 0]
     assert np.abs(np.diff(slopes)).max() <= 0.001 * 1.01 * (2 if beta is None else 1 / beta)
     assert (np.diff(slopes) > -1e-3).all()
@@ -227,26 +227,28 @@ def test_a_net_without_landmarks_has_no_such_loss():
 def test_a_teacher_stands_beside_the_labels_and_for_those_that_lack():
     targets, outputs = batch(*ALL)
     says = np.array([0.6, 0.2, 0.7, 0.9], np.float32)
-    taught = {"cls": tf.math.log(tf.stack([1 - says, says], axis=1))}
+    teacher_outputs = {"cls": tf.math.log(tf.stack([1 - says, says], axis=1))}
     wanted = 0.75 * np.array([1, 0, 0, 0], np.float32) + 0.25 * says
     wanted[2:] = says[2:]  # neither faces nor background: no label
     outputs["cls"] = tf.math.log(tf.stack([1 - wanted, wanted], axis=1))
     train = replace(TRAIN, distillation_weight=0.25)
-    assert float(losses(targets, outputs, train, taught)["cls"]) == pytest.approx(0, abs=1e-6)
+    assert float(losses(targets, outputs, train, teacher_outputs)["cls"]) == pytest.approx(
+        0, abs=1e-6
+    )
     for row in range(4):
         other = outputs["cls"].numpy()
         other[row, 0] += 1
         moved = outputs | {"cls": tf.constant(other)}
-        assert float(losses(targets, moved, train, taught)["cls"]) > 0.001, ALL[row]
+        assert float(losses(targets, moved, train, teacher_outputs)["cls"]) > 0.001, ALL[row]
 
 
 def test_taught_landmarks_of_faces_are_learned_beside_the_known_ones():
     targets, outputs = batch(*ALL)
-    taught = {"cls": outputs["cls"], "landmarks": tf.zeros((4, 10))}
+    teacher_outputs = {"cls": outputs["cls"], "landmarks": tf.zeros((4, 10))}
     train = replace(TRAIN, distillation_weight=0.25)
-    found = float(losses(targets, outputs, train, taught)["landmarks"])
+    found = float(losses(targets, outputs, train, teacher_outputs)["landmarks"])
     known = float(losses(targets, outputs, train)["landmarks"])
     given = tf.reduce_sum(outputs["landmarks"] ** 2, axis=1).numpy()
     assert found == pytest.approx(0.75 * known + 0.25 * (given[0] + given[2]) / 2, rel=1e-5)
-    boxes = [losses(targets, outputs, train, more)["box"] for more in (taught, None)]
+    boxes = [losses(targets, outputs, train, more)["box"] for more in (teacher_outputs, None)]
     assert float(boxes[0]) == float(boxes[1]), "labels alone teach boxes"

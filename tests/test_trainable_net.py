@@ -223,7 +223,8 @@ def test_a_teacher_that_cannot_teach_is_told(run, tmp_path, net, told):
 def test_a_teacher_is_no_part_of_what_is_trained_and_saved(start):
     settings = [[], [f"pnet.train.teacher={start}"]]
     models = [
-        trainable_net.compiled(recipe.load(RECIPE, [*SHORT, *one]), "pnet")[0] for one in settings
+        trainable_net.build_trainable(recipe.load(RECIPE, [*SHORT, *one]), "pnet")[0]
+        for one in settings
     ]
     for weights in ("weights", "trainable_variables"):
         without, taught = ([w.path for w in getattr(model, weights)] for model in models)

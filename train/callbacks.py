@@ -15,7 +15,7 @@ from mtcnn_detector.net import NetName
 from mtcnn_detector.weights.weight_files import Weights
 from train import dataset, metrics
 from train.log import read_log, write_log
-from train.trainable_net import average, keep
+from train.trainable_net import average, save_inference_net
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -120,7 +120,7 @@ class Validation(keras.callbacks.Callback):
             )
         best = min((row["val_loss"] for row in self.rows), default=math.inf)
         if figures["loss"] < best:
-            keep(self.model.net, self.stage, self.name, self.folder)
+            save_inference_net(self.model.net, self.stage, self.name, self.folder)
         self.model.set_weights(raw)
         logs.update({f"val_{key}": value for key, value in figures.items()})
         self.rows.append({"epoch": epoch, **{key: float(value) for key, value in logs.items()}})

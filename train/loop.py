@@ -17,7 +17,7 @@ from pipeline import manifest
 from train import dataset, plot_curves
 from train.callbacks import Checkpoint, StopAtLastStep, StopOnNonFinite, Validation
 from train.log import best_row
-from train.trainable_net import compiled, take_over
+from train.trainable_net import adopt_init, build_trainable
 
 
 def train(settings: Settings, name: NetName, run: Path, force: bool) -> None:
@@ -44,7 +44,7 @@ def train(settings: Settings, name: NetName, run: Path, force: bool) -> None:
         figures = _fit(settings, name, stage.folder, loaded, held_out)
         told = ", ".join(f"{key} {value:.4f}" for key, value in figures.items())
     else:
-        take_over(settings, name, stage.folder)
+        adopt_init(settings, name, stage.folder)
         figures, told = {}, "taken over"
     stage.finish({"validation": figures})
     print(f"train-{name}: {told}; {stage.folder / 'weights.npz'}")
@@ -118,7 +118,7 @@ def _fit(
     held_out: dataset.CropSet,
 ) -> dict[str, float]:
     train = settings.stage(name).train
-    model, start = compiled(settings, name)
+    model, start = build_trainable(settings, name)
     checkpoint = Checkpoint(folder / "last.weights.h5", train.steps_per_epoch)
     done = checkpoint.restore(model)
     if done:

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from configs.settings import SAMPLE_TYPES, TrainSettings
 from mtcnn_detector.boxes import FRAMES, FloatArray, areas
 from mtcnn_detector.net import NetName
-from train.losses import smooth
+from train.losses import pointwise_loss
 
 MIN_EYE_DISTANCE = 0.1  # of the window's side
 Arrays = dict[str, NDArray[np.floating]]
@@ -88,5 +88,5 @@ def summary(
 
 
 def _distances(outputs: FloatArray, targets: FloatArray, beta: float | None) -> FloatArray:
-    distances: FloatArray = smooth(outputs - targets, beta).numpy().sum(axis=1)
+    distances: FloatArray = pointwise_loss(outputs - targets, beta).numpy().sum(axis=1)
     return distances

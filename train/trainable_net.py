@@ -20,7 +20,9 @@ from mtcnn_detector.weights import weight_files
 from mtcnn_detector.weights.weight_files import TrainedNet, Weights
 from train.losses import losses
 
-Teacher = Callable[[tf.Tensor], dict[str, tf.Tensor]]  # crops -> what losses take as taught
+Teacher = Callable[
+    [tf.Tensor], dict[str, tf.Tensor]
+]  # crops -> what losses take as teacher_outputs
 
 
 class TrainableNet(keras.Model):
@@ -40,8 +42,8 @@ class TrainableNet(keras.Model):
 
     def compute_loss(self, x: Any, y: Any, y_pred: Any, *_: Any, **__: Any) -> tf.Tensor:
         """The sum of the weighted parts."""
-        taught = self._teacher(x) if self._teacher else None
-        parts = losses(y, y_pred, self.settings, taught)
+        teacher_outputs = self._teacher(x) if self._teacher else None
+        parts = losses(y, y_pred, self.settings, teacher_outputs)
         for head, value in parts.items():
             self._parts[head].update_state(value)
         return tf.add_n(list(parts.values()))
@@ -64,7 +66,7 @@ def average(net: keras.Model, share: float, start: Weights) -> None:
     keras_nets.set_weights(net, weights, "the average")
 
 
-def keep(model: keras.Model, stage: NetSettings, name: NetName, folder: Path) -> None:
+def save_inference_net(model: keras.Model, stage: NetSettings, name: NetName, folder: Path) -> None:
     """Write what a training has reached, as a folded net, its outputs shifted as the stage says.
 
     A shift of the class head moves the net's working point, for detectors whose thresholds are
@@ -81,7 +83,7 @@ def keep(model: keras.Model, stage: NetSettings, name: NetName, folder: Path) ->
     weight_files.write_own(folder / "weights.npz", folded_net, name)
 
 
-def take_over(settings: Settings, name: NetName, folder: Path) -> None:
+def adopt_init(settings: Settings, name: NetName, folder: Path) -> None:
     """Write the net that training would start from.
 
     Raises:
@@ -89,7 +91,7 @@ def take_over(settings: Settings, name: NetName, folder: Path) -> None:
     """
     stage = settings.stage(name)
     path, net = Path(stage.train.init or ""), keras_nets.build(for_crops(stage.net), settings.seed)
-    start = _start_from(path, net, name)
+    start = _load_init(path, net, name)
     fresh = [key for key in keras_nets.get_weights(net) if key not in start]
     # A norm starts as one that changes nothing; only the last net's landmarks are ever read.
     spare = ("norm", "landmarks/") if name != NETS[-1] else ("norm",)
@@ -102,16 +104,18 @@ def take_over(settings: Settings, name: NetName, folder: Path) -> None:
     kept = replace(
         stage.net, landmarks=stage.net.landmarks and not any("landmarks/" in k for k in fresh)
     )
-    keep(net, replace(stage, net=kept), name, folder)
+    save_inference_net(net, replace(stage, net=kept), name, folder)
 
 
-def compiled(settings: Settings, name: NetName) -> tuple[TrainableNet, Weights]:
+def build_trainable(settings: Settings, name: NetName) -> tuple[TrainableNet, Weights]:
     """A net that is new or starts from `init`, ready for `fit`; and what of it is from there."""
     stage = settings.stage(name)
     net, init = keras_nets.build(for_crops(stage.net), settings.seed), stage.train.init
-    start = {} if init is None else _start_from(Path(init), net, name)
+    start = {} if init is None else _load_init(Path(init), net, name)
     fresh = {
-        _group(key.partition("/")[0]) for key in keras_nets.get_weights(net) if key not in start
+        _setting_name(key.partition("/")[0])
+        for key in keras_nets.get_weights(net)
+        if key not in start
     }
     for frozen in stage.train.frozen:
         if frozen in fresh:
@@ -120,11 +124,11 @@ def compiled(settings: Settings, name: NetName) -> tuple[TrainableNet, Weights]:
                 "since what is new must learn."
             )
     for layer in net.layers:
-        layer.trainable = _group(layer.name) not in stage.train.frozen
+        layer.trainable = _setting_name(layer.name) not in stage.train.frozen
     model = TrainableNet(net, stage.train, _teacher(stage, name))
     average = stage.train.ema_decay
     optimizer = keras.optimizers.Adam(
-        schedule(stage.train), use_ema=average > 0, ema_momentum=average or 0.99
+        learning_rate_schedule(stage.train), use_ema=average > 0, ema_momentum=average or 0.99
     )
     model.compile(optimizer=optimizer, steps_per_execution=1)
     model.build((None, stage.net.size, stage.net.size, 3))
@@ -151,20 +155,20 @@ def _teacher(stage: NetSettings, name: NetName) -> Teacher | None:
     return lambda images: _rows(teacher(images, training=False))
 
 
-def _group(layer: str) -> str:
+def _setting_name(layer: str) -> str:
     """The name of the setting that a Keras layer belongs to: a norm and a PReLU to their layer."""
     return re.sub("^(norm|prelu)", "layer", layer)
 
 
-def _start_from(path: Path, net: keras.Model, name: NetName) -> Weights:
+def _load_init(path: Path, net: keras.Model, name: NetName) -> Weights:
     """Take over, and return, what a weights file has of a net; say what it has not."""
-    fresh = keras_nets.adopt_weights(net, weight_files.read_net(path, name).weights)
+    fresh = keras_nets.load_compatible_weights(net, weight_files.read_net(path, name).weights)
     told = f"; new: {', '.join(fresh)}" if fresh else ""
     print(f"train-{name}: starts from {path}{told}.")
     return {key: value for key, value in keras_nets.get_weights(net).items() if key not in fresh}
 
 
-def schedule(train: TrainSettings) -> keras.optimizers.schedules.LearningRateSchedule:
+def learning_rate_schedule(train: TrainSettings) -> keras.optimizers.schedules.LearningRateSchedule:
     """Linear warm-up, then a cosine down to the final learning rate."""
     return keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=train.learning_rate / 100,
