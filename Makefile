@@ -69,7 +69,7 @@ train-onet: $(READY)  ## train O-Net, then measure the recall of the whole casca
 	$(PY) -m evaluation recall onet $(STAGE)
 
 export-weights: $(READY)  ## merge the nets; FORMAT=ipazc and others; PNET= RNET= ONET= take other files
-	$(PY) -m export $(STAGE) $(if $(PNET),--pnet $(PNET)) $(if $(RNET),--rnet $(RNET)) $(if $(ONET),--onet $(ONET)) $(if $(FORMAT),--format $(FORMAT)) $(if $(PICTURES),--pictures $(PICTURES))
+	$(PY) -m export $(STAGE) $(if $(PNET),--pnet $(PNET)) $(if $(RNET),--rnet $(RNET)) $(if $(ONET),--onet $(ONET)) $(if $(FORMAT),--format $(FORMAT)) $(if $(CALIBRATION),--calibration $(CALIBRATION))
 
 detect: $(READY)  ## faces of PICTURES="files or folders", drawn into OUT= (runs/detect); WEIGHTS= other than ours
 	$(PY) -m evaluation detect $(PICTURES) --weights $(or $(WEIGHTS),weights/mtcnn_weights.npy) --out $(or $(OUT),runs/detect)

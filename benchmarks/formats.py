@@ -49,13 +49,13 @@ def main() -> None:
 def _runtime(written: Path, format: str, code: str) -> "Runtime":
     """Our cascade with what was written in the places of its nets."""
     from evaluation.detections import Runtime
-    from export.calibration import cascade_of
+    from export.exported_cascade import exported_cascade
     from mtcnn_detector.weights import weight_files
     from pipeline import manifest
 
     def start(weights: Path, settings: DetectorSettings) -> "Detect":
-        runner = functools.partial(FORMATS[format].runner, written)
-        return cascade_of(weight_files.read(weights), runner, settings).stages
+        load = functools.partial(FORMATS[format].load, written)
+        return exported_cascade(weight_files.read(weights), load, settings).stages
 
     return Runtime(start, f"{code}, {format} {manifest.digest_of(written)}")
 

@@ -1,1 +1,1 @@
-"""From trained nets to the files that other packages load."""
+"""Export of trained nets into the files that other packages and runtimes load."""

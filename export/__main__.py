@@ -1,4 +1,4 @@
-"""`python -m export`: trained nets into the files that other packages load."""
+"""`python -m export`: the command line of exports and of `inspect`."""
 
 import argparse
 import sys
@@ -12,7 +12,7 @@ from pipeline.cli import run_cli
 
 
 def main() -> None:
-    """Parse the command line and export, or inspect."""
+    """Parse the command line, then export or inspect."""
     parser = argparse.ArgumentParser(prog="python -m export", description=__doc__)
     cli.add_arguments(parser)
     for name in NETS:
@@ -23,25 +23,27 @@ def main() -> None:
             help=f"take {name} from this weights file, of any layout, or folder of such files",
         )
     parser.add_argument(
-        "--format", choices=FORMATS, help="what is written (the recipe's export.layout)"
+        "--format", choices=FORMATS, help="format of the export (the recipe's export.layout)"
     )
     parser.add_argument(
-        "--pictures",
+        "--calibration",
         type=Path,
         metavar="FOLDER",
-        help="for tflite-int8: pictures with faces, from which it takes the ranges of its values",
+        help="for tflite-int8: images with faces, from which it takes the ranges of its values",
     )
     commands = parser.add_subparsers(dest="command", metavar="")
-    looking = commands.add_parser("inspect", help="tell what a weights file is; runs nothing in it")
-    looking.add_argument("file", type=Path, help="a weights file, or a folder of a layout's files")
+    inspecting = commands.add_parser("inspect", help="describe a weights file; runs nothing in it")
+    inspecting.add_argument(
+        "file", type=Path, help="a weights file, or a folder of a layout's files"
+    )
     arguments = parser.parse_args()
     settings = recipe.load(arguments.config, arguments.set)
-    kind = arguments.format or settings.export.layout
-    tf_setup.import_tensorflow()  # it takes seconds: first the command line's faults
+    format_name = arguments.format or settings.export.layout
+    tf_setup.import_tensorflow()  # it takes seconds: after the errors of the command line
     if arguments.command:
         _inspect(arguments.file)
     else:
-        _merge(arguments, kind)
+        _merge(arguments, format_name)
 
 
 def _inspect(file: Path) -> None:
@@ -51,12 +53,12 @@ def _inspect(file: Path) -> None:
         sys.exit("error: a check has failed.")
 
 
-def _merge(arguments: argparse.Namespace, kind: str) -> None:
+def _merge(arguments: argparse.Namespace, format_name: str) -> None:
     from export.merge import merge
 
-    given = {name: vars(arguments)[name] for name in NETS if vars(arguments)[name]}
+    sources = {name: vars(arguments)[name] for name in NETS if vars(arguments)[name]}
     with manifest.locked(arguments.run):
-        merge(arguments.run, given, arguments.force, kind, arguments.pictures)
+        merge(arguments.run, sources, arguments.force, format_name, arguments.calibration)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The formats of an export: what each writes, how what it wrote is run again to be checked."""
+"""The table of export formats: how each is written, run again for the check, and loaded."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,70 +11,80 @@ from mtcnn_detector.weights import weight_files
 from mtcnn_detector.weights.weight_files import TrainedNet
 
 Nets = Mapping[NetName, TrainedNet]
-CalibrationBatches = Mapping[
-    NetName, Sequence[Image]
-]  # batches that the nets see, for int8's ranges
+Batches = Mapping[NetName, Sequence[Image]]  # calibration inputs, (N, H, W, 3) uint8 each
+Write = Callable[[Path, Nets, Batches], None]
+INT8 = "tflite-int8"
 
 
 @dataclass(frozen=True)
 class Format:
-    """One format.
+    """One export format.
 
     Args:
-        target: the file or folder in the run's folder.
-        write: the three nets to a path; raises `UserError` where the format cannot hold them.
-        runner: (path, net) of what was written -> a function of a batch of pixels.
-        loads: how it is loaded, for the last line of an export; `{}` is the target.
-        tolerance: by how much outputs may differ; of int8's it is asked what faces they find.
+        target: name of the file or folder, in the run's folder.
+        write: writes the three nets to a path; raises `UserError` where the format cannot hold
+            them. Only int8 uses the calibration batches.
+        load: (path, net) -> a function that runs the written net on a batch of pixels.
+        usage: how the target, `{}`, is loaded: the last sentence of an export.
+        tolerance: maximum absolute difference of outputs; int8 is judged by its faces instead.
     """
 
     target: str
-    write: Callable[[Path, Nets, CalibrationBatches], None]
-    runner: Callable[[Path, NetName], Predict]
-    loads: str
+    write: Write
+    load: Callable[[Path, NetName], Predict]
+    usage: str
     tolerance: float = 1e-4
 
 
-def _run_layout(path: Path, name: NetName) -> Predict:
+def _load_weights(path: Path, name: NetName) -> Predict:
     return CompiledNet(name, weight_files.read(path)[name])
 
 
-def _layout(key: str, target: str, loads: str) -> Format:
-    def write(path: Path, nets: Nets, _: CalibrationBatches) -> None:
-        weight_files.write(key, path, nets)
-
-    return Format(target, write, _run_layout, loads, tolerance=1e-5)
+def _write_own(path: Path, nets: Nets, _: Batches) -> None:
+    weight_files.write_own_folder(path, nets)
 
 
-def _write_savedmodel(path: Path, nets: Nets, _: CalibrationBatches) -> None:
+def _layout(layout: str, target: str, usage: str) -> Format:
+    """A weights file that another package loads."""
+
+    def write(path: Path, nets: Nets, _: Batches) -> None:
+        weight_files.write(layout, path, nets)
+
+    return Format(target, write, _load_weights, usage, tolerance=1e-5)
+
+
+# The deployment formats import TensorFlow or ONNX, which takes seconds: only when they are used.
+
+
+def _write_savedmodel(path: Path, nets: Nets, _: Batches) -> None:
     from export.tensorflow_formats import write_savedmodel
 
     for name in NETS:
         write_savedmodel(path / name, name, nets[name])
 
 
-def _run_savedmodel(path: Path, name: NetName) -> Predict:
-    from export.tensorflow_formats import run_savedmodel
+def _load_savedmodel(path: Path, name: NetName) -> Predict:
+    from export.tensorflow_formats import load_savedmodel
 
-    return run_savedmodel(path / name)
+    return load_savedmodel(path / name)
 
 
-def _write_tflite(path: Path, nets: Nets, seen: CalibrationBatches) -> None:
-    from export.tensorflow_formats import tflite
+def _write_tflite(path: Path, nets: Nets, batches: Batches) -> None:
+    from export.tensorflow_formats import tflite_model
 
     path.mkdir(parents=True, exist_ok=True)
     for name in NETS:
-        model = tflite(name, nets[name], seen.get(name, ()))
+        model = tflite_model(name, nets[name], batches.get(name, ()))
         (path / f"{name}.tflite").write_bytes(model)
 
 
-def _run_tflite(path: Path, name: NetName) -> Predict:
-    from export.tensorflow_formats import run_tflite
+def _load_tflite(path: Path, name: NetName) -> Predict:
+    from export.tensorflow_formats import load_tflite
 
-    return run_tflite(path / f"{name}.tflite")
+    return load_tflite(path / f"{name}.tflite")
 
 
-def _write_onnx(path: Path, nets: Nets, _: CalibrationBatches) -> None:
+def _write_onnx(path: Path, nets: Nets, _: Batches) -> None:
     from export.onnx_format import onnx_model
 
     path.mkdir(parents=True, exist_ok=True)
@@ -82,20 +92,16 @@ def _write_onnx(path: Path, nets: Nets, _: CalibrationBatches) -> None:
         (path / f"{name}.onnx").write_bytes(onnx_model(name, nets[name]))
 
 
-def _run_onnx(path: Path, name: NetName) -> Predict:
-    from export.onnx_format import run_onnx
+def _load_onnx(path: Path, name: NetName) -> Predict:
+    from export.onnx_format import load_onnx
 
-    return run_onnx(path / f"{name}.onnx")
-
-
-INT8 = "tflite-int8"
-_LITERT = "tf.lite.Interpreter('{}/pnet.tflite').get_signature_runner()(pixels=...) runs P-Net."
+    return load_onnx(path / f"{name}.onnx")
 
 
-def _write_own(path: Path, nets: Nets, _: CalibrationBatches) -> None:
-    weight_files.write_own_folder(path, nets)
-
-
+_TFLITE_USAGE = (
+    "ai_edge_litert.interpreter.Interpreter('{}/pnet.tflite').get_signature_runner()(pixels=...) "
+    "runs P-Net."
+)
 FORMATS: dict[str, Format] = {
     "ipazc": _layout("ipazc", "mtcnn_weights.npy", "MTCNN(weights_file='{}') loads it."),
     "ipazc-1.0": _layout(
@@ -115,22 +121,22 @@ FORMATS: dict[str, Format] = {
     "own": Format(
         "mtcnn_weights",
         _write_own,
-        _run_layout,
+        _load_weights,
         "`python -m evaluation detect --weights {}` detects with it.",
         tolerance=1e-5,
     ),
     "savedmodel": Format(
         "savedmodel",
         _write_savedmodel,
-        _run_savedmodel,
+        _load_savedmodel,
         "tf.saved_model.load('{}/pnet').signatures['serving_default'] runs P-Net.",
     ),
-    "tflite": Format("tflite", _write_tflite, _run_tflite, _LITERT),
-    INT8: Format(INT8, _write_tflite, _run_tflite, _LITERT),
+    "tflite": Format("tflite", _write_tflite, _load_tflite, _TFLITE_USAGE),
+    INT8: Format(INT8, _write_tflite, _load_tflite, _TFLITE_USAGE),
     "onnx": Format(
         "onnx",
         _write_onnx,
-        _run_onnx,
+        _load_onnx,
         "onnxruntime.InferenceSession('{}/pnet.onnx').run(None, {{'pixels': ...}}) runs P-Net.",
     ),
 }

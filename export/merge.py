@@ -1,14 +1,15 @@
-"""Three nets, from wherever they come, into the files that other packages load."""
+"""Merges three trained nets into one export, and checks what was written by running it."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from export import calibration
+from export import calibration, exported_cascade
 from export.formats import FORMATS, INT8, Format, Nets
-from mtcnn_detector.backend import CompiledNet
+from mtcnn_detector.backend import CompiledNet, Outputs
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS, NetName
 from mtcnn_detector.weights import weight_files
@@ -16,108 +17,136 @@ from mtcnn_detector.weights.weight_files import TrainedNet
 from pipeline import manifest
 
 DEFAULT = "ipazc"
-LEAST = 0.5  # share of the faces that int8 must find again
+MIN_FOUND_AGAIN = 0.5  # fraction of the faces that int8 must find again
 
 
 def merge(
     run: Path,
-    given: Mapping[NetName, Path],
+    sources: Mapping[NetName, Path],
     force: bool,
-    kind: str = DEFAULT,
-    pictures: Path | None = None,
+    format_name: str = DEFAULT,
+    calibration_images: Path | None = None,
 ) -> None:
-    """Write the run's nets, or those of the files given instead, in one of `FORMATS`.
+    """Write the run's nets, or those of other files in their place, in one of `FORMATS`.
 
     Args:
-        run: the run's folder, in which the result lies too.
-        given: weights files, or folders of them, to take nets from.
+        run: the run's folder, which also receives the export.
+        sources: weights files, or folders of them, to take nets from instead of the run.
         force: replace an earlier export.
-        kind: which format.
-        pictures: a folder of pictures for int8, which takes the ranges of its values from them.
+        format_name: a key of `FORMATS`.
+        calibration_images: for int8: a folder of images with faces.
 
     Raises:
         UserError: a net is missing, the format cannot hold it, or the written file differs.
     """
-    form, suffix = FORMATS[kind], "" if kind == DEFAULT else f"-{kind}"
-    sources = {name: given.get(name, run / name / "weights.npz") for name in NETS}
-    for name in NETS:
-        if name not in given:
-            manifest.require(run / name, f"train-{name}")
-    if (kind == INT8) != (pictures is not None):
+    if (format_name == INT8) != (calibration_images is not None):
         raise UserError(
-            f"{INT8} and no other format needs PICTURES=, a folder of pictures with faces."
+            f"{INT8} and no other format needs CALIBRATION=, a folder of images with faces."
         )
-    trained = {name: weight_files.read_net(sources[name], name) for name in NETS}
-    command = "export-weights" + (f" FORMAT={kind}" if suffix else "")
-    stage = manifest.Stage(run / f"export{suffix}", _recipe(sources, pictures), command)
-    target, made = run / form.target, manifest.read_manifest(stage.folder)
-    # A stage that was killed may have written it already.
-    ours = made is not None and made.get("made") in (None, manifest.digest_of(target))
-    if target.exists() and not ours and not force:
-        raise UserError(
-            f"{target} was not made by an export, or was changed since: move it away, or replace "
-            f"it by `make {command} FORCE=1`."
-        )
+    export_format = FORMATS[format_name]
+    paths = _paths(run, sources)
+    nets = {name: weight_files.read_net(path, name) for name, path in paths.items()}
+    suffix = "" if format_name == DEFAULT else f"-{format_name}"
+    command = "export-weights" + (f" FORMAT={format_name}" if suffix else "")
+    recipe = _input_digests(paths, calibration_images)
+    stage = manifest.Stage(run / f"export{suffix}", recipe, command)
+    target = run / export_format.target
+    if not force:
+        _refuse_unless_exported(target, stage)
     if not stage.begin(force or not target.exists()):
         return
     draft = stage.folder / target.name
-    facts, told = _written(draft, form, trained, pictures)
+    if calibration_images is None:
+        facts, summary = _write(draft, export_format, nets)
+    else:
+        facts, summary = _write_calibrated(draft, export_format, nets, calibration_images)
     manifest.put(draft, target)
-    files = {name: str(path) for name, path in sources.items()}
+    files = {name: str(path) for name, path in paths.items()}
     stage.finish({"file": str(target), "made": manifest.digest_of(target), "from": files, **facts})
-    print(f"{command}: {target}; {told} {form.loads.format(target)}")
+    print(f"{command}: {target}; {summary} {export_format.usage.format(target)}")
 
 
-def _recipe(sources: Mapping[NetName, Path], pictures: Path | None) -> dict[str, Any]:
-    """What decides the content of what is written, wherever it lies."""
-    inputs: dict[str, list[Path]] = {n: weight_files.files(path) for n, path in sources.items()}
-    if pictures is not None:
-        inputs |= {"pictures": calibration.chosen(pictures)}
-    return {name: manifest.digest(paths)[:16] for name, paths in inputs.items()}
-
-
-def _written(
-    draft: Path, form: Format, trained: Nets, pictures: Path | None
-) -> tuple[dict[str, Any], str]:
-    """Write the nets and run what was written: what the manifest and the person are told."""
-    if pictures is None:
-        form.write(draft, trained, {})
-        difference = _check(draft, form, trained)
-        told = f"run again from there, its outputs differ by {difference:.1e} at most."
-        return {"difference": difference}, told
-    images = calibration.read_pictures(pictures)
-    form.write(draft, trained, calibration.seen_by(trained, images))
-    same = calibration.compare(trained, lambda name: form.runner(draft, name), images)
-    if same.both < LEAST * same.before:
-        raise UserError(
-            f"{draft}: of {same.before} faces on {len(images)} pictures only {same.both} are found "
-            "again: give other PICTURES=, like those that it is for, or another FORMAT=."
-        )
-    return same._asdict(), f"{same.both} of {same.before} faces on {len(images)} pictures are " + (
-        f"found as before, and {same.after - same.both} others."
-    )
-
-
-def _check(path: Path, form: Format, trained: Nets) -> float:
-    """The largest difference between the nets before and after, on random pixels."""
-    worst = 0.0
+def _paths(run: Path, sources: Mapping[NetName, Path]) -> dict[NetName, Path]:
+    """The weights file of each net; raises `UserError` where the run's own is not complete."""
     for name in NETS:
-        before, after = CompiledNet(name, trained[name]), form.runner(path, name)
-        for pixels in _random_pixels(trained[name]):
-            for a, b in zip(before(pixels), after(pixels), strict=True):
-                if (a is None) != (b is None):
-                    raise UserError(
-                        f"{path}: what was written has lost or gained {name}'s landmarks."
-                    )
-                if a is not None and b is not None:
-                    worst = max(worst, float(np.abs(a - b).max()))
-    if not worst <= form.tolerance:
-        raise UserError(f"{path}: what was written differs from the nets by {worst:.1e}.")
-    return worst
+        if name not in sources:
+            manifest.require(run / name, f"train-{name}")
+    return {name: sources.get(name, run / name / "weights.npz") for name in NETS}
 
 
-def _random_pixels(trained: TrainedNet) -> list[np.ndarray[Any, Any]]:
-    """Crops, and a picture that is not square for a net that runs over pictures."""
+def _input_digests(
+    paths: Mapping[NetName, Path], calibration_images: Path | None
+) -> dict[str, Any]:
+    """Digests of the files that decide the content of the export, wherever they lie."""
+    inputs: dict[str, list[Path]] = {n: weight_files.files(path) for n, path in paths.items()}
+    if calibration_images is not None:
+        inputs["calibration"] = calibration.image_files(calibration_images)
+    return {name: manifest.digest(files)[:16] for name, files in inputs.items()}
+
+
+def _refuse_unless_exported(target: Path, stage: manifest.Stage) -> None:
+    """Keep a file that no export wrote, or that was changed since."""
+    if not target.exists():
+        return
+    previous = manifest.read_manifest(stage.folder)
+    # The stage may have been killed between writing the target and the manifest's last state.
+    if previous is None or previous.get("made") not in (None, manifest.digest_of(target)):
+        raise UserError(
+            f"{target} was not made by an export, or was changed since: move it away, or replace "
+            f"it by `make {stage.command} FORCE=1`."
+        )
+
+
+def _write(draft: Path, export_format: Format, nets: Nets) -> tuple[dict[str, Any], str]:
+    """Write the nets and compare outputs; facts for the manifest, and a sentence."""
+    export_format.write(draft, nets, {})
+    difference = _max_difference(draft, export_format, nets)
+    if not difference <= export_format.tolerance:
+        raise UserError(f"{draft}: the written file differs from the nets by {difference:.1e}.")
+    summary = f"run again from there, its outputs differ by {difference:.1e} at most."
+    return {"difference": difference}, summary
+
+
+def _write_calibrated(
+    draft: Path, export_format: Format, nets: Nets, calibration_images: Path
+) -> tuple[dict[str, Any], str]:
+    """Write int8 nets and compare the faces that they find; as `_write`."""
+    images = calibration.read_images(calibration_images)
+    export_format.write(draft, nets, calibration.batches(nets, images))
+    counts = exported_cascade.compare(nets, lambda name: export_format.load(draft, name), images)
+    if counts.both < MIN_FOUND_AGAIN * counts.before:
+        raise UserError(
+            f"{draft}: of {counts.before} faces on {len(images)} images only {counts.both} are "
+            "found again: name other images by CALIBRATION=, like those it is for, or another "
+            "FORMAT=."
+        )
+    summary = (
+        f"{counts.both} of {counts.before} faces on {len(images)} images are found as before, "
+        f"and {counts.after - counts.both} others."
+    )
+    return counts._asdict(), summary
+
+
+def _max_difference(path: Path, export_format: Format, nets: Nets) -> float:
+    """The maximum absolute difference of outputs before and after, on random pixels."""
+    largest = 0.0
+    for name in NETS:
+        before, after = CompiledNet(name, nets[name]), export_format.load(path, name)
+        for pixels in _random_pixels(nets[name]):
+            expected, outputs = before(pixels), after(pixels)
+            if (expected.landmarks is None) != (outputs.landmarks is None):
+                raise UserError(f"{path}: the written file has lost or gained {name}'s landmarks.")
+            largest = max(largest, _difference(expected, outputs))
+    return largest
+
+
+def _difference(outputs: Outputs, others: Outputs) -> float:
+    pairs = zip(outputs, others, strict=True)
+    return max(float(np.abs(a - b).max()) for a, b in pairs if a is not None and b is not None)
+
+
+def _random_pixels(trained: TrainedNet) -> list[NDArray[np.uint8]]:
+    """Crops; and for a net that runs over images an image that is not square."""
     size, rng = trained.net.size, np.random.default_rng(0)
     shapes = [(64, size, size, 3)]
     if trained.net.convolutional:

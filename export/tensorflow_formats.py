@@ -1,17 +1,18 @@
-"""TensorFlow SavedModel and LiteRT: nets that run without this project.
+"""TensorFlow SavedModel and LiteRT models of single nets.
 
-All deployment formats have one folder with a file or folder for each net, and one interface:
-`pixels` [N, H, W, 3], RGB from 0 to 255, in; out come `face` [N] (probability), `box` [N, 4]
-and, of the last net, `landmarks` [N, 10], as `keras_nets` describes them. P-Net takes pictures of
-any size, and gives maps [N, h, w, ...].
+All deployment formats hold a file or folder for each net, with one interface: `pixels`
+[N, H, W, 3] float32, RGB, 0 to 255, in; out come `score` [N], the probability of a face, `box`
+[N, 4] and, of O-Net, `landmarks` [N, 10], as `keras_nets` describes them. P-Net takes images of
+any size, and its outputs are maps [N, h, w, ...].
 """
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from models import keras_nets
 from mtcnn_detector.backend import Outputs, Predict, to_run
@@ -21,8 +22,8 @@ from mtcnn_detector.weights.weight_files import TrainedNet
 from pipeline import tf_setup
 
 # The nets whose int8 models compute in whole numbers throughout. Where all three do, the cascade
-# loses a hundredth of AP; with only the weights of the last one in int8 it does not.
-WHOLE = NETS[:-1]
+# loses 0.01 of AP; with only the weights of the last one in int8 it does not.
+WHOLE_INT8 = NETS[:-1]
 
 
 class _Deployed(tf.Module):
@@ -34,8 +35,8 @@ class _Deployed(tf.Module):
         self._model = model = keras_nets.build(net)
         keras_nets.set_weights(model, trained.weights, f"the {name} to export")
         # Constants of the graph: the converter to LiteRT leaves variables empty.
-        both = (model.trainable_variables, model.non_trainable_variables)
-        self._constants = [[np.asarray(variable) for variable in group] for group in both]
+        variables = (model.trainable_variables, model.non_trainable_variables)
+        self._constants = [[np.asarray(variable) for variable in group] for group in variables]
         side = None if net.convolutional else net.size
         signature = [tf.TensorSpec([None, side, side, 3], tf.float32, name="pixels")]
         self.run = tf.function(self._heads, input_signature=signature, autograph=False)
@@ -49,55 +50,55 @@ class _Deployed(tf.Module):
 def write_savedmodel(path: Path, name: NetName, trained: TrainedNet) -> None:
     """Write a folder that `tf.saved_model.load` and TensorFlow Serving read."""
     net = _Deployed(name, trained)
-    with tf_setup.silence():  # the converter tells its inner steps
+    with tf_setup.silence():  # the converter logs its inner steps
         tf.saved_model.save(net, str(path), signatures=net.run)
 
 
-def run_savedmodel(path: Path) -> Predict:
-    """The outputs of such a folder."""
+def load_savedmodel(path: Path) -> Predict:
+    """A function that runs such a folder's net on a batch."""
     loaded = tf.saved_model.load(str(path))
 
-    def run(pixels: Image) -> Outputs:
+    def predict(pixels: NDArray[Any]) -> Outputs:
         heads = loaded.signatures["serving_default"](tf.constant(pixels, tf.float32))
         return Outputs.from_heads({key: value.numpy() for key, value in heads.items()})
 
-    return run
+    return predict
 
 
-def tflite(name: NetName, trained: TrainedNet, seen: Sequence[Image] = ()) -> bytes:
-    """A LiteRT model; int8 (as far as `WHOLE` says) if it is told what the net sees.
+def tflite_model(name: NetName, trained: TrainedNet, batches: Sequence[Image] = ()) -> bytes:
+    """A LiteRT model; int8 (as far as `WHOLE_INT8` says) where there are calibration batches.
 
     Args:
         name: which net.
         trained: the net.
-        seen: batches of (N, H, W, 3) uint8 pixels, from which the ranges of values are taken.
+        batches: (N, H, W, 3) uint8 pixels each, from which the ranges of values are taken.
     """
     net = _Deployed(name, trained)
-    converter = tf.lite.TFLiteConverter.from_concrete_functions(
-        [net.run.get_concrete_function()], net
-    )
-    if seen:
+    function = net.run.get_concrete_function()
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], net)
+    if batches:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if seen and name in WHOLE:
-        converter.representative_dataset = lambda: ([x.astype(np.float32)] for x in seen)
+    if batches and name in WHOLE_INT8:
+        converter.representative_dataset = lambda: ([x.astype(np.float32)] for x in batches)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = tf.uint8
-    with tf_setup.silence():  # the converter tells its inner steps
+    with tf_setup.silence():  # the converter logs its inner steps
         model: bytes = converter.convert()
     return model
 
 
-def run_tflite(path: Path) -> Predict:
-    """The outputs of a LiteRT model."""
-    with warnings.catch_warnings(), tf_setup.silence():
-        warnings.simplefilter("ignore")  # of the interpreter's move to a package of its own
-        interpreter = tf.lite.Interpreter(str(path), num_threads=1)
-    runner = interpreter.get_signature_runner()
+def load_tflite(path: Path) -> Predict:
+    """A function that runs a LiteRT model on a batch."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    with tf_setup.silence():  # the interpreter logs which delegate it makes
+        interpreter = Interpreter(str(path), num_threads=1)
+        runner = interpreter.get_signature_runner()
     dtype = runner.get_input_details()["pixels"]["dtype"]
 
-    def run(pixels: Image) -> Outputs:
-        # Our crops keep fractions of grey levels, which whole numbers would cut off.
-        whole = np.rint(pixels) if np.issubdtype(dtype, np.integer) else pixels
-        return Outputs.from_heads(runner(pixels=whole.astype(dtype)))
+    def predict(pixels: NDArray[Any]) -> Outputs:
+        # Crops keep fractions of grey levels: rounded, as a cast would truncate them.
+        inputs = np.rint(pixels) if np.issubdtype(dtype, np.integer) else pixels
+        return Outputs.from_heads(runner(pixels=inputs.astype(dtype)))
 
-    return run
+    return predict

@@ -1,4 +1,4 @@
-"""Merging: nets from a run or from other files, one file out, and never a worse one than before."""
+"""Export of three nets: sources, formats, checks of what was written, earlier exports kept."""
 
 import shutil
 import sys
@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from export import calibration
+from export import exported_cascade
 from export import merge as module
 from export.__main__ import main
 from export.formats import FORMATS
@@ -27,8 +27,8 @@ from pipeline.manifest import Stage, read_manifest
 from tests.weights_files import drawn
 
 
-def trains(run: Path, name: NetName, trained: TrainedNet, complete: bool = True) -> None:
-    """Leave what `make train-<name>` leaves."""
+def write_training(run: Path, name: NetName, trained: TrainedNet, complete: bool = True) -> None:
+    """Write the files of `make train-<name>`."""
     shutil.rmtree(run / name, ignore_errors=True)
     stage = Stage(run / name, {"seed": 1}, f"train-{name}")
     stage.begin(force=False)
@@ -42,14 +42,14 @@ def merged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with three trained nets, P-Net's and R-Net's with landmark heads, and its export."""
     run = tmp_path_factory.mktemp("merged") / "run"
     for seed, name in enumerate(NETS):
-        trains(run, name, drawn(replace(PAPER_NETS[name], landmarks=True), seed))
+        write_training(run, name, drawn(replace(PAPER_NETS[name], landmarks=True), seed))
     merge(run, {}, force=False)
     return run
 
 
 @pytest.fixture
 def run(merged: Path, tmp_path: Path) -> Path:
-    """A copy of `merged` to be spoilt; without its export, whose manifest names another folder."""
+    """A copy of `merged` to change; without its export, whose manifest names another folder."""
     shutil.copytree(merged, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "export")
     (tmp_path / "run" / "mtcnn_weights.npy").unlink()
@@ -58,8 +58,8 @@ def run(merged: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spares the comparison of outputs, which takes seconds."""
-    monkeypatch.setattr(module, "_check", lambda path, form, trained: 0.0)
+    """Leaves out the comparison of outputs, which takes seconds."""
+    monkeypatch.setattr(module, "_max_difference", lambda path, export_format, nets: 0.0)
 
 
 def exported(run: Path) -> bytes:
@@ -83,7 +83,9 @@ def test_a_runs_nets_are_merged(merged: Path) -> None:
     ]
 
 
-def test_the_same_again_is_nothing_to_do(merged: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_export_of_the_same_nets_does_nothing(
+    merged: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = (merged / "mtcnn_weights.npy").stat()
     merge(merged, {}, force=False)
     assert "nothing to do" in capsys.readouterr().out
@@ -106,7 +108,7 @@ def test_nets_come_from_other_files(run: Path, tmp_path: Path) -> None:
     ipazc, own = tmp_path / "other.npy", tmp_path / "other.npz"
     weight_files.write("ipazc", ipazc, others)
     weight_files.write_own(own, others["onet"])
-    for name in ("pnet", "onet"):  # given: neither is asked from the run
+    for name in ("pnet", "onet"):  # from files: the run need not have them
         shutil.rmtree(run / name)
     merge(run, {"pnet": ipazc, "onet": own}, force=False)
     found = weight_files.read(run / "mtcnn_weights.npy")
@@ -121,13 +123,13 @@ def test_nets_come_from_other_files(run: Path, tmp_path: Path) -> None:
 def test_a_net_that_is_not_trained_names_its_command(run: Path, name: NetName, state: str) -> None:
     shutil.rmtree(run / name)
     if state == "unfinished":
-        trains(run, name, drawn(PAPER_NETS[name], 0), complete=False)
+        write_training(run, name, drawn(PAPER_NETS[name], 0), complete=False)
     with pytest.raises(UserError, match=f"`make train-{name}` makes it"):
         merge(run, {}, force=False)
     assert not (run / "mtcnn_weights.npy").exists()
 
 
-def test_a_given_file_that_is_not_there_or_has_another_net_is_told(run: Path) -> None:
+def test_a_source_that_is_missing_or_holds_another_net_is_refused(run: Path) -> None:
     with pytest.raises(UserError, match=r"no\.npy: there is no such weights file"):
         merge(run, {"pnet": run / "no.npy"}, force=False)
     with pytest.raises(UserError, match=r"weights\.npz holds rnet, but no pnet"):
@@ -135,10 +137,10 @@ def test_a_given_file_that_is_not_there_or_has_another_net_is_told(run: Path) ->
 
 
 @pytest.mark.usefixtures("quick")
-def test_changed_nets_replace_an_export_only_when_told(run: Path) -> None:
+def test_changed_nets_replace_an_export_only_when_forced(run: Path) -> None:
     merge(run, {}, force=False)
     before = exported(run)
-    trains(run, "rnet", drawn(PAPER_NETS["rnet"], 77))
+    write_training(run, "rnet", drawn(PAPER_NETS["rnet"], 77))
     with pytest.raises(UserError, match=r"rnet: .*make export-weights FORCE=1"):
         merge(run, {}, force=False)
     assert exported(run) == before
@@ -159,23 +161,23 @@ def test_a_net_that_the_layout_cannot_hold_is_refused_by_its_layer(run: Path) ->
         Layer(pool=2, stride=2, padding="same"),
         *PAPER_NETS["rnet"].layers[2:],
     )
-    trains(run, "rnet", drawn(replace(PAPER_NETS["rnet"], layers=layers), 0))
+    write_training(run, "rnet", drawn(replace(PAPER_NETS["rnet"], layers=layers), 0))
     with pytest.raises(UserError, match=r"rnet\.layer2.*pool 2"):
         merge(run, {}, force=True)
     assert exported(run) == before
 
 
-def test_a_file_that_says_something_else_never_gets_its_name(
+def test_a_written_file_whose_outputs_differ_is_not_kept(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write = weight_files.write
 
-    def spoils(layout: str, path: Path, nets: dict[NetName, TrainedNet]) -> None:
+    def write_other_weights(layout: str, path: Path, nets: dict[NetName, TrainedNet]) -> None:
         weights = dict(nets["onet"].weights)
         weights["landmarks/bias"] = weights["landmarks/bias"] + 0.001
         write(layout, path, {**nets, "onet": TrainedNet(nets["onet"].net, weights)})
 
-    monkeypatch.setattr(weight_files, "write", spoils)
+    monkeypatch.setattr(weight_files, "write", write_other_weights)
     with pytest.raises(UserError, match=r"differs from the nets by 1\.0e-03"):
         merge(run, {}, force=False)
     assert not (run / "mtcnn_weights.npy").exists()
@@ -184,7 +186,7 @@ def test_a_file_that_says_something_else_never_gets_its_name(
     assert not manifest["complete"]
 
 
-def test_the_command_tells_in_one_sentence_what_is_missing(
+def test_the_command_names_a_missing_net_in_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["export", "--run", str(tmp_path / "run")])
@@ -198,61 +200,59 @@ def test_the_command_tells_in_one_sentence_what_is_missing(
 def test_the_command_takes_nets_from_other_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taken: list[Any] = []
-    monkeypatch.setattr(module, "merge", lambda *arguments: taken.append(arguments))
-    given = ["--pnet", "a.npy", "--onet", "b.npz", "--force"]
-    monkeypatch.setattr(sys, "argv", ["export", "--run", str(tmp_path), *given])
+    calls: list[Any] = []
+    monkeypatch.setattr(module, "merge", lambda *arguments: calls.append(arguments))
+    arguments = ["--pnet", "a.npy", "--onet", "b.npz", "--force"]
+    monkeypatch.setattr(sys, "argv", ["export", "--run", str(tmp_path), *arguments])
     main()
-    assert taken == [
+    assert calls == [
         (tmp_path, {"pnet": Path("a.npy"), "onet": Path("b.npz")}, True, "ipazc", None)
     ]
 
 
-@pytest.mark.parametrize("kind", ["ipazc-0.0", "facenet-pytorch"])
-def test_another_format_lies_beside_the_first(run: Path, kind: str) -> None:
-    merge(run, {}, force=False, kind=kind)
-    target = run / FORMATS[kind].target
+@pytest.mark.parametrize("layout", ["ipazc-0.0", "facenet-pytorch"])
+def test_another_format_is_written_beside_the_first(run: Path, layout: str) -> None:
+    merge(run, {}, force=False, format_name=layout)
+    target = run / FORMATS[layout].target
     found = weight_files.look(target)
     for name in NETS:
-        assert found[name].layout == kind
+        assert found[name].layout == layout
         own = weight_files.read(run / name / "weights.npz")[name].weights
         for key, array in found[name].trained.weights.items():
             np.testing.assert_array_equal(array, own[key])
     assert not (run / "mtcnn_weights.npy").exists()
-    manifest = read_manifest(run / f"export-{kind}")
+    manifest = read_manifest(run / f"export-{layout}")
     assert manifest is not None
     assert manifest["complete"]
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_folder_is_replaced_whole_and_only_when_told(run: Path) -> None:
-    kind = "facenet"
-    merge(run, {}, force=False, kind=kind)
-    (run / kind / "stale.npy").write_bytes(b"of an earlier export")
-    before = (run / kind / "det2.npy").read_bytes()
-    trains(run, "rnet", drawn(PAPER_NETS["rnet"], 77))
+def test_a_folder_is_replaced_whole_and_only_when_forced(run: Path) -> None:
+    folder = run / "facenet"
+    merge(run, {}, force=False, format_name="facenet")
+    (folder / "stale.npy").write_bytes(b"of an earlier export")
+    before = (folder / "det2.npy").read_bytes()
+    write_training(run, "rnet", drawn(PAPER_NETS["rnet"], 77))
     with pytest.raises(UserError, match="make export-weights FORMAT=facenet FORCE=1"):
-        merge(run, {}, force=False, kind=kind)
-    assert (run / kind / "det2.npy").read_bytes() == before
-    merge(run, {}, force=True, kind=kind)
-    assert (run / kind / "det2.npy").read_bytes() != before
-    assert sorted(path.name for path in (run / kind).iterdir()) == [
-        *("det1.npy", "det2.npy", "det3.npy")
-    ]
-    assert not (run / f"{kind}.old").exists()
+        merge(run, {}, force=False, format_name="facenet")
+    assert (folder / "det2.npy").read_bytes() == before
+    merge(run, {}, force=True, format_name="facenet")
+    assert (folder / "det2.npy").read_bytes() != before
+    assert sorted(path.name for path in folder.iterdir()) == [*("det1.npy", "det2.npy", "det3.npy")]
+    assert not (run / "facenet.old").exists()
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_folder_that_no_export_made_is_left_alone(run: Path) -> None:
+def test_a_folder_that_no_export_made_is_not_replaced(run: Path) -> None:
     (run / "facenet").mkdir()
     (run / "facenet" / "mine.txt").write_text("mine")
     with pytest.raises(UserError, match="was not made by an export"):
-        merge(run, {}, force=False, kind="facenet")
+        merge(run, {}, force=False, format_name="facenet")
     assert (run / "facenet" / "mine.txt").read_text() == "mine"
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_run_may_be_moved_and_its_files_named_otherwise(
+def test_a_run_may_be_moved_and_its_files_named_by_other_paths(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     merge(run, {}, force=False)
@@ -273,35 +273,37 @@ def test_a_file_that_was_changed_since_is_kept_unless_forced(run: Path) -> None:
     assert exported(run) != b"mine"
 
 
-def test_a_net_that_lost_its_landmarks_is_noticed(
+def test_a_net_that_lost_its_landmarks_is_refused(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without = drawn(replace(PAPER_NETS["onet"], landmarks=False), 2)
-    runner = FORMATS["own"].runner
-    pointless = replace(
+    load = FORMATS["own"].load
+    without_landmarks = replace(
         FORMATS["own"],
-        runner=lambda p, n: CompiledNet(n, without) if n == "onet" else runner(p, n),
+        load=lambda p, n: CompiledNet(n, without) if n == "onet" else load(p, n),
     )
-    monkeypatch.setitem(FORMATS, "own", pointless)
+    monkeypatch.setitem(FORMATS, "own", without_landmarks)
     with pytest.raises(UserError, match="has lost or gained onet's landmarks"):
-        merge(run, {}, force=False, kind="own")
+        merge(run, {}, force=False, format_name="own")
 
 
-def test_int8_that_finds_too_few_faces_gets_no_name(
+def test_int8_that_finds_too_few_faces_is_not_kept(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cv2.imwrite(str(run / "a.png"), np.zeros((60, 60, 3), np.uint8))
-    monkeypatch.setattr(calibration, "compare", lambda *_: calibration.Same(10, 9, 4))
-    with pytest.raises(UserError, match="of 10 faces on 1 pictures only 4 are found again"):
-        merge(run, {}, force=False, kind="tflite-int8", pictures=run)
+    monkeypatch.setattr(
+        exported_cascade, "compare", lambda *_: exported_cascade.FaceCounts(10, 9, 4)
+    )
+    with pytest.raises(UserError, match="of 10 faces on 1 images only 4 are found again"):
+        merge(run, {}, force=False, format_name="tflite-int8", calibration_images=run)
     assert not (run / "tflite-int8").exists()
 
 
-def test_pictures_go_with_int8_alone(run: Path) -> None:
-    with pytest.raises(UserError, match="tflite-int8 and no other format needs PICTURES="):
-        merge(run, {}, force=False, kind="tflite-int8")
-    with pytest.raises(UserError, match="no other format needs PICTURES="):
-        merge(run, {}, force=False, kind="onnx", pictures=run)
+def test_calibration_images_go_with_int8_only(run: Path) -> None:
+    with pytest.raises(UserError, match="tflite-int8 and no other format needs CALIBRATION="):
+        merge(run, {}, force=False, format_name="tflite-int8")
+    with pytest.raises(UserError, match="no other format needs CALIBRATION="):
+        merge(run, {}, force=False, format_name="onnx", calibration_images=run)
 
 
 @pytest.mark.usefixtures("quick")
@@ -311,20 +313,20 @@ def test_nets_come_from_a_folder(run: Path, tmp_path: Path) -> None:
     merge(run, {"pnet": tmp_path / "lz4", "rnet": tmp_path / "lz4" / "rnet.lz4"}, force=False)
     found = weight_files.read(run / "mtcnn_weights.npy")
     for name in ("pnet", "rnet"):
-        for key, array in others[name].weights.items():  # type: ignore[index]
-            np.testing.assert_array_equal(found[name].weights[key], array)  # type: ignore[index]
+        for key, array in others[name].weights.items():
+            np.testing.assert_array_equal(found[name].weights[key], array)
 
 
 @pytest.mark.usefixtures("quick")
 def test_nets_that_no_package_holds_are_exported_for_our_detector(run: Path) -> None:
     layers = (*PAPER_NETS["pnet"].layers, Layer(conv=8))
     changed = drawn(Net(16, layers, landmarks=False), 7)
-    trains(run, "pnet", drawn(PAPER_NETS["pnet"], 7))
+    write_training(run, "pnet", drawn(PAPER_NETS["pnet"], 7))
     weight_files.write_own(run / "pnet" / "weights.npz", changed, "pnet")
     with pytest.raises(UserError, match="layout holds a pnet of 12 pixels, not 16"):
         merge(run, {}, force=False)
     for _ in range(2):  # the second one replaces the first
-        merge(run, {}, force=True, kind="own")
+        merge(run, {}, force=True, format_name="own")
         found = weight_files.read(run / "mtcnn_weights")
         assert list(found) == list(NETS)
         assert found["pnet"].net == changed.net

@@ -1,4 +1,4 @@
-"""What is deployed elsewhere says what our nets say, on pictures of any size where it can."""
+"""Deployment formats: outputs and faces equal those of the weights, P-Net at any image size."""
 
 import importlib.util
 from dataclasses import replace
@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export import calibration
+from export import calibration, exported_cascade
 from export.formats import FORMATS, INT8
-from export.tensorflow_formats import tflite
+from export.tensorflow_formats import tflite_model
 from mtcnn_detector.architecture import PAPER_NETS, for_crops
 from mtcnn_detector.backend import CompiledNet
 from mtcnn_detector.cascade import Cascade
@@ -32,31 +32,31 @@ SIZES: dict[NetName, list[tuple[int, int]]] = {
 DEPLOYED = ["savedmodel", "tflite", "onnx"]
 
 
-def written(kind: str, folder: Path, nets: dict[NetName, TrainedNet]) -> Path:
-    """Nets in a format, or a skip that names the package that is not there."""
-    if kind == "onnx" and not all(map(importlib.util.find_spec, ("onnx", "onnxruntime"))):
+def write(format_name: str, folder: Path, nets: dict[NetName, TrainedNet]) -> Path:
+    """Write nets in a format; skips where its packages are not installed."""
+    if format_name == "onnx" and not all(map(importlib.util.find_spec, ("onnx", "onnxruntime"))):
         pytest.skip("onnx and onnxruntime are not installed")
-    FORMATS[kind].write(folder, nets, {})
+    FORMATS[format_name].write(folder, nets, {})
     return folder
 
 
-def assert_same_outputs(kind: str, path: Path, nets: dict[NetName, TrainedNet]) -> None:
-    """On every size of picture, one after another in the same runner."""
+def assert_same_outputs(format_name: str, path: Path, nets: dict[NetName, TrainedNet]) -> None:
+    """On every image size, one after another with the same loaded model."""
     for name in NETS:
-        before, after = CompiledNet(name, nets[name]), FORMATS[kind].runner(path, name)
+        before, after = CompiledNet(name, nets[name]), FORMATS[format_name].load(path, name)
         for size in SIZES[name]:
             pixels = crops(size)
-            wanted, said = before(pixels), after(pixels)
-            assert wanted.score.std() > 0.01, "the same of every picture"
-            for a, b in zip(wanted, said, strict=True):
+            expected, outputs = before(pixels), after(pixels)
+            assert expected.score.std() > 0.01, "the same score for every image"
+            for a, b in zip(expected, outputs, strict=True):
                 assert (a is None) == (b is None)
-                if a is not None:
+                if a is not None and b is not None:
                     np.testing.assert_allclose(b, a, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", DEPLOYED)
-def test_the_papers_nets_say_the_same_elsewhere(tmp_path: Path, kind: str) -> None:
-    assert_same_outputs(kind, written(kind, tmp_path / "nets", LIVELY), LIVELY)
+@pytest.mark.parametrize("format_name", DEPLOYED)
+def test_outputs_of_the_papers_nets(tmp_path: Path, format_name: str) -> None:
+    assert_same_outputs(format_name, write(format_name, tmp_path / "nets", LIVELY), LIVELY)
 
 
 OTHER: dict[NetName, Net] = {
@@ -83,10 +83,10 @@ OTHER: dict[NetName, Net] = {
 }
 
 
-@pytest.mark.parametrize("kind", DEPLOYED)
-def test_any_net_says_the_same_elsewhere(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("format_name", DEPLOYED)
+def test_outputs_of_other_nets(tmp_path: Path, format_name: str) -> None:
     nets = {name: lively(name, 3, net) for name, net in OTHER.items()}
-    assert_same_outputs(kind, written(kind, tmp_path / "nets", nets), nets)
+    assert_same_outputs(format_name, write(format_name, tmp_path / "nets", nets), nets)
 
 
 STRIDES = Net(
@@ -102,26 +102,30 @@ STRIDES = Net(
 
 
 @pytest.mark.parametrize("net", [replace(OTHER["pnet"], size=13), STRIDES])
-def test_a_padded_net_stands_in_for_the_unpadded_one(tmp_path: Path, net: Net) -> None:
+def test_a_padded_model_gives_the_cells_of_the_unpadded_net(tmp_path: Path, net: Net) -> None:
     trained = lively("pnet", 3, net)
-    (tmp_path / "pnet.tflite").write_bytes(tflite("pnet", trained))
-    run = FORMATS["tflite"].runner(tmp_path, "pnet")
-    cascade = calibration.cascade_of({"pnet": trained}, lambda _: run, DetectorSettings())
+    (tmp_path / "pnet.tflite").write_bytes(tflite_model("pnet", trained))
+    predict = FORMATS["tflite"].load(tmp_path, "pnet")
+    cascade = exported_cascade.exported_cascade(
+        {"pnet": trained}, lambda _: predict, DetectorSettings()
+    )
     unpadded = CompiledNet("pnet", trained._replace(net=for_crops(net)))
     for size in ((40, 64), (41, 63), (42, 50), (43, 33)):
-        for said, wanted in zip(cascade._first(crops(size)), unpadded(crops(size)), strict=True):
-            if wanted is not None:
-                np.testing.assert_allclose(said, wanted, rtol=0, atol=1e-4)
+        outputs, expected = cascade._first(crops(size)), unpadded(crops(size))
+        for a, b in zip(outputs, expected, strict=True):
+            assert (a is None) == (b is None)
+            if a is not None and b is not None:
+                np.testing.assert_allclose(a, b, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["tflite", "onnx"])
-def test_deployed_nets_find_the_same_faces(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("format_name", ["tflite", "onnx"])
+def test_deployed_nets_find_the_same_faces(tmp_path: Path, format_name: str) -> None:
     if not SHIPPED.exists() or "astronaut" not in photographs():
         pytest.skip("needs mtcnn 0.1.1 (`make consumers`) and scikit-image")
     nets = weight_files.read(SHIPPED)
-    path = written(kind, tmp_path / "nets", nets)
-    deployed = calibration.cascade_of(
-        nets, lambda n: FORMATS[kind].runner(path, n), DetectorSettings()
+    path = write(format_name, tmp_path / "nets", nets)
+    deployed = exported_cascade.exported_cascade(
+        nets, lambda n: FORMATS[format_name].load(path, n), DetectorSettings()
     )
     image = photographs()["astronaut"][:260, 100:360]
     found = [cascade.detect(image) for cascade in (Cascade(nets, DetectorSettings()), deployed)]
@@ -130,36 +134,36 @@ def test_deployed_nets_find_the_same_faces(tmp_path: Path, kind: str) -> None:
         np.testing.assert_allclose(after, before, atol=1e-2)
 
 
-def test_int8_finds_the_same_faces_and_all_but_the_last_net_take_bytes(tmp_path: Path) -> None:
-    import tensorflow as tf
+def test_int8_finds_the_same_faces_and_all_but_the_last_net_take_uint8(tmp_path: Path) -> None:
+    from ai_edge_litert.interpreter import Interpreter
 
     if not SHIPPED.exists() or "astronaut" not in photographs():
         pytest.skip("needs mtcnn 0.1.1 (`make consumers`) and scikit-image")
     nets, images = weight_files.read(SHIPPED), [photographs()["astronaut"][:260, 100:360]]
-    FORMATS[INT8].write(tmp_path, nets, calibration.seen_by(nets, images))
+    FORMATS[INT8].write(tmp_path, nets, calibration.batches(nets, images))
     for name in NETS:
         content = (tmp_path / f"{name}.tflite").read_bytes()
-        taken = tf.lite.Interpreter(model_content=content).get_input_details()[0]
-        whole = (np.uint8, (1.0, 0)) if name != NETS[-1] else (np.float32, (0.0, 0))
-        assert (taken["dtype"], taken["quantization"]) == whole
+        details = Interpreter(model_content=content).get_input_details()[0]
+        expected = (np.uint8, (1.0, 0)) if name != NETS[-1] else (np.float32, (0.0, 0))
+        assert (details["dtype"], details["quantization"]) == expected
         size = sum(array.nbytes for array in nets[name].weights.values())
         assert len(content) < size / 3 + 10_000
-    same = calibration.compare(nets, lambda name: FORMATS[INT8].runner(tmp_path, name), images)
-    assert same.before > 0
-    assert same.both >= 0.9 * same.before
-    assert same.after <= same.before / 0.9
+    faces = exported_cascade.compare(nets, lambda n: FORMATS[INT8].load(tmp_path, n), images)
+    assert faces.before > 0
+    assert faces.both >= 0.9 * faces.before
+    assert faces.after <= faces.before / 0.9
 
 
-def test_pictures_are_needed_to_calibrate(tmp_path: Path) -> None:
-    (tmp_path / "text.jpg").write_text("no picture")
-    with pytest.raises(UserError, match="holds no pictures that can be read"):
-        calibration.read_pictures(tmp_path)
+def test_calibration_needs_images(tmp_path: Path) -> None:
+    (tmp_path / "text.jpg").write_text("not an image")
+    with pytest.raises(UserError, match="holds no images that can be read"):
+        calibration.read_images(tmp_path)
 
 
-def test_a_layer_without_an_onnx_node_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_layer_without_onnx_nodes_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnx")
     from export import onnx_format
 
     monkeypatch.delitem(onnx_format.NODES, "PReLU")
-    with pytest.raises(UserError, match=r"no layer of the kind PReLU \(prelu1\)"):
+    with pytest.raises(UserError, match=r"no nodes for a PReLU layer \(prelu1\)"):
         onnx_format.onnx_model("pnet", LIVELY["pnet"])

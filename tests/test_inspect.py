@@ -1,4 +1,4 @@
-"""`python -m export inspect` says what a file is, and which check it fails."""
+"""`python -m export inspect`: the description of a weights file, and failed checks."""
 
 import sys
 from dataclasses import replace
@@ -20,7 +20,7 @@ LIVELY = {name: lively(name, seed) for seed, name in enumerate(NETS)}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_layout_is_told_and_passes(
+def test_every_layout_is_named_and_passes(
     tmp_path: Path, layout: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     weight_files.write(layout, tmp_path / "weights", LIVELY)
@@ -44,25 +44,25 @@ def test_every_layout_is_told_and_passes(
     assert any("layer6/kernel" in line and "(576, 128)" in line for line in lines)
 
 
-def test_a_net_that_other_layouts_cannot_hold_is_told(
+def test_layouts_that_cannot_hold_a_net_are_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     layers = PAPER_NETS["pnet"].layers
     net = replace(PAPER_NETS["pnet"], layers=(replace(layers[0], conv=12), *layers[1:]))
     weight_files.write_own(tmp_path / "w.npz", lively("pnet", 0, net))
     assert inspect(tmp_path / "w.npz")
-    told = capsys.readouterr().out
-    assert "pnet: our own layout; 13 arrays" in told
-    assert "can be part of an export as own, savedmodel, tflite, tflite-int8, onnx\n" in told
-    assert "not as facenet: FaceNet's (src/align) layout cannot hold pnet.layer1" in told
+    text = capsys.readouterr().out
+    assert "pnet: our own layout; 13 arrays" in text
+    assert "can be part of an export as own, savedmodel, tflite, tflite-int8, onnx\n" in text
+    assert "not as facenet: FaceNet's (src/align) layout cannot hold pnet.layer1" in text
 
 
-def test_a_net_that_says_the_same_of_everything_fails(
+def test_a_net_with_constant_outputs_fails(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dead = LIVELY["pnet"]
-    weights = {key: np.zeros_like(array) for key, array in dead.weights.items()}
-    weight_files.write_own(tmp_path / "w.npz", dead._replace(weights=weights))
+    pnet = LIVELY["pnet"]
+    zeros = {key: np.zeros_like(array) for key, array in pnet.weights.items()}
+    weight_files.write_own(tmp_path / "w.npz", pnet._replace(weights=zeros))
     monkeypatch.setattr(sys, "argv", ["export", "inspect", str(tmp_path / "w.npz")])
     with pytest.raises(SystemExit, match="a check has failed"):
         run_cli(main)
@@ -71,7 +71,7 @@ def test_a_net_that_says_the_same_of_everything_fails(
     )
 
 
-def test_a_foreign_file_is_told_in_one_sentence(
+def test_an_unknown_file_is_refused_in_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = saved(tmp_path / "w.npy", {"pnet": {"pnet": {"dense": {"kernel": np.zeros((3, 3))}}}})
