@@ -1,9 +1,14 @@
-"""Every setting of a run as typed, frozen dataclasses; a class checks its own values."""
+"""Settings of a run as typed, frozen dataclasses: the one source of defaults and ranges.
+
+A setting has a default here if it is the same for all nets, and none if a recipe has to choose it.
+`docs/settings.md` is generated from these classes (`make settings-doc`).
+"""
 
 import difflib
 from dataclasses import dataclass, field
 from typing import Literal
 
+from configs.fields import check_intervals, setting
 from mtcnn_detector.net import NETS, Net, NetName
 from mtcnn_detector.settings import DetectorSettings
 from mtcnn_detector.validation import require
@@ -14,181 +19,250 @@ SAMPLE_TYPES: tuple[SampleType, ...] = ("positive", "negative", "part", "landmar
 
 @dataclass(frozen=True)
 class Source:
-    """One annotated set of pictures; paths are relative to `data.folder`."""
+    """One annotated set of images; paths are relative to `data.folder`."""
 
-    format: Literal["wider", "retinaface", "mtfl", "celeba", "coco"]
-    labels: str
-    images: str
-    landmarks: str | None = None  # a second file that holds the five landmarks
-    # Kinds of crops cut from it; no negatives where other faces stand unlabelled.
-    sample_types: tuple[SampleType, ...] = SAMPLE_TYPES
-    optional: bool = False  # True: say so and go on when it is not on this machine
-    wider_ground_truth: str | None = None  # folder of WIDER FACE's .mat files, for its own protocol
+    format: Literal["wider", "retinaface", "mtfl", "celeba", "coco"] = setting(
+        "format of the annotations"
+    )
+    labels: str = setting("file of annotations")
+    images: str = setting("folder to which the annotations' image paths are relative")
+    landmarks: str | None = setting(
+        "second annotation file, for the five landmarks (RetinaFace's `label.txt`)", default=None
+    )
+    sample_types: tuple[SampleType, ...] = setting(
+        "types of crops cut from it; no negatives where other faces stand unlabelled",
+        default=SAMPLE_TYPES,
+    )
+    optional: bool = setting(
+        "true: a warning instead of an error where it is not on this machine", default=False
+    )
+    wider_ground_truth: str | None = setting(
+        "folder of WIDER FACE's .mat files, for its easy, medium and hard figures", default=None
+    )
 
     def __post_init__(self) -> None:
         require(bool(self.sample_types), "sample_types", "names no kind of crop")
 
     @property
     def landmarks_only(self) -> bool:
-        """Whether its pictures serve for landmarks alone."""
+        """Whether its images serve for landmarks alone."""
         return self.sample_types == ("landmark",)
 
 
 @dataclass(frozen=True)
 class DataSettings:
-    """The pictures of a run."""
+    """The annotated images of a run."""
 
-    folder: str
-    train: dict[str, Source]
-    validation: dict[str, Source] = field(default_factory=dict)
-    validation_fraction: float = 0.1
-    max_broken_fraction: float = 0.01
-    min_face: int = 12
+    folder: str = setting("folder of the data; the sources' paths are relative to it")
+    train: dict[str, Source] = setting(
+        "sources to train on, by name; they replace the base's as a whole"
+    )
+    validation: dict[str, Source] = field(
+        default_factory=dict,
+        metadata={"meaning": "sources for `make evaluate`, by name; no stage trains on them"},
+    )
+    validation_fraction: float = setting(
+        "of the training images, chosen by name: held out from training", "(0, 1)", 0.1
+    )
+    max_broken_fraction: float = setting(
+        "of the images may be missing or unreadable before a stage stops", "[0, 1)", 0.01
+    )
+    min_face: int = setting(
+        "px, longer side; smaller faces are neither faces nor background", "[1, inf)", 16
+    )
 
     def __post_init__(self) -> None:
         require(bool(self.train), "train", "names no source of pictures")
-        require(0 < self.validation_fraction < 1, "validation_fraction", "must lie between 0 and 1")
-        require(
-            0 <= self.max_broken_fraction < 1, "max_broken_fraction", "must lie between 0 and 1"
-        )
-        require(self.min_face >= 1, "min_face", "must be at least 1 pixel")
+        check_intervals(self)
 
 
 @dataclass(frozen=True)
 class LabelThresholds:
-    """IoU with a face -> kind of crop (Zhang et al. 2016, section III.B)."""
+    """IoU with the nearest face -> type of crop (Zhang et al. 2016, section III.B)."""
 
-    negative: float = 0.3
-    part: float = 0.4
-    positive: float = 0.65
-    ignored: float = 0.3
-    squared_faces: bool = True
+    negative: float = setting("IoU below which a crop is negative", "(0, 1)", 0.3)
+    part: float = setting("IoU from which a crop is part of a face", "(0, 1)", 0.4)
+    positive: float = setting("IoU from which a crop is positive", "(0, 1)", 0.65)
+    ignored: float = setting(
+        "overlap (of the smaller) with an ignored face from which a crop is no negative",
+        "(0, 1]",
+        0.3,
+        problem="must be a share, above 0 up to 1",
+    )
+    squared_faces: bool = setting(
+        "true: IoU with the square about a face, which is what the cascade cuts; false: with the "
+        "face itself, as in the paper, which a narrow face's windows hardly ever reach",
+        default=True,
+    )
 
     def __post_init__(self) -> None:
         ordered = 0 < self.negative <= self.part < self.positive < 1
         require(ordered, "positive", "must keep 0 < negative <= part < positive < 1")
-        require(0 < self.ignored <= 1, "ignored", "must be a share, above 0 up to 1")
+        check_intervals(self)
 
 
 @dataclass(frozen=True)
 class RecordSettings:
     """How many crops a net's records get, and where they come from."""
 
-    negatives_per_image: int
-    negatives_per_face: int
-    positives_per_face: int
-    parts_per_face: int
-    landmarks_per_face: int
-    proposal_thresholds: tuple[float, ...] = ()
-    mined_negatives_per_image: int = 0
-    mined_per_face: int = 0
-    mined_by: str | None = None  # weights whose first net mines for this one, if it is the first
-    scale_balance: float = 0.5
-    max_shift: float = 0.2
-    max_scale: float = 1.25
-    max_rotation: float = 15.0
-    images_per_shard: int = 64
+    negatives_per_image: int = setting("negatives anywhere in the image", "[0, inf)")
+    negatives_per_face: int = setting("negatives near a face", "[0, inf)")
+    positives_per_face: int = setting("positives", "[0, inf)")
+    parts_per_face: int = setting("parts", "[0, inf)")
+    landmarks_per_face: int = setting("landmark crops", "[0, inf)")
+    mined_negatives_per_image: int = setting(
+        "false proposals of the nets before, the highest-scoring ones", "[0, inf)"
+    )
+    mined_per_face: int = setting(
+        "positives, parts and landmark crops among the proposals, of each", "[0, inf)"
+    )
+    proposal_thresholds: tuple[float, ...] = setting(
+        "of the nets before when they propose, one for each", "(0, 1)", ()
+    )
+    mined_by: str | None = setting(
+        "weights file whose P-Net proposes for P-Net's own records; for P-Net only", default=None
+    )
+    scale_balance: float = setting(
+        "0: face sizes as they come; 1: as many crops from every octave of sizes", "[0, 1]", 0.5
+    )
+    max_shift: float = setting("of a crop's centre, in sides of the face", "[0, 1)", 0.2)
+    max_scale: float = setting(
+        "of a crop's side against the face's",
+        "(1, 4]",
+        1.25,
+        problem="must be above 1, up to 4",
+    )
+    max_rotation: float = setting("degrees, of landmark crops", "[0, 180]", 15.0)
+    images_per_shard: int = setting("images whose crops share a TFRecord file", "[1, inf)", 64)
 
     def __post_init__(self) -> None:
-        for key, value in vars(self).items():
-            if key.endswith(("_per_image", "_per_face")):
-                require(value >= 0, key, "cannot be negative")
-        require(self.images_per_shard >= 1, "images_per_shard", "must be at least 1")
-        require(0 <= self.scale_balance <= 1, "scale_balance", "must lie between 0 and 1")
-        require(0 <= self.max_shift < 1, "max_shift", "must lie between 0 and 1")
-        require(1 < self.max_scale <= 4, "max_scale", "must be above 1, up to 4")
-        turned = 0 <= self.max_rotation <= 180
-        require(turned, "max_rotation", "must lie between 0 and 180 degrees")
-        inside = all(0 < t < 1 for t in self.proposal_thresholds)
-        require(inside, "proposal_thresholds", "must lie between 0 and 1")
+        check_intervals(self)
 
 
 @dataclass(frozen=True)
 class AugmentSettings:
-    """Photometric changes, each drawn anew for every crop of every batch."""
+    """Photometric changes and flips, drawn anew for every crop of every batch."""
 
-    brightness: float = 0.2
-    contrast: float = 0.3
-    saturation: float = 0.4
-    hue: float = 0.1
-    channel_gain: float = 0.0
-    grayscale: float = 0.1
-    monochrome: float = 0.0
-    blur: float = 0.1
-    downscale: float = 0.0
-    noise: float = 0.0
-    occlusion: float = 0.0
-    hflip: bool = True
+    downscale: float = setting(
+        "fraction at half the resolution, as small faces are enlarged", "[0, 1]"
+    )
+    noise: float = setting("fraction with sensor noise", "[0, 1]")
+    brightness: float = setting("largest change", "[0, 1]", 0.12)
+    contrast: float = setting("largest change", "[0, 1]", 0.35)
+    saturation: float = setting("largest change", "[0, 1]", 0.5)
+    hue: float = setting("largest change", "[0, 1]", 0.1)
+    channel_gain: float = setting("largest change of a colour channel's gain", "[0, 1]", 0.25)
+    grayscale: float = setting("fraction without colours", "[0, 1]", 0.08)
+    monochrome: float = setting("fraction in shades of one colour", "[0, 1]", 0.04)
+    blur: float = setting("fraction blurred", "[0, 1]", 0.08)
+    occlusion: float = setting("fraction partly covered by another crop", "[0, 1]", 0.1)
+    hflip: bool = setting("mirror half of each batch", default=True)
 
     def __post_init__(self) -> None:
-        for key, value in vars(self).items():
-            require(0 <= value <= 1, key, "must lie between 0 and 1")
+        check_intervals(self)
 
 
 @dataclass(frozen=True)
 class TrainSettings:
     """How one net is trained."""
 
-    steps: int
-    batch: int
-    batch_fractions: tuple[float, float, float, float]  # in the order of SAMPLE_TYPES
-    loss_weights: tuple[float, float, float]  # class, box, landmarks
-    learning_rate: float = 0.001
-    final_learning_rate: float = 0.00001
-    warmup_steps: int = 200
-    ohem_ratio: float = 0.7
-    box_beta: float | None = None  # null: squared distance, as in the paper
-    landmark_beta: float | None = None
-    ema_decay: float = 0.0
-    steps_per_epoch: int = 1000
-    false_positive_rate: float = 0.01
-    init: str | None = None  # a weights file of any known layout to start from
-    frozen: tuple[str, ...] = ()  # layers and heads that stay as they are in init
-    init_average: float = 0.0  # of init in the average with it that is kept
-    score_shift: float = 0.0  # added to the log odds of a face in what is kept
-    landmark_shift: float = 0.0  # added to each coordinate in what is kept, in sides of the crop
-    teacher: str | None = None  # a weights file of any known layout to learn from beside labels
-    distillation_weight: float = 0.5  # of what is learned, where there is a label too
-    augment: AugmentSettings = field(default_factory=AugmentSettings)
+    steps: int = setting(
+        "of training, a batch each; 0: the net of `init` is taken over as it is", "[0, inf)"
+    )
+    batch: int = setting("crops in a batch", "[8, inf)")
+    batch_fractions: tuple[float, float, float, float] = setting(
+        "of a batch: positive, negative, part and landmark crops; add up to 1", "[0, inf)"
+    )
+    loss_weights: tuple[float, float, float] = setting(
+        "weights of the class, box and landmark losses", "[0, inf)"
+    )
+    learning_rate: float = setting("after warm-up", "(0, 1]")
+    steps_per_epoch: int = setting("steps between checkpoints, with a validation each", "[1, inf)")
+    landmark_beta: float | None = setting(
+        "landmarks: smooth L1 loss, quadratic below; null: squared distance",
+        "(0, inf)",
+        problem="must be above 0, or null",
+    )
+    augment: AugmentSettings = setting("changes of the crops")
+    box_beta: float | None = setting(
+        "boxes: smooth L1 loss, quadratic below; null: squared distance, as in the paper",
+        "(0, inf)",
+        0.05,
+        problem="must be above 0, or null",
+    )
+    final_learning_rate: float = setting("at the last step (cosine decay)", "(0, 1]", 0.00001)
+    warmup_steps: int = setting(
+        "over which the learning rate rises to its full value; fewer than `steps`", "[0, inf)", 500
+    )
+    ohem_ratio: float = setting(
+        "of a batch's class losses, the largest, are learned from", "(0, 1]", 0.7
+    )
+    ema_decay: float = setting("of the moving average of the weights; 0: none", "[0, 1)", 0.999)
+    false_positive_rate: float = setting("at which the validation reports recall", "(0, 1)", 0.01)
+    init: str | None = setting(
+        "weights file of any known layout to start from; null: random weights", default=None
+    )
+    frozen: tuple[str, ...] = setting(
+        "layers and heads that stay as they are in `init`, such as `[layer1, cls]`", default=()
+    )
+    init_average: float = setting(
+        "weight of `init` in its average with the trained weights, which is kept", "[0, 1)", 0.0
+    )
+    score_shift: float = setting(
+        "added to the log odds of a face in the weights that are kept: moves what the thresholds "
+        "mean",
+        "[-10, 10]",
+        0.0,
+    )
+    landmark_shift: float = setting(
+        "added to each coordinate in the weights that are kept, in sides of the crop",
+        "[-0.1, 0.1]",
+        0.0,
+    )
+    teacher: str | None = setting(
+        "weights file of any known layout whose outputs are learned beside the labels", default=None
+    )
+    distillation_weight: float = setting(
+        "of the teacher's outputs in the loss; all of the class where a crop has no label",
+        "(0, 1]",
+        0.5,
+    )
 
     def __post_init__(self) -> None:
         least = 1 if self.init is None else 0  # 0: the net is taken over as it is
         require(self.steps >= least, "steps", "must be at least 1, or 0 where init is set")
-        require(
-            not self.frozen or self.init is not None, "frozen", "needs init: random layers learn"
-        )
-        require(self.steps_per_epoch >= 1, "steps_per_epoch", "must be at least 1")
-        require(self.batch >= 8, "batch", "must be at least 8")
-        require(min(self.batch_fractions) >= 0, "batch_fractions", "cannot be negative")
-        require(abs(sum(self.batch_fractions) - 1) < 1e-6, "batch_fractions", "must add up to 1")
-        require(
-            min(self.batch_fractions[:2]) > 0, "batch_fractions", "need positives and negatives"
-        )
-        require(min(self.loss_weights) >= 0, "loss_weights", "cannot be negative")
-        require(0 < self.learning_rate <= 1, "learning_rate", "must lie between 0 and 1")
-        below = 0 < self.final_learning_rate <= self.learning_rate
+        check_intervals(self)
+        problem = f"must be below steps, which is {self.steps}"
+        require(self.warmup_steps < self.steps or not self.steps, "warmup_steps", problem)
+        self._check_batch()
+        below = self.final_learning_rate <= self.learning_rate
         require(below, "final_learning_rate", "must lie between 0 and learning_rate")
-        require(0 < self.ohem_ratio <= 1, "ohem_ratio", "must lie between 0 and 1")
-        require(0 <= self.ema_decay < 1, "ema_decay", "must lie between 0 and 1")
-        require(self.warmup_steps >= 0, "warmup_steps", "cannot be negative")
-        for key in ("box_beta", "landmark_beta"):
-            beta = getattr(self, key)
-            require(beta is None or beta > 0, key, "must be above 0, or null")
-        require(0 <= self.init_average < 1, "init_average", "must lie between 0 and 1")
-        given = not self.init_average or self.init is not None
-        require(given, "init_average", "needs init: there is nothing else to average with")
-        require(abs(self.landmark_shift) <= 0.1, "landmark_shift", "must lie between -0.1 and 0.1")
-        require(
-            0 < self.distillation_weight <= 1, "distillation_weight", "must lie between 0 and 1"
-        )
-        require(abs(self.score_shift) <= 10, "score_shift", "must lie between -10 and 10")
-        rate = self.false_positive_rate
-        require(0 < rate < 1, "false_positive_rate", "must lie between 0 and 1")
+        problem = "needs init: random layers learn"
+        require(not self.frozen or self.init is not None, "frozen", problem)
+        problem = "needs init: there is nothing else to average with"
+        require(not self.init_average or self.init is not None, "init_average", problem)
+
+    def _check_batch(self) -> None:
+        fractions = self.batch_fractions
+        require(abs(sum(fractions) - 1) < 1e-6, "batch_fractions", "must add up to 1")
+        require(min(fractions[:2]) > 0, "batch_fractions", "need positives and negatives")
+        for sample_type, count in self.sample_counts.items():
+            fraction = fractions[SAMPLE_TYPES.index(sample_type)]
+            problem = f"give no {sample_type} crop in a batch of {self.batch}, but ask for some"
+            require(count > 0 or not fraction, "batch_fractions", problem)
+
+    @property
+    def sample_counts(self) -> dict[SampleType, int]:
+        """How many crops of each type a batch has; the remainder of rounding are negatives."""
+        pairs = zip(SAMPLE_TYPES, self.batch_fractions, strict=True)
+        counts = {sample_type: int(fraction * self.batch) for sample_type, fraction in pairs}
+        counts["negative"] += self.batch - sum(counts.values())
+        return counts
 
 
 @dataclass(frozen=True)
 class NetSettings:
-    """One net of the cascade: what it is, what its records hold, how it is trained."""
+    """One net of the cascade: its layers, its records and its training."""
 
     net: Net
     records: RecordSettings
@@ -211,7 +285,10 @@ class NetSettings:
 class ExportSettings:
     """Which files the trained nets must fit; a recipe that cannot is refused at its first stage."""
 
-    layout: Literal["ipazc", "own"] = "ipazc"  # own: our detector alone, with any layers
+    layout: Literal["ipazc", "own"] = setting(
+        "ipazc: the layers of the mtcnn package; own: any layers, for our detector alone",
+        default="ipazc",
+    )
 
 
 @dataclass(frozen=True)
@@ -225,26 +302,29 @@ class Settings:
     labels: LabelThresholds = field(default_factory=LabelThresholds)
     detector: DetectorSettings = field(default_factory=DetectorSettings)
     export: ExportSettings = field(default_factory=ExportSettings)
-    seed: int = 1
+    seed: int = setting("from which everything random follows", "[0, 2147483647]", 1)
 
     def __post_init__(self) -> None:
-        require(0 <= self.seed < 2**31, "seed", "must lie between 0 and 2147483647")
+        check_intervals(self)
         for place, name in enumerate(NETS):
-            records = self.stage(name).records
-            own = records.mined_by is not None
-            problem = "is for the first net; this one is mined by the run's nets before it"
-            require(place == 0 or not own, f"{name}.records.mined_by", problem)
-            wanted, given = place or int(own), len(records.proposal_thresholds)
-            problem = f"needs {wanted} values, one for each net that mines; there are {given}"
-            require(given == wanted, f"{name}.records.proposal_thresholds", problem)
-            over_pictures = self.stage(name).net.convolutional
-            problem = "hold a dense one, but the first net runs over whole pictures"
-            require(place > 0 or over_pictures, f"{name}.net.layers", problem)
-            problem = "hold no dense one: only the first net runs over whole pictures"
-            require(place == 0 or not over_pictures, f"{name}.net.layers", problem)
+            self._check_place(place, name)
         last = NETS[-1]
         problem = "must be true: the faces' landmarks come from this net"
         require(self.stage(last).net.landmarks, f"{last}.net.landmarks", problem)
+
+    def _check_place(self, place: int, name: NetName) -> None:
+        """Refuse what does not fit a net's place in the cascade, counted from 0."""
+        records, convolutional = self.stage(name).records, self.stage(name).net.convolutional
+        own = records.mined_by is not None
+        problem = "is for the first net; this one is mined by the run's nets before it"
+        require(place == 0 or not own, f"{name}.records.mined_by", problem)
+        expected, found = place or int(own), len(records.proposal_thresholds)
+        problem = f"needs {expected} values, one for each net that mines; there are {found}"
+        require(found == expected, f"{name}.records.proposal_thresholds", problem)
+        problem = "hold a dense one, but the first net runs over whole pictures"
+        require(place > 0 or convolutional, f"{name}.net.layers", problem)
+        problem = "hold no dense one: only the first net runs over whole pictures"
+        require(place == 0 or not convolutional, f"{name}.net.layers", problem)
 
     def stage(self, name: NetName) -> NetSettings:
         """The part of the recipe that describes one net."""

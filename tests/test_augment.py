@@ -1,6 +1,7 @@
 """Colour changes, blur and mirroring of crops, by hand and against their own pixels."""
 
 import colorsys
+from dataclasses import fields
 
 import cv2
 import numpy as np
@@ -11,7 +12,7 @@ from configs.settings import AugmentSettings
 from train import augment
 
 NOTHING = AugmentSettings(
-    **{**dict.fromkeys(vars(AugmentSettings()), 0.0), "hflip": False},  # type: ignore[arg-type]
+    **{**dict.fromkeys((field.name for field in fields(AugmentSettings)), 0.0), "hflip": False},  # type: ignore[arg-type]
 )
 SEED = tf.constant([3, 5], tf.int32)
 
@@ -195,7 +196,7 @@ def test_mirrored_targets_lie_where_the_mirrored_pixels_are():
 
 
 def test_the_same_inside_a_pipeline():
-    settings = AugmentSettings()
+    settings = AugmentSettings(downscale=0.0, noise=0.0)
     images = crops(16)
 
     def changed(seed):

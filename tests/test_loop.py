@@ -132,5 +132,5 @@ def test_records_of_the_same_nets_and_another_seed_are_not(run, short):
     content["recipe"] |= {"nets.pnet": manifest.digest([weights])[:16]}
     path.write_text(json.dumps(content))
     mining = (f"pnet.records.mined_by={weights}", "pnet.records.proposal_thresholds=[0.3]")
-    train(run, *SHORT, *mining, "seed=2", "pnet.train.steps=2")
+    train(run, *SHORT, *mining, "seed=2", "pnet.train.steps=2", "pnet.train.warmup_steps=1")
     assert kept(run)

@@ -2,11 +2,12 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from configs.settings import TrainSettings
+from configs import recipe
 from mtcnn_detector.boxes import net_offsets
 from train.metrics import mean_iou, normalised_mean_error, recall_at, summary
 
@@ -60,7 +61,15 @@ def test_boxes_turned_inside_out_overlap_nothing():
     assert mean_iou(outputs, np.zeros((1, 4)), "rnet", np.array([[24.0]])) == 0
 
 
-TRAIN = TrainSettings(1, 8, (0.25,) * 4, loss_weights=(1.0, 0.5, 2.0), false_positive_rate=0.5)
+TRAIN = replace(
+    recipe.load(Path(__file__).parents[1] / "configs/mtcnn.yaml").pnet.train,
+    batch=8,
+    batch_fractions=(0.25,) * 4,
+    loss_weights=(1.0, 0.5, 2.0),
+    box_beta=None,
+    landmark_beta=None,
+    false_positive_rate=0.5,
+)
 FACE = np.array([0.3, 0.7, 0.5, 0.35, 0.65, 0.4, 0.4, 0.6, 0.8, 0.8])  # eyes 0.4 apart
 
 

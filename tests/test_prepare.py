@@ -85,7 +85,13 @@ def test_done_is_done_and_another_recipe_is_refused(
     told = r"pnet\.records\.max_shift: 0\.2 -> 0\.1\): `make pnet-data FORCE=1`"
     with pytest.raises(UserError, match=told):
         prepare(recipe.load(small, other), "pnet", small_run, 1, force=False)
-    prepare(recipe.load(small, ["pnet.train.steps=5"]), "pnet", small_run, 1, force=False)
+    prepare(
+        recipe.load(small, ["pnet.train.steps=5", "pnet.train.warmup_steps=0"]),
+        "pnet",
+        small_run,
+        1,
+        force=False,
+    )
     assert files(small_run) == before
 
 

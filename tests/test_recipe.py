@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from configs import recipe
-from configs.settings import Settings
+from configs.settings import RecordSettings, Settings, TrainSettings
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS, Layer, Net
 from mtcnn_detector.schema import Schema
@@ -36,27 +36,50 @@ def written(folder: Path, content: str, name: str = "own.yaml") -> Path:
     return path
 
 
-def settings_keys(kind: Any, prefix: str = "") -> Iterator[str]:
-    """The full names of all settings that stand in sections which every recipe has."""
+def plain_fields(kind: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Full name and field of every setting in a section that each recipe has."""
     hints = get_type_hints(kind)
     for field in fields(kind):
         if is_dataclass(hints[field.name]):
-            yield from settings_keys(hints[field.name], f"{prefix}{field.name}.")
+            yield from plain_fields(hints[field.name], f"{prefix}{field.name}.")
         else:
-            yield prefix + field.name
+            yield prefix + field.name, field
 
 
-def test_our_recipe_holds_every_setting() -> None:
+def in_tree(tree: Any, key: str) -> bool:
+    for part in key.split("."):
+        if not isinstance(tree, dict) or part not in tree:
+            return False
+        tree = tree[part]
+    return True
+
+
+def test_every_setting_has_one_source() -> None:
+    """Our recipe sets what has no default, and nothing else: none can differ from its default."""
     tree = yaml.safe_load(MTCNN.read_text(encoding="utf-8"))
-    missing = []
-    for key in settings_keys(Settings):
-        at: Any = tree
-        for part in key.split("."):
-            at = at.get(part, missing) if isinstance(at, dict) else missing
-        if at is missing:
-            missing.append(key)
-    # It is for the first net alone.
-    assert missing == ["rnet.records.mined_by", "onet.records.mined_by"]
+    twice = []
+    for key, field in plain_fields(Settings):
+        default = field.default is not MISSING or field.default_factory is not MISSING
+        assert default or in_tree(tree, key), f"{key} has no value"
+        if default and in_tree(tree, key):
+            twice.append(key)
+    # These are of the data and of a net's place in the cascade: a recipe without them is refused,
+    # or has no images for `make evaluate`.
+    assert twice == [
+        "data.validation",
+        "rnet.records.proposal_thresholds",
+        "onet.records.proposal_thresholds",
+    ]
+
+
+def test_what_the_nets_share_is_the_same_for_all() -> None:
+    """A recipe without `base:` trains as one with it: what it may leave out differs nowhere."""
+    settings = load()
+    for kind, part in ((RecordSettings, "records"), (TrainSettings, "train")):
+        for field in fields(kind):
+            if field.default is not MISSING and field.name != "proposal_thresholds":
+                values = [getattr(getattr(settings.stage(n), part), field.name) for n in NETS]
+                assert values == [field.default] * len(NETS), field.name
 
 
 def test_our_recipe_means_what_it_says() -> None:
@@ -206,6 +229,9 @@ def test_mistakes_are_told_by_their_full_key(override: str, told: str) -> None:
         ("pnet.train.ohem_ratio=0", "pnet.train.ohem_ratio must lie"),
         ("pnet.train.ema_decay=1", "pnet.train.ema_decay must lie"),
         ("pnet.train.warmup_steps=-1", "pnet.train.warmup_steps cannot be negative"),
+        ("pnet.train.warmup_steps=20000", "warmup_steps must be below steps, which is 20000 (got"),
+        ("onet.train.steps=500", "onet.train.warmup_steps must be below steps, which is 500."),
+        ("pnet.train.batch_fractions=[0.3, 0.69, 0.0009, 0.0091]", "give no part crop in a batch"),
         ("pnet.train.false_positive_rate=1", "pnet.train.false_positive_rate must lie"),
         ("detector.min_face_size=0", "detector.min_face_size must be at least 1"),
         ("detector.scale_factor=1", "detector.scale_factor must lie"),
@@ -219,9 +245,19 @@ def test_impossible_values_are_refused(override: str, told: str) -> None:
     assert re.search(r"\.$", sentence)
 
 
+def test_a_net_that_is_taken_over_needs_no_warm_up() -> None:
+    assert load("pnet.train.init=w.npy", "pnet.train.steps=0").pnet.train.warmup_steps == 500
+
+
+def test_a_batch_holds_each_type_that_it_asks_for() -> None:
+    counts = load("pnet.train.batch_fractions=[0.3, 0.69, 0.001, 0.009]").pnet.train.sample_counts
+    assert counts == {"positive": 307, "negative": 707, "part": 1, "landmark": 9}
+    assert load("pnet.train.batch_fractions=[0.3, 0.7, 0, 0]").pnet.train.sample_counts["part"] == 0
+
+
 def test_a_recipe_changes_its_base(tmp_path: Path) -> None:
     written(tmp_path, MTCNN.read_text(encoding="utf-8"), "mtcnn.yaml")
-    middle = "base: mtcnn.yaml\nseed: 3\npnet: {train: {steps: 5}}\n"
+    middle = "base: mtcnn.yaml\nseed: 3\npnet: {train: {steps: 5, warmup_steps: 0}}\n"
     written(tmp_path, middle, "middle.yaml")
     own = "base: middle.yaml\npnet: {train: {batch: 16}}\n"
     own += "data: {train: {2024: {format: coco, labels: a.json, images: b}}}\n"

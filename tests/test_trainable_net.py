@@ -164,7 +164,12 @@ def test_nets_that_cannot_be_are_refused(setting, told):
 
 def test_what_is_kept_is_averaged_with_the_start_and_shifted(run, prepared, start, tmp_path):
     plain = copied(prepared, tmp_path / "plain")
-    from_start = [*SHORT, f"pnet.train.init={start}", "pnet.train.steps=2"]
+    from_start = [
+        *SHORT,
+        f"pnet.train.init={start}",
+        "pnet.train.steps=2",
+        "pnet.train.warmup_steps=1",
+    ]
     train(plain, *from_start)
     shifts = ["pnet.train.score_shift=0.8", "pnet.train.landmark_shift=0.01"]
     train(run, *from_start, "pnet.train.init_average=0.75", *shifts)
@@ -193,7 +198,12 @@ def test_a_net_that_is_taken_over_can_be_shifted(run, start):
 
 def test_a_net_learns_what_its_teacher_says(run, start):
     """It starts from the same weights, so with no labels in between there is nothing to learn."""
-    setting = [f"pnet.train.init={start}", f"pnet.train.teacher={start}", "pnet.train.steps=2"]
+    setting = [
+        f"pnet.train.init={start}",
+        f"pnet.train.teacher={start}",
+        "pnet.train.steps=2",
+        "pnet.train.warmup_steps=1",
+    ]
     alone = ["pnet.train.distillation_weight=1", "pnet.train.loss_weights=[1, 0, 0]"]
     train(run, *SHORT, *setting, *alone)
     for key, array in weight_files.read(start)["pnet"].weights.items():

@@ -18,6 +18,8 @@ RECORDS = RecordSettings(
     positives_per_face=20,
     parts_per_face=15,
     landmarks_per_face=10,
+    mined_negatives_per_image=0,
+    mined_per_face=0,
 )
 
 
