@@ -1,1 +1,1 @@
-"""From an image to faces: boxes, pixels, nets, weight layouts, cascade."""
+"""The cascade's nets as Keras models: building, folding batch norms, the distillation teacher."""

@@ -1,7 +1,7 @@
-"""A trained net as one with fewer sorts of layers that gives the same outputs.
+"""Folding: batch norms and extra ReLUs absorbed into layers that every weights file can hold.
 
-Batch normalisation becomes part of the kernel before it, an extra ReLU a PReLU whose slope is
-0. Files, the detector and the export only ever meet folded nets.
+A batch norm becomes part of the kernel before it, an extra ReLU a PReLU of slope 0; the outputs
+stay the same. Files, the detector and the export only ever meet folded nets.
 """
 
 import numpy as np
@@ -12,22 +12,24 @@ from mtcnn_detector.weights.weight_files import Weights
 
 
 def fold(net: Net, weights: Weights) -> Weights:
-    """The arrays of the folded net, from those of `net`."""
-    held = dict(weights)
+    """The arrays of `architecture.folded(net)`, from those of `net`; by name, in its order."""
+    arrays = dict(weights)
     for number, layer in enumerate(net.layers, 1):
         if layer.norm:
-            _fold_norm(layer, number, held)
-    plain = folded(net)
-    slopes = {f"prelu{n}/alpha" for n, layer in enumerate(net.layers, 1) if layer.relu}
-    return {k: np.zeros(s, np.float32) if k in slopes else held[k] for k, s in shapes(plain)}
+            _fold_norm(layer, number, arrays)
+    zeros = {f"prelu{n}/alpha" for n, layer in enumerate(net.layers, 1) if layer.relu}
+    return {
+        key: np.zeros(shape, np.float32) if key in zeros else arrays[key]
+        for key, shape in shapes(folded(net))
+    }
 
 
-def _fold_norm(layer: Layer, number: int, held: Weights) -> None:
-    """Scale a layer's outputs, and move them, in its own kernel and bias."""
+def _fold_norm(layer: Layer, number: int, weights: Weights) -> None:
+    """Put a batch norm's scale and shift into the kernel and bias of its layer, in place."""
     kernel = f"layer{number}/{'pointwise_' if layer.separable else ''}kernel"
     bias = f"layer{number}/bias"
-    arrays = ("gamma", "beta", "moving_mean", "moving_variance")
-    gamma, beta, mean, variance = (held[f"norm{number}/{key}"].astype(float) for key in arrays)
+    keys = ("gamma", "beta", "moving_mean", "moving_variance")
+    gamma, beta, mean, variance = (weights[f"norm{number}/{key}"].astype(float) for key in keys)
     scale = gamma / np.sqrt(variance + NORM_EPSILON)
-    held[kernel] = (held[kernel] * scale).astype(np.float32)
-    held[bias] = ((held[bias] - mean) * scale + beta).astype(np.float32)
+    weights[kernel] = (weights[kernel] * scale).astype(np.float32)
+    weights[bias] = ((weights[bias] - mean) * scale + beta).astype(np.float32)

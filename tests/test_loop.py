@@ -93,15 +93,6 @@ def test_without_held_out_crops_a_sentence(tmp_path):
         train(tmp_path, *SHORT)
 
 
-def test_learning_rate_warms_up_and_falls():
-    settings = recipe.load(RECIPE, ["pnet.train.steps=1000"]).pnet.train
-    rate = trainable_net.learning_rate_schedule(settings)
-    assert float(rate(0)) == pytest.approx(0.003 / 100, rel=1e-5)
-    assert float(rate(500)) == pytest.approx(0.003, rel=1e-5)
-    assert float(rate(750)) == pytest.approx((0.003 + 0.00001) / 2, rel=1e-4)
-    assert float(rate(1000)) == pytest.approx(0.00001, rel=1e-4)
-
-
 @pytest.mark.parametrize(
     ("change", "told"),
     [

@@ -15,7 +15,7 @@ from mtcnn_detector.net import NetName
 from mtcnn_detector.weights.weight_files import Weights
 from train import dataset, metrics
 from train.log import read_log, write_log
-from train.trainable_net import average, save_inference_net
+from train.trainable_net import average_with_init, save_inference_net
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -109,7 +109,7 @@ class Validation(keras.callbacks.Callback):
         logs = logs if logs is not None else {}
         raw = self.model.get_weights()
         self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
-        average(self.model.net, self.stage.train.init_average, self.start)
+        average_with_init(self.model.net, self.stage.train.init_average, self.start)
         # As it was trained: the shifts of what is kept would count as errors.
         figures = evaluate(self.model, self.held_out, self.name, self.stage.train)
         if not math.isfinite(figures["loss"]):  # the epoch's last step went wrong

@@ -1,7 +1,6 @@
-"""The net that is trained: a Keras model with its loss, where it starts, what of it is kept."""
+"""The Keras model that is fitted: a net with its loss; where it starts and how it is saved."""
 
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,20 +12,18 @@ import tensorflow as tf
 from configs.settings import NetSettings, Settings, TrainSettings
 from models import keras_nets
 from models.folding import fold
+from models.teacher import Teacher, load_teacher
 from mtcnn_detector.architecture import folded, for_crops
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS, NetName
 from mtcnn_detector.weights import weight_files
 from mtcnn_detector.weights.weight_files import TrainedNet, Weights
 from train.losses import losses
-
-Teacher = Callable[
-    [tf.Tensor], dict[str, tf.Tensor]
-]  # crops -> what losses take as teacher_outputs
+from train.optimizer import build_optimizer
 
 
 class TrainableNet(keras.Model):
-    """A net with its loss; Keras reports each part of it beside the sum."""
+    """A net with its loss; Keras reports the loss of each head beside the sum."""
 
     def __init__(
         self, net: keras.Model, train: TrainSettings, teacher: Teacher | None = None
@@ -34,146 +31,120 @@ class TrainableNet(keras.Model):
         super().__init__()
         self.net, self.settings, self._teacher = net, train, teacher
         heads = [head for head in ("cls", "box", "landmarks") if head in net.output]
-        self._parts = {head: keras.metrics.Mean(name=head) for head in heads}
+        self._means = {head: keras.metrics.Mean(name=head) for head in heads}
 
     def call(self, images: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
-        """The net's heads, one row a crop."""
-        return _rows(self.net(images, training=training))
+        """(N, s, s, 3) normalised crops -> the net's heads, (N, values) each."""
+        return keras_nets.one_row_per_crop(self.net(images, training=training))
 
     def compute_loss(self, x: Any, y: Any, y_pred: Any, *_: Any, **__: Any) -> tf.Tensor:
-        """The sum of the weighted parts."""
+        """The sum of the heads' weighted losses."""
         teacher_outputs = self._teacher(x) if self._teacher else None
         parts = losses(y, y_pred, self.settings, teacher_outputs)
         for head, value in parts.items():
-            self._parts[head].update_state(value)
+            self._means[head].update_state(value)
         return tf.add_n(list(parts.values()))
 
 
-def _rows(outputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """A fully convolutional net gives a map of one cell."""
-    return {head: tf.reshape(value, [-1, value.shape[-1]]) for head, value in outputs.items()}
-
-
-def average(net: keras.Model, share: float, start: Weights) -> None:
-    """Give the weights that a training started from this share in those that it has reached.
-
-    Such averages often find more than either (Wortsman et al., "Robust fine-tuning of zero-shot
-    models", CVPR 2022).
-    """
-    weights = keras_nets.get_weights(net)
-    for key, value in start.items():
-        weights[key] = (1 - share) * weights[key] + share * value
-    keras_nets.set_weights(net, weights, "the average")
-
-
-def save_inference_net(model: keras.Model, stage: NetSettings, name: NetName, folder: Path) -> None:
-    """Write what a training has reached, as a folded net, its outputs shifted as the stage says.
-
-    A shift of the class head moves the net's working point, for detectors whose thresholds are
-    given; one of the landmarks makes up for detectors that cut off fractions of pixels.
-    """
-    weights = keras_nets.get_weights(model)
-    half = np.float32(stage.train.score_shift / 2)
-    weights["cls/bias"] = weights["cls/bias"] + np.stack([-half, half])
-    if "landmarks/bias" in weights:
-        weights["landmarks/bias"] = weights["landmarks/bias"] + np.float32(
-            stage.train.landmark_shift
-        )
-    folded_net = TrainedNet(folded(stage.net), fold(stage.net, weights))
-    weight_files.write_own(folder / "weights.npz", folded_net, name)
-
-
-def adopt_init(settings: Settings, name: NetName, folder: Path) -> None:
-    """Write the net that training would start from.
+def build_trainable(settings: Settings, name: NetName) -> tuple[TrainableNet, Weights]:
+    """A compiled net, random or from `init`, and those of its arrays that came from `init`.
 
     Raises:
-        UserError: its init lacks something of it that only a training could give it.
+        UserError: a weights file cannot be read; a frozen layer is not in `init`.
     """
     stage = settings.stage(name)
-    path, net = Path(stage.train.init or ""), keras_nets.build(for_crops(stage.net), settings.seed)
-    start = _load_init(path, net, name)
-    fresh = [key for key in keras_nets.get_weights(net) if key not in start]
-    # A norm starts as one that changes nothing; only the last net's landmarks are ever read.
-    spare = ("norm", "landmarks/") if name != NETS[-1] else ("norm",)
-    lacking = [key for key in fresh if not key.startswith(spare)]
-    if lacking:
-        raise UserError(
-            f"{path} has no {lacking[0]} that fits {name}, and without steps nothing is learned: "
-            f"raise {name}.train.steps."
-        )
-    kept = replace(
-        stage.net, landmarks=stage.net.landmarks and not any("landmarks/" in k for k in fresh)
-    )
-    save_inference_net(net, replace(stage, net=kept), name, folder)
-
-
-def build_trainable(settings: Settings, name: NetName) -> tuple[TrainableNet, Weights]:
-    """A net that is new or starts from `init`, ready for `fit`; and what of it is from there."""
-    stage = settings.stage(name)
-    net, init = keras_nets.build(for_crops(stage.net), settings.seed), stage.train.init
+    train, init = stage.train, stage.train.init
+    net = keras_nets.build(for_crops(stage.net), settings.seed)
     start = {} if init is None else _load_init(Path(init), net, name)
-    fresh = {
-        _setting_name(key.partition("/")[0])
-        for key in keras_nets.get_weights(net)
-        if key not in start
-    }
-    for frozen in stage.train.frozen:
-        if frozen in fresh:
-            raise UserError(
-                f"{init} has no {frozen} that fits {name}: take it out of {name}.train.frozen, "
-                "since what is new must learn."
-            )
-    for layer in net.layers:
-        layer.trainable = _setting_name(layer.name) not in stage.train.frozen
-    model = TrainableNet(net, stage.train, _teacher(stage, name))
-    average = stage.train.ema_decay
-    optimizer = keras.optimizers.Adam(
-        learning_rate_schedule(stage.train), use_ema=average > 0, ema_momentum=average or 0.99
-    )
+    _freeze(net, stage, name, start)
+    teacher = None
+    if train.teacher is not None:
+        teacher = load_teacher(Path(train.teacher), name, stage.net.size)
+    model, optimizer = TrainableNet(net, train, teacher), build_optimizer(train)
     model.compile(optimizer=optimizer, steps_per_execution=1)
     model.build((None, stage.net.size, stage.net.size, 3))
     optimizer.build(model.trainable_variables)
     return model, start
 
 
-def _teacher(stage: NetSettings, name: NetName) -> Teacher | None:
-    """What asks the net that teaches; it may have other layers.
+def _load_init(path: Path, net: keras.Model, name: NetName) -> Weights:
+    """Load what fits of a weights file, print what does not; the arrays that were loaded."""
+    missing = keras_nets.load_compatible_weights(net, weight_files.read_net(path, name).weights)
+    new = f"; new: {', '.join(missing)}" if missing else ""
+    print(f"train-{name}: starts from {path}{new}.")
+    return {k: value for k, value in keras_nets.get_weights(net).items() if k not in missing}
 
-    A function, as Keras would save and set a model that another one holds along with it.
-    """
-    if stage.train.teacher is None:
-        return None
-    path = Path(stage.train.teacher)
-    trained = weight_files.read_net(path, name)
-    if trained.net.size != stage.net.size:
-        raise UserError(
-            f"{path} cannot teach {name}: it looks at {trained.net.size} pixels, not "
-            f"{stage.net.size}."
-        )
-    teacher = keras_nets.build(for_crops(trained.net))
-    keras_nets.set_weights(teacher, trained.weights, f"the {name} of {path}")
-    return lambda images: _rows(teacher(images, training=False))
+
+def _freeze(net: keras.Model, stage: NetSettings, name: NetName, start: Weights) -> None:
+    """Exclude the recipe's frozen layers from training; they must come from `init`."""
+    missing = [key for key in keras_nets.get_weights(net) if key not in start]
+    new = {_setting_name(key.partition("/")[0]) for key in missing}
+    for frozen in stage.train.frozen:
+        if frozen in new:
+            raise UserError(
+                f"{stage.train.init} has no {frozen} that fits {name}: take it out of "
+                f"{name}.train.frozen, since what is new must learn."
+            )
+    for layer in net.layers:
+        layer.trainable = _setting_name(layer.name) not in stage.train.frozen
 
 
 def _setting_name(layer: str) -> str:
-    """The name of the setting that a Keras layer belongs to: a norm and a PReLU to their layer."""
+    """A Keras layer's name in `frozen`: norms and PReLUs belong to the layer before them."""
     return re.sub("^(norm|prelu)", "layer", layer)
 
 
-def _load_init(path: Path, net: keras.Model, name: NetName) -> Weights:
-    """Take over, and return, what a weights file has of a net; say what it has not."""
-    fresh = keras_nets.load_compatible_weights(net, weight_files.read_net(path, name).weights)
-    told = f"; new: {', '.join(fresh)}" if fresh else ""
-    print(f"train-{name}: starts from {path}{told}.")
-    return {key: value for key, value in keras_nets.get_weights(net).items() if key not in fresh}
+def average_with_init(net: keras.Model, fraction: float, start: Weights) -> None:
+    """Interpolate a net's weights with those that its training started from, in place.
+
+    Such averages often generalise better than either (Wortsman et al., "Robust fine-tuning of
+    zero-shot models", CVPR 2022).
+
+    Args:
+        net: the trained net.
+        fraction: weight of `start`, 0 up to 1.
+        start: the arrays that came from `init`; others stay as they are.
+    """
+    weights = keras_nets.get_weights(net)
+    for key, value in start.items():
+        weights[key] = (1 - fraction) * weights[key] + fraction * value
+    keras_nets.set_weights(net, weights, "the average")
 
 
-def learning_rate_schedule(train: TrainSettings) -> keras.optimizers.schedules.LearningRateSchedule:
-    """Linear warm-up, then a cosine down to the final learning rate."""
-    return keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=train.learning_rate / 100,
-        decay_steps=max(train.steps - train.warmup_steps, 1),
-        alpha=train.final_learning_rate / train.learning_rate,
-        warmup_target=train.learning_rate,
-        warmup_steps=train.warmup_steps,
-    )
+def save_inference_net(model: keras.Model, stage: NetSettings, name: NetName, folder: Path) -> None:
+    """Write `weights.npz`: the folded net, its outputs shifted as the recipe says.
+
+    `score_shift` moves the working point, for detectors with fixed thresholds; `landmark_shift`
+    makes up for detectors that cut off fractions of pixels.
+    """
+    weights = keras_nets.get_weights(model)
+    half = np.float32(stage.train.score_shift / 2)
+    weights["cls/bias"] = weights["cls/bias"] + np.stack([-half, half])
+    if "landmarks/bias" in weights:
+        shift = np.float32(stage.train.landmark_shift)
+        weights["landmarks/bias"] = weights["landmarks/bias"] + shift
+    folded_net = TrainedNet(folded(stage.net), fold(stage.net, weights))
+    weight_files.write_own(folder / "weights.npz", folded_net, name)
+
+
+def adopt_init(settings: Settings, name: NetName, folder: Path) -> None:
+    """Write the net of `init` as it is, where the recipe asks for no step of training.
+
+    Raises:
+        UserError: `init` lacks an array that only a training could provide.
+    """
+    stage = settings.stage(name)
+    path, net = Path(stage.train.init or ""), keras_nets.build(for_crops(stage.net), settings.seed)
+    start = _load_init(path, net, name)
+    missing = [key for key in keras_nets.get_weights(net) if key not in start]
+    # A new norm is the identity; landmarks are only read from the last net.
+    optional = ("norm", "landmarks/") if name != NETS[-1] else ("norm",)
+    needed = [key for key in missing if not key.startswith(optional)]
+    if needed:
+        raise UserError(
+            f"{path} has no {needed[0]} that fits {name}, and without steps nothing is learned: "
+            f"raise {name}.train.steps."
+        )
+    landmarks = stage.net.landmarks and not any("landmarks/" in key for key in missing)
+    adopted = replace(stage, net=replace(stage.net, landmarks=landmarks))
+    save_inference_net(net, adopted, name, folder)
