@@ -1,4 +1,4 @@
-"""`python -m data_prep`: pictures and annotations into TFRecords."""
+"""`python -m data_prep`: images and annotations into TFRecords."""
 
 import argparse
 import os

@@ -1,54 +1,47 @@
-"""The driver: pictures in, shards out; in parallel, resumable, the same for any worker count."""
+"""Records stage: annotated images to TFRecord shards; parallel, resumable, reproducible.
+
+The shards are the same bytes for any number of workers and after any interruption.
+"""
 
 import json
-import multiprocessing
-import signal
-import sys
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from tqdm import tqdm
 
 from configs.recipe import refuse_unless_exportable, to_dict
 from configs.settings import SAMPLE_TYPES, SampleType, Settings
-from data_prep import worker
-from data_prep.sources import SPLITS, LabelledImage, Split, fingerprint, pictures
+from data_prep.sources import SPLITS, LabelledImage, Split, fingerprint, labelled_images
 from data_prep.worker import Cut, Plan
+from data_prep.worker_pool import Chunk, cut_in_order
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.files import write_atomically
 from mtcnn_detector.net import NETS, NetName
 from mtcnn_detector.weights import weight_files
 from pipeline import manifest, tf_setup
 
-SCHEMA_VERSION = 2
-TOLD = 5  # pictures that cannot be used, by name
-
-
-class Chunk(NamedTuple):
-    """The pictures of one set of shards, one shard for each kind."""
-
-    split: Split
-    number: int
-    pictures: list[LabelledImage]
-
-    def shard(self, folder: Path, kind: SampleType) -> Path:
-        """Where the shard of one kind lies."""
-        return folder / self.split / f"{kind}-{self.number:05}.tfrecord"
-
-    def summary(self, folder: Path) -> Path:
-        """Counts and broken pictures; written last, so its presence means complete."""
-        return folder / self.split / f"chunk-{self.number:05}.json"
+SCHEMA_VERSION = 3  # of `records.FEATURES` and of what a crop is; 2 named the landmarks `points`
+# Parts of data's settings that change no crop: the fingerprint of the annotations stands for the
+# folder, which may be moved or named in another way.
+NOT_IN_RECIPE = ("validation", "max_broken_fraction", "folder")
+MAX_REASONS = 5  # broken images that a message names
 
 
 def prepare(settings: Settings, name: NetName, run: Path, workers: int, force: bool) -> None:
-    """Make a net's records under `run/records/<name>`.
+    """Make a net's records under `run/records/<name>`, or go on where an earlier call stopped.
+
+    Args:
+        settings: the recipe.
+        name: the net that is trained on them.
+        run: the folder of the run.
+        workers: number of processes.
+        force: whether records of another recipe are replaced.
 
     Raises:
-        UserError: see `pipeline.manifest` and the annotation readers; too many broken pictures.
+        UserError: as `pipeline.manifest` and the annotation readers; or too many images are
+            broken; or a worker was killed.
     """
     refuse_unless_exportable(settings)
     if not settings.stage(name).train.steps:
@@ -56,7 +49,7 @@ def prepare(settings: Settings, name: NetName, run: Path, workers: int, force: b
         return
     nets = _miners(settings, name, run)
     trained = {miner: weight_files.read_net(path, miner) for miner, path in nets.items()}
-    split = pictures(settings, settings.stage(name).records.scale_balance)
+    split = labelled_images(settings, settings.stage(name).records.scale_balance)
     recipe = _recipe(settings, name, nets) | {"annotations": fingerprint(split)}
     stage = manifest.Stage(run / "records" / name, recipe, f"{name}-data")
     if not stage.begin(force):
@@ -83,15 +76,11 @@ def _miners(settings: Settings, name: NetName, run: Path) -> dict[NetName, Path]
 
 
 def _recipe(settings: Settings, name: NetName, nets: Mapping[NetName, Path]) -> dict[str, Any]:
-    """What decides the content of the records."""
+    """The settings and inputs that decide the content of the records."""
     whole = to_dict(settings)
     recipe = {key: whole[key] for key in ("seed", "data", "labels")}
-    for key in (
-        "validation",
-        "max_broken_fraction",
-        "folder",
-    ):  # the annotations' fingerprint stands
-        recipe["data"].pop(key)  # for the folder, which may be moved or named in another way
+    for key in NOT_IN_RECIPE:
+        recipe["data"].pop(key)
     records = {key: value for key, value in whole[name]["records"].items() if key != "mined_by"}
     recipe[name] = {"records": records, "size": whole[name]["net"]["size"]}
     recipe["schema"] = SCHEMA_VERSION
@@ -110,96 +99,57 @@ def _chunks(split: Mapping[Split, list[LabelledImage]], images_per_shard: int) -
 
 def _fill(plan: Plan, folder: Path, chunks: list[Chunk], workers: int) -> None:
     """Cut chunks in worker processes; write them here, in order."""
-    total = sum(len(chunk.pictures) for chunk in chunks)
+    total = sum(len(chunk.images) for chunk in chunks)
     made: Counter[str] = Counter()
     with tqdm(total=total, unit="img", desc=f"{plan.name}-data", smoothing=0.05) as bar:
-        for chunk, cut in _cut_in_order(plan, chunks, workers):
-            counts = _write(folder, chunk, cut)
-            made.update(counts)
-            bar.update(len(chunk.pictures))
+        for chunk, cut in cut_in_order(plan, chunks, workers):
+            made.update(_write(folder, chunk, cut))
+            bar.update(len(chunk.images))
             bar.set_postfix_str(f"{sum(made.values())} crops")
 
 
 def _write(folder: Path, chunk: Chunk, cut: Cut) -> dict[SampleType, int]:
-    """Write a chunk's shards, then its summary; how many crops of each kind it has."""
+    """Write a chunk's shards, then its summary; returns the number of crops of each kind."""
     tf_setup.import_tensorflow()  # takes seconds, while the workers cut on
     from data_prep import records
 
     for kind in SAMPLE_TYPES:
         records.write_shard(chunk.shard(folder, kind), cut.crops[kind], kind)
     counts = {kind: len(cut.crops[kind].images) for kind in SAMPLE_TYPES}
-    told = json.dumps({"counts": counts, "broken": cut.broken})
-    write_atomically(chunk.summary(folder), told.encode())
+    summary = json.dumps({"counts": counts, "broken": cut.broken})
+    write_atomically(chunk.summary(folder), summary.encode())
     return counts
 
 
-def _cut_in_order(plan: Plan, chunks: list[Chunk], workers: int) -> Iterator[tuple[Chunk, Cut]]:
-    """Every chunk with its crops; never more than a few waiting, so memory stays flat."""
-    # The helper that tidies up after us would say so, below the sentence that Ctrl-C ends with.
-    sys.warnoptions.append("ignore:resource_tracker")
-    spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, spawn, initializer=worker.start, initargs=(plan,))
-    waiting: deque[tuple[Chunk, Future[Cut]]] = deque()
-    try:
-        for chunk in chunks:
-            waiting.append((chunk, _submit(pool, chunk.pictures)))
-            if len(waiting) > 2 * workers:
-                yield waiting[0][0], waiting.popleft()[1].result()
-        while waiting:
-            yield waiting[0][0], waiting.popleft()[1].result()
-    except BrokenProcessPool:
-        raise UserError(
-            "a worker was killed, probably for want of memory: repeat the command with "
-            "WORKERS=1, or lower images_per_shard."
-        ) from None
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _submit(pool: ProcessPoolExecutor, chunk: list[LabelledImage]) -> Future[Cut]:
-    """Hand out a chunk; workers that start now never hear Ctrl-C: the parent decides."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        return pool.submit(worker.cut_chunk, chunk)
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-
-
 def _finish(stage: manifest.Stage, chunks: list[Chunk], max_broken_fraction: float) -> None:
+    """Complete the manifest, unless too many images are broken."""
     summaries = [json.loads(chunk.summary(stage.folder).read_text()) for chunk in chunks]
-    broken = {path: why for one in summaries for path, why in one["broken"].items()}
-    images = sum(len(chunk.pictures) for chunk in chunks)
+    broken = {path: reason for one in summaries for path, reason in one["broken"].items()}
+    images = sum(len(chunk.images) for chunk in chunks)
     if len(broken) > max_broken_fraction * images:
         for chunk, summary in zip(chunks, summaries, strict=True):
             if summary["broken"]:
-                chunk.summary(stage.folder).unlink()  # looked at again next time
+                chunk.summary(stage.folder).unlink()  # read again by the next call
         raise UserError(
-            f"{len(broken)} of {images} pictures cannot be used: {_first(broken)}. Mend them and "
+            f"{len(broken)} of {images} images cannot be used: {_first(broken)}. Mend them and "
             "repeat the command, or raise data.max_broken_fraction."
         )
     counts: dict[str, Counter[str]] = {part: Counter() for part in SPLITS}
     for chunk, summary in zip(chunks, summaries, strict=True):
         counts[chunk.split].update(summary["counts"])
     shards = [chunk.shard(stage.folder, kind) for chunk in chunks for kind in SAMPLE_TYPES]
-    stage.finish(
-        {
-            "images": images,
-            "broken": broken,
-            "counts": counts,
-            "shards": len(shards),
-            "sha256": manifest.digest(shards),
-        }
-    )
-    told = ", ".join(f"{counts['train'][kind]} {kind}" for kind in SAMPLE_TYPES)
+    facts = {"images": images, "broken": broken, "counts": counts, "shards": len(shards)}
+    stage.finish(facts | {"sha256": manifest.digest(shards)})
+    by_kind = ", ".join(f"{counts['train'][kind]} {kind}" for kind in SAMPLE_TYPES)
     print(
-        f"{stage.command}: {told} crops to train on, "
-        f"{sum(counts['validation'].values())} to validate; {len(broken)} pictures left out"
+        f"{stage.command}: {by_kind} crops to train on, "
+        f"{sum(counts['validation'].values())} to validate; {len(broken)} images left out"
         + (f": {_first(broken)}." if broken else ".")
     )
 
 
 def _first(broken: Mapping[str, str]) -> str:
     """The first reasons; the manifest has all."""
-    told = list(broken.values())
-    more = f"; and {len(told) - TOLD} more" if len(told) > TOLD else ""
-    return "; ".join(told[:TOLD]) + more
+    reasons = list(broken.values())
+    more = f"; and {len(reasons) - MAX_REASONS} more" if len(reasons) > MAX_REASONS else ""
+    return "; ".join(reasons[:MAX_REASONS]) + more

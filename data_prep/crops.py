@@ -1,4 +1,4 @@
-"""From windows on one picture to crops with their targets."""
+"""Crop extraction: windows of an image to crops with their regression targets."""
 
 from typing import NamedTuple
 
@@ -10,16 +10,16 @@ from mtcnn_detector import boxes, pixels
 
 
 class Crops(NamedTuple):
-    """Crops of one kind; NaN stands for what a crop does not have."""
+    """N crops of one kind; NaN where a crop has no box or no landmarks."""
 
     images: NDArray[np.uint8]  # (N, size, size, 3) RGB
     boxes: NDArray[np.float32]  # (N, 4) offsets of the face, in sides of the window
     landmarks: NDArray[np.float32]  # (N, 10) fractions of the crop
-    sides: NDArray[np.float32]  # (N, 1) of the windows in the picture, pixels
+    sides: NDArray[np.float32]  # (N, 1) sides of the windows, pixels of the image
 
     @staticmethod
     def joined(parts: list["Crops"], size: int) -> "Crops":
-        """One after the other; none at all is fine."""
+        """Concatenate crops of `size` pixels; `parts` may be empty."""
         none = Crops(
             np.zeros((0, size, size, 3), np.uint8),
             np.zeros((0, 4), np.float32),
@@ -30,7 +30,10 @@ class Crops(NamedTuple):
 
 
 def cut_crops(image: pixels.Image, windows: Windows, size: int) -> Crops:
-    """Cut the windows from a picture and express their faces in terms of the windows."""
+    """Cut N windows from an image (H, W, 3); their faces are encoded relative to the windows.
+
+    Windows may reach over the border, where crops are black.
+    """
     places = windows.places
     upright = windows.degrees == 0
     images = np.empty((len(places), size, size, 3), np.uint8)

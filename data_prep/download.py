@@ -23,7 +23,7 @@ HUB = "https://huggingface.co/datasets/wider_face/resolve/main/"
 LICENCE = """\
 WIDER FACE is for non-commercial research only (CC BY-NC-ND 4.0): S. Yang, P. Luo, C. C. Loy,
 X. Tang, 'WIDER FACE: A Face Detection Benchmark', CVPR 2016, http://shuoyang1213.me/WIDERFACE/.
-The annotations are the Chinese University of Hong Kong's, the pictures their owners'.
+The annotations are the Chinese University of Hong Kong's, the images their owners'.
 By going on you accept these terms."""
 TIMEOUT = 30  # seconds without a byte after which a connection counts as broken
 PAUSES = (2, 5, 15, 30, 60)  # seconds before each new attempt, counted anew after any progress

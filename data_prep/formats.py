@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from mtcnn_detector.errors import UserError
 
 UNKNOWN = (float("nan"),) * 10
-LARGEST = 1e6  # pixels; no picture is larger, and nan and inf fail the comparison too
+LARGEST = 1e6  # pixels; no image is larger, and nan and inf fail the comparison too
 TEN_LANDMARKS = "left eye, right eye, nose, left and right mouth corner"
 
 

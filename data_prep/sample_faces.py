@@ -19,7 +19,7 @@ from tqdm import tqdm
 from data_prep.scenes import Face, Floats, Scene, compose_scene
 from mtcnn_detector.errors import UserError
 
-VERSION = 1  # part of sample.json: count up when the same arguments come to give other pictures
+VERSION = 1  # part of sample.json: count up when the same arguments come to give other images
 PEOPLE = {"train": range(1, 31), "val": range(31, 41)}
 ANYWHERE = (0, 0, 10_000, 10_000)
 BACKGROUNDS = {  # what to keep, x1 y1 x2 y2: no face that has no label
@@ -78,7 +78,7 @@ def _package_folder(package: str, inside: str) -> Path:
     spec = find_spec(package)  # the folder is all we need: nothing is imported
     if spec is None or not spec.submodule_search_locations:
         raise UserError(
-            f"the sample pictures come from the package {package}, which is not installed: "
+            f"the sample images come from the package {package}, which is not installed: "
             'run `pip install ".[demo]"` in the project\'s folder (`make demo` does so).'
         )
     return Path(spec.submodule_search_locations[0]) / inside
@@ -126,7 +126,7 @@ def read_backgrounds() -> list[Floats]:
 
 
 def write_split(folder: Path, split: str, scenes: Iterable[Scene]) -> None:
-    """Write the pictures of a split and its two label files, one WIDER's and one RetinaFace's."""
+    """Write the images of a split and its two label files, one WIDER's and one RetinaFace's."""
     images, labels = folder / f"WIDER_{split}" / "images", folder / "wider_face_split"
     for needed in (images / "0--Landscape", images / "1--Portrait", labels):
         needed.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""One scene of the sample data set: faces and decoys pasted onto a background; no files here.
+"""Composition of a sample scene: faces and decoys pasted onto a background; no files here.
 
 All coordinates are continuous: pixel i covers [i, i + 1). All colours are BGR, as OpenCV has them.
 """
@@ -18,7 +18,17 @@ Floats = NDArray[np.floating[Any]]
 PHOTO_WIDTH, PHOTO_HEIGHT = 92, 112
 SIZES = [(640, 480), (640, 428), (600, 450), (640, 480), (480, 640), (428, 640)]  # width, height
 FACE_HEIGHTS = (24.0, 300.0)  # pixels of the scene
-FACE_COUNTS = [0.06, 0.20, 0.20, 0.17, 0.13, 0.10, 0.07, 0.04, 0.03]  # share of scenes with 0..8
+FACE_COUNTS = [
+    0.06,
+    0.20,
+    0.20,
+    0.17,
+    0.13,
+    0.10,
+    0.07,
+    0.04,
+    0.03,
+]  # fraction of scenes with 0 to 8 faces
 MAX_DECOYS = 5
 NOBODY = 0  # the person of a decoy
 MAX_TILT = 20.0  # degrees
@@ -27,7 +37,7 @@ PLACING_TRIALS = 30
 
 @dataclass(frozen=True)
 class Face:
-    """A grey picture (H, W), 0..1, of one face: its box (4,) x1 y1 x2 y2, landmarks (5, 2)."""
+    """A grey image (H, W), 0..1, of one face: its box (4,) x1 y1 x2 y2, landmarks (5, 2)."""
 
     person: int
     pixels: Floats
@@ -37,9 +47,9 @@ class Face:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a picture comes to lie: the affine (2, 3) from picture to scene, and what it makes.
+    """The position of a pasted image: the affine (2, 3) from image to scene, and its results.
 
-    `extent` (4,) surrounds the whole picture, `box` (4,) the face, as x1 y1 x2 y2 in the scene.
+    `extent` (4,) surrounds the whole image, `box` (4,) the face, as x1 y1 x2 y2 in the scene.
     """
 
     affine: Floats
@@ -50,7 +60,7 @@ class Placement:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture (H, W, 3) of bytes and where its faces lie, `people` naming whose they are."""
+    """An image (H, W, 3) of bytes, the positions of its faces, and the numbers of their people."""
 
     pixels: NDArray[np.uint8]
     people: list[int]
@@ -58,20 +68,20 @@ class Scene:
 
 
 def compose_scene(cast: Sequence[Face], photographs: Sequence[Floats], seed: list[int]) -> Scene:
-    """Paste some faces of `cast` and some decoys, which overlap no box, onto a new background."""
+    """Paste faces of `cast` and decoys, which overlap no box, onto a new background."""
     rng = np.random.default_rng(seed)
     size = SIZES[int(rng.integers(len(SIZES)))]
     canvas = backdrop(rng, photographs, size)
     count = rng.choice(len(FACE_COUNTS), p=FACE_COUNTS)
-    pictures = [cast[i] for i in rng.choice(len(cast), count, replace=False)]
-    pictures += [_decoy(rng, photographs) for _ in range(rng.integers(MAX_DECOYS + 1))]
+    portraits = [cast[i] for i in rng.choice(len(cast), count, replace=False)]
+    portraits += [_decoy(rng, photographs) for _ in range(rng.integers(MAX_DECOYS + 1))]
     people: list[int] = []
     taken: list[Placement] = []
-    for picture in pictures:
-        placement = place(rng, picture, size, taken)
+    for portrait in portraits:
+        placement = place(rng, portrait, size, taken)
         if placement is not None:
-            paste(rng, canvas, picture.pixels, placement)
-            people.append(picture.person)
+            paste(rng, canvas, portrait.pixels, placement)
+            people.append(portrait.person)
             taken.append(placement)
     real = [i for i, person in enumerate(people) if person != NOBODY]
     return Scene(_expose(rng, canvas), [people[i] for i in real], [taken[i] for i in real])
@@ -122,7 +132,7 @@ def _draw_placement(rng: np.random.Generator, face: Face, size: tuple[int, int])
 
 
 def paste(rng: np.random.Generator, canvas: Floats, pixels: Floats, placement: Placement) -> None:
-    """Blend a grey picture (H, W), lit and tinted by chance, into `canvas` (H, W, 3) in place."""
+    """Blend a grey image (H, W), lit and tinted by chance, into `canvas` (H, W, 3) in place."""
     size = canvas.shape[1::-1]
     x1, y1 = np.floor(placement.extent[:2]).astype(int).clip(0, size)
     x2, y2 = np.ceil(placement.extent[2:]).astype(int).clip(0, size)
@@ -140,7 +150,7 @@ def paste(rng: np.random.Generator, canvas: Floats, pixels: Floats, placement: P
 
 
 def oval(rng: np.random.Generator) -> Floats:
-    """Draw the opacity (112, 92) of a picture: 1 within, fading to 0 at or before its borders."""
+    """Draw the opacity (112, 92) of an image: 1 within, fading to 0 at or before its borders."""
     exponent, feather = rng.uniform(2.2, 5), rng.uniform(0.06, 0.2)
     y = np.abs(np.linspace(-1, 1, PHOTO_HEIGHT, dtype=np.float32))[:, None]
     x = np.abs(np.linspace(-1, 1, PHOTO_WIDTH, dtype=np.float32))
@@ -149,7 +159,7 @@ def oval(rng: np.random.Generator) -> Floats:
 
 
 def light(rng: np.random.Generator, grey: Floats) -> Floats:
-    """Light a grey picture (H, W) from a side and colour it, most often like skin: (H, W, 3)."""
+    """Light a grey image (H, W) from a side and colour it, most often like skin: (H, W, 3)."""
     slope = rng.uniform(-0.25, 0.25, 2)
     y = np.linspace(-1, 1, grey.shape[0])[:, None]
     x = np.linspace(-1, 1, grey.shape[1])
@@ -195,11 +205,11 @@ def texture(
 
 
 def _expose(rng: np.random.Generator, canvas: Floats) -> NDArray[np.uint8]:
-    """What a camera adds: a little blur and noise, at times no colour."""
-    picture = canvas
+    """Camera effects: a little blur and noise, at times no colour; (H, W, 3) bytes."""
+    image = canvas
     if rng.random() < 0.1:
-        picture = np.broadcast_to(canvas.mean(2, keepdims=True), canvas.shape)
+        image = np.broadcast_to(canvas.mean(2, keepdims=True), canvas.shape)
     if rng.random() < 0.3:
-        picture = np.asarray(cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.3, 0.8)))
+        image = np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 0.8)))
     noise = rng.standard_normal(canvas.shape, np.float32) * np.float32(rng.uniform(0, 0.02))
-    return ((picture + noise).clip(0, 1) * 255).round().astype(np.uint8)
+    return ((image + noise).clip(0, 1) * 255).round().astype(np.uint8)

@@ -1,4 +1,4 @@
-"""The annotated pictures of a recipe, split into training and validation."""
+"""Annotated images of a recipe, split into training and validation by a hash of their names."""
 
 import hashlib
 import sys
@@ -20,7 +20,7 @@ SPLITS: tuple[Split, ...] = ("train", "validation")
 
 
 class LabelledImage(NamedTuple):
-    """One annotated picture and what may be cut from it."""
+    """One annotated image, the kinds of crops that may be cut from it, and its faces' weights."""
 
     annotation: Annotation
     sample_types: tuple[SampleType, ...]
@@ -28,7 +28,7 @@ class LabelledImage(NamedTuple):
 
 
 def read_sources(folder: Path, sources: Mapping[str, Source]) -> dict[str, list[Annotation]]:
-    """The annotations of each source that is on this machine.
+    """Annotations by source; optional sources that are not on this machine are left out.
 
     Raises:
         UserError: a source that is not optional is missing, or none is there at all.
@@ -48,7 +48,11 @@ def read_sources(folder: Path, sources: Mapping[str, Source]) -> dict[str, list[
 
 
 def read_source(folder: Path, name: str, source: Source) -> list[Annotation]:
-    """The annotations of one source."""
+    """The annotations of one source; a missing file of landmarks is a warning.
+
+    Raises:
+        UserError: labels or images are missing, or as `annotations.read`.
+    """
     labels, images = folder / source.labels, folder / source.images
     for path in (labels, images):
         if not path.exists():
@@ -66,11 +70,11 @@ def read_source(folder: Path, name: str, source: Source) -> list[Annotation]:
     return annotations.read(source.format, labels, images, landmarks, name)
 
 
-def pictures(settings: Settings, balance: float) -> dict[Split, list[LabelledImage]]:
-    """All pictures of a recipe, in an order and a split that follow from their names alone.
+def labelled_images(settings: Settings, balance: float) -> dict[Split, list[LabelledImage]]:
+    """All images of a recipe by split, both split and order a function of their keys.
 
     Raises:
-        UserError: as `read_sources`; or two sources list one picture, which could be trained on
+        UserError: as `read_sources`; or two sources list one image, which could be trained on
             by one and held out by the other.
     """
     data = settings.data
@@ -89,17 +93,17 @@ def pictures(settings: Settings, balance: float) -> dict[Split, list[LabelledIma
         kinds = data.train[name].sample_types
         for annotation, weights in zip(source, _weights(source, balance), strict=True):
             part: Split = (
-                "validation" if place(annotation.key) < data.validation_fraction else "train"
+                "validation" if split_hash(annotation.key) < data.validation_fraction else "train"
             )
             split[part].append(LabelledImage(annotation, kinds, weights))
     for part in SPLITS:
         # By the hash: every shard gets a mixture of sources and events.
-        split[part].sort(key=lambda picture: place(picture.annotation.key))
+        split[part].sort(key=lambda labelled: split_hash(labelled.annotation.key))
     return split
 
 
 def fingerprint(split: Mapping[Split, list[LabelledImage]]) -> str:
-    """What the annotations say, in short: it changes with any picture listed, box or point."""
+    """16 hexadecimal digits that change with any image listed, box or landmark."""
     total = hashlib.sha256()
     for part in SPLITS:
         for annotation, kinds, _ in split[part]:
@@ -109,8 +113,8 @@ def fingerprint(split: Mapping[Split, list[LabelledImage]]) -> str:
     return total.hexdigest()[:16]
 
 
-def place(key: str) -> float:
-    """A picture's lot in [0, 1), from its name: adding pictures moves no other one."""
+def split_hash(key: str) -> float:
+    """A uniform number in [0, 1) from an image's key: adding images moves no other one."""
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:7], "big") / 2**56
 
 

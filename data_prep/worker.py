@@ -1,4 +1,4 @@
-"""What the worker processes do: pictures in, crops out. No TensorFlow unless they mine."""
+"""Worker process of the record stages: images in, crops out; no TensorFlow unless it mines."""
 
 import multiprocessing
 import os
@@ -21,36 +21,36 @@ from pipeline import tf_setup
 
 
 class Cut(NamedTuple):
-    """What a worker makes of a chunk."""
+    """The crops of a chunk of images."""
 
     crops: dict[SampleType, Crops]
-    broken: dict[str, str]  # pictures that cannot be used, and why
+    broken: dict[str, str]  # path of each image that cannot be used -> reason
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a worker needs to know; small, and the same for every worker."""
+    """Settings and nets of a stage; small, and the same for every worker."""
 
     settings: Settings
     name: NetName
-    nets: Mapping[NetName, TrainedNet]  # those before, which propose
+    nets: Mapping[NetName, TrainedNet]  # of the earlier stages, which propose windows
 
     @property
     def size(self) -> int:
-        """The side of the crops."""
+        """Side of the crops, pixels."""
         return self.settings.stage(self.name).net.size
 
 
 class _Worker(NamedTuple):
     plan: Plan
-    cascade: Any  # models.cascade.Cascade, or None for the first net
+    cascade: Any  # mtcnn_detector.cascade.Cascade, or None where nothing is mined
 
 
 _worker: _Worker
 
 
 def start(plan: Plan) -> None:
-    """Get a worker process ready for `cut_chunk`."""
+    """Initialise a worker process for `cut_chunk`."""
     global _worker
     threading.Thread(target=_die_with_parent, daemon=True).start()
     pixels.use_threads(1)
@@ -60,7 +60,7 @@ def start(plan: Plan) -> None:
         from mtcnn_detector.cascade import Cascade
         from mtcnn_detector.threads import use_threads
 
-        use_threads(1)  # results must not depend on how the work was shared out
+        use_threads(1)  # results must not depend on the number of workers
         low = plan.settings.stage(plan.name).records.proposal_thresholds
         cascade = Cascade(plan.nets, plan.settings.detector.at(low))
     _worker = _Worker(plan, cascade)
@@ -73,51 +73,51 @@ def _die_with_parent() -> None:
     os._exit(1)
 
 
-def cut_chunk(chunk: list[LabelledImage]) -> Cut:
-    """All crops of some pictures, by the plan that the process was started with."""
+def cut_chunk(images: list[LabelledImage]) -> Cut:
+    """All crops of the images, by the plan that the process was started with."""
     parts: dict[SampleType, list[Crops]] = {kind: [] for kind in SAMPLE_TYPES}
     broken = {}
-    for picture in chunk:
-        path = picture.annotation.image
+    for labelled in images:
+        path = labelled.annotation.image
         image = pixels.read_image(path)
         if image is None:
             broken[str(path)] = f"{path} is missing or unreadable"
             continue
-        if (fault := _box_outside(picture, image)) is not None:
-            broken[str(path)] = fault
+        if (problem := _box_outside(labelled, image)) is not None:
+            broken[str(path)] = problem
             continue
-        for kind, windows in _windows(picture, image).items():
+        for kind, windows in _windows(labelled, image).items():
             parts[kind].append(cut_crops(image, windows, _worker.plan.size))
     return Cut({k: Crops.joined(p, _worker.plan.size) for k, p in parts.items()}, broken)
 
 
-def _windows(picture: LabelledImage, image: pixels.Image) -> dict[SampleType, Windows]:
-    """All windows of one picture; they follow from the seed and its name."""
-    plan, annotation = _worker.plan, picture.annotation
+def _windows(labelled: LabelledImage, image: pixels.Image) -> dict[SampleType, Windows]:
+    """All windows of one image, a function of the seed and its key."""
+    plan, annotation = _worker.plan, labelled.annotation
     settings = plan.settings
     records = settings.stage(plan.name).records
     seeds = [settings.seed, NETS.index(plan.name), *annotation.key.encode()]
     rng = np.random.default_rng(seeds)
-    targets = Targets.of(annotation, settings.data.min_face, picture.weights)
+    targets = Targets.of(annotation, settings.data.min_face, labelled.weights)
     height, width = image.shape[:2]
     found = sample(rng, height, width, targets, records, settings.labels)
     if _worker.cascade is not None:
         proposed = _worker.cascade.detect(image).boxes
         mined = mine(rng, proposed, targets, records, settings.labels)
         found |= {kind: Windows.joined([found[kind], mined[kind]]) for kind in mined}
-    return {kind: windows for kind, windows in found.items() if kind in picture.sample_types}
+    return {kind: windows for kind, windows in found.items() if kind in labelled.sample_types}
 
 
-def _box_outside(picture: LabelledImage, image: pixels.Image) -> str | None:
-    """What is wrong with the first box that lies outside its picture, or far beyond it."""
+def _box_outside(labelled: LabelledImage, image: pixels.Image) -> str | None:
+    """A sentence about the first box that lies outside its image, or far beyond it; else None."""
     size = np.array([image.shape[1], image.shape[0]])
-    boxes = picture.annotation.boxes
+    boxes = labelled.annotation.boxes
     first, last = boxes[:, :2], boxes[:, 2:]
     outside = (first >= size) | (last <= 0) | (first < -size) | (last > 2 * size)
     if not outside.any():
         return None
     box = ", ".join(f"{value:g}" for value in boxes[outside.any(axis=1)][0])
     return (
-        f"{picture.annotation.where}: the face ({box}) lies outside its picture "
-        f"{picture.annotation.image} of {size[0]} x {size[1]} pixels"
+        f"{labelled.annotation.where}: the face ({box}) lies outside its image "
+        f"{labelled.annotation.image} of {size[0]} x {size[1]} pixels"
     )

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data_prep.annotations import Annotation
-from data_prep.sources import place
+from data_prep.sources import split_hash
 from evaluation.detections import ImageDetections
 from evaluation.metrics import BoxScore
 from evaluation.protocol import MIN_OVERLAP, Match
@@ -49,7 +49,7 @@ def missed(result: BoxScore, other: BoxScore | None = None) -> list[DetectionErr
         for picture, seen, match, beside in _rows(result, other)
         for box in picture.boxes[~match.hit(len(picture.boxes)) & ~picture.ignored]
     ]
-    return sorted(every, key=lambda m: (-m.other, place(f"{m.picture.key} {m.box.tolist()}")))
+    return sorted(every, key=lambda m: (-m.other, split_hash(f"{m.picture.key} {m.box.tolist()}")))
 
 
 def false_alarms(result: BoxScore, other: BoxScore | None = None) -> list[DetectionError]:

@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from configs.settings import Settings
-from data_prep.sources import LabelledImage, pictures
+from data_prep.sources import LabelledImage, labelled_images
 from mtcnn_detector import boxes, pixels
 from mtcnn_detector.boxes import BoolArray, FloatArray
 from mtcnn_detector.cascade import Cascade
@@ -102,7 +102,7 @@ def report(settings: Settings, name: NetName, run: Path) -> None:
 
 def of_nets(settings: Settings, trained: Mapping[NetName, TrainedNet]) -> str:
     """The table of these nets over the recipe's held-out pictures."""
-    split = pictures(settings, settings.pnet.records.scale_balance)["validation"]
+    split = labelled_images(settings, settings.pnet.records.scale_balance)["validation"]
     labelled = [picture for picture in split if "positive" in picture.sample_types]
     cascade = Cascade(trained, settings.detector)
     thresholds = ", ".join(f"{t:g}" for t in settings.detector.thresholds[: len(trained)])

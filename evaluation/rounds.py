@@ -11,7 +11,7 @@ from pathlib import Path
 
 from configs.settings import Settings
 from data_prep.annotations import Annotation
-from data_prep.sources import pictures
+from data_prep.sources import labelled_images
 from evaluation import protocol
 from evaluation.cli_inputs import exported
 from evaluation.detections import detect_all, log_folder, our_runtime, when_needed
@@ -43,7 +43,7 @@ def keep_best(settings: Settings, run: Path, force: bool) -> None:
                 f"{target} is no round's: move it away (FORCE=1 replaces it, and makes all rounds "
                 "anew)."
             )
-    split = pictures(settings, settings.pnet.records.scale_balance)["validation"]
+    split = labelled_images(settings, settings.pnet.records.scale_balance)["validation"]
     labelled = [picture.annotation for picture in split if "positive" in picture.sample_types]
     # The stages have left out a few, too (data.max_broken_fraction).
     held_out = [one for one in labelled if pixels.read_image(one.image) is not None]

@@ -22,7 +22,7 @@ BROKEN = {"0--Noise/broken.jpg", "1--Gradient/missing.jpg"}
 Boxes = list[tuple[int, int, int, int, int]]  # x y w h invalid
 
 
-def picture(number: int, height: int, width: int) -> np.ndarray:
+def image(number: int, height: int, width: int) -> np.ndarray:
     rng = np.random.default_rng(number)
     if number % 2:
         return rng.integers(0, 256, (height, width, 3), np.uint8)
@@ -30,17 +30,17 @@ def picture(number: int, height: int, width: int) -> np.ndarray:
     return np.stack([ramp, 255 - ramp, (ramp * 3) % 256], axis=2).astype(np.uint8)
 
 
-def write_data(folder: Path, pictures: dict[str, tuple[int, int, Boxes]]) -> None:
+def write_data(folder: Path, images: dict[str, tuple[int, int, Boxes]]) -> None:
     """A data set in WIDER's layout, and RetinaFace's list of its landmarks."""
     wider, landmarks = "", ""
-    for number, (name, (height, width, boxes)) in enumerate(pictures.items()):
+    for number, (name, (height, width, boxes)) in enumerate(images.items()):
         path = folder / "images" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if name in BROKEN:
             if "missing" not in name:
-                path.write_bytes(b"no picture")
+                path.write_bytes(b"no image")
         else:
-            cv2.imwrite(str(path), picture(number, height, width))
+            cv2.imwrite(str(path), image(number, height, width))
         rows = [f"{x} {y} {w} {h} 0 0 0 {invalid} 0 0" for x, y, w, h, invalid in boxes]
         wider += "\n".join([name, str(len(boxes)), *(rows or ["0 " * 10])]) + "\n"
         landmarks += f"# {name}\n"
@@ -53,8 +53,8 @@ def write_data(folder: Path, pictures: dict[str, tuple[int, int, Boxes]]) -> Non
 
 
 def small_set() -> dict[str, tuple[int, int, Boxes]]:
-    """A dozen pictures, none of them square, with every trap."""
-    pictures: dict[str, tuple[int, int, Boxes]] = {
+    """A dozen images, none of them square, with every trap."""
+    images: dict[str, tuple[int, int, Boxes]] = {
         "0--Noise/nobody.jpg": (90, 130, []),
         "0--Noise/broken.jpg": (90, 130, [(5, 5, 30, 30, 0)]),
         "1--Gradient/missing.jpg": (90, 130, [(5, 5, 30, 30, 0)]),
@@ -65,12 +65,12 @@ def small_set() -> dict[str, tuple[int, int, Boxes]]:
     for number in range(8):
         side = 20 + 7 * number
         boxes = [(3 * number, 20, side, side + 8, 0), (90, 4 * number, 22, 24, 0)]
-        pictures[f"0--Noise/usual_{number}.jpg"] = (100 + number, 150 - number, boxes)
-    return pictures
+        images[f"0--Noise/usual_{number}.jpg"] = (100 + number, 150 - number, boxes)
+    return images
 
 
 def large_set() -> dict[str, tuple[int, int, Boxes]]:
-    """Enough pictures to be stopped half-way."""
+    """Enough images to be stopped half-way."""
     faces = [(30, 40, 50, 60, 0), (150, 60, 80, 90, 0), (20, 130, 40, 44, 0)]
     return {f"0--Noise/{i:03}.jpg": (240, 320, faces) for i in range(48)}
 

@@ -30,7 +30,7 @@ WIDER = """\
 600 7 80 90 0 0 0 0 0 0
 """
 FLAGGED = "1.5 2.5 0.0 3.5 4.5 1.0 5.5 6.5 0.0 7.5 8.5 0.0 9.5 10.5 0.0"
-FIVE_LANDMARKS = [[1.5, 2.5], [3.5, 4.5], [5.5, 6.5], [7.5, 8.5], [9.5, 10.5]]
+LANDMARKS = [[1.5, 2.5], [3.5, 4.5], [5.5, 6.5], [7.5, 8.5], [9.5, 10.5]]
 RETINAFACE = f"""\
 # 0--Parade/a.jpg
 10 20 30 50 {" ".join(["-1.0"] * 15)} 0.3
@@ -130,7 +130,7 @@ def test_wider_takes_the_landmarks_of_the_same_box(tmp_path: Path) -> None:
     turned = "# 1--Shake/b c.jpg" + RETINAFACE.split("# 1--Shake/b c.jpg")[1]
     first, _, last = parse(tmp_path, "wider", WIDER, turned + RETINAFACE.split("# 1--")[0])
     assert np.isnan(first.landmarks[0]).all()
-    same(first.landmarks[1], FIVE_LANDMARKS)
+    same(first.landmarks[1], LANDMARKS)
     same(last.landmarks[0], [[-1, -1], [20, 8], [-2.5, 9], [1, 60], [19, 61]])
     assert np.isnan(last.landmarks[1]).all()
 
@@ -145,7 +145,7 @@ def test_retinaface(tmp_path: Path) -> None:
     assert [first.key, empty.key] == ["set/0--Parade/a.jpg", "set/0--Parade/none.jpg"]
     same(first.boxes, [[10, 20, 40, 70], [5, 6, 12, 15]])
     assert np.isnan(first.landmarks[0]).all()
-    same(first.landmarks[1], FIVE_LANDMARKS)
+    same(first.landmarks[1], LANDMARKS)
     assert len(empty.boxes) == 0
     assert np.isfinite(last.landmarks).all(), "negative coordinates are not 'unknown'"
     assert last.where.endswith("labels.txt:5")
@@ -232,7 +232,7 @@ DAMAGES = [
     ("celeba", "2\nimage", "image", ":1:", "number of images"),
     # coco
     ("coco", "]}]}", "]}", ":1:", "damaged JSON"),
-    ("coco", '"images"', '"pictures"', ":", "'images'"),
+    ("coco", '"images"', '"photos"', ":", "'images'"),
     ("coco", '"annotations"', '"faces"', ":", "'annotations'"),
     ("coco", '"file_name": "a.jpg"', '"file": "a.jpg"', "images[1]:", "'file_name'"),
     ("coco", '"id": 3,', '"id": 7,', "images[1]:", "is taken by"),
@@ -317,7 +317,7 @@ def test_damaged_landmarks_are_named(tmp_path: Path) -> None:
         parse(tmp_path, "wider", WIDER, RETINAFACE.replace(" 0.6\n", "\n"))
 
 
-def test_landmarks_of_aligned_pictures_are_refused(tmp_path: Path) -> None:
+def test_landmarks_of_aligned_images_are_refused(tmp_path: Path) -> None:
     aligned = re.sub(r"(jpg) .*", r"\1 69 109 106 113 77 142 73 152 108 154", CELEBA_LANDMARKS)
     far = CELEBA.replace(" 95  71", "395 471")
     with pytest.raises(UserError, match=r"landmarks\.txt: most noses lie outside"):

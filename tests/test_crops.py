@@ -61,7 +61,7 @@ def test_a_window_of_the_right_size_is_copied() -> None:
     assert (crops.images[0] == IMAGE[20:44, 10:34]).all()
 
 
-def test_outside_the_picture_is_black() -> None:
+def test_outside_the_image_is_black() -> None:
     corner = Windows(np.array([[-6, -9, 18, 15]]), FACES[:1], LANDMARKS[:1], np.zeros(1))
     crop = cut_crops(IMAGE, corner, 24).images[0]
     assert not crop[:9].any()
@@ -112,5 +112,5 @@ def test_joining() -> None:
     none = Crops.joined([], 12)
     assert [field.shape for field in none] == [(0, 12, 12, 3), (0, 4), (0, 10), (0, 1)]
     assert [field.dtype for field in none] == [field.dtype for field in crops]
-    no_windows = Windows(*(field[:0] for field in windows()))
+    no_windows = Windows(PLACES[:0], FACES[:0], LANDMARKS[:0], np.zeros(0))
     assert [f.shape for f in cut_crops(IMAGE, no_windows, 12)] == [f.shape for f in none]

@@ -44,14 +44,14 @@ def test_landmarks_turn_with_the_pixels() -> None:
             rows, columns = np.indices(crop.shape) + 0.5
             seen = np.array([(columns * crop).sum(), (rows * crop).sum()]) / crop.sum()
             scale = size / (place[2] - place[0])
-            told = (sampling._turned(landmarks, place, float(degrees))[i] - place[:2]) * scale
+            told = (sampling._rotated(landmarks, place, float(degrees))[i] - place[:2]) * scale
             np.testing.assert_allclose(seen, told, atol=0.06 * scale)
 
 
 def test_upright_landmarks_do_not_move() -> None:
     landmarks = np.array(landmarks_in((100, 80, 180, 180)))
     np.testing.assert_allclose(
-        sampling._turned(landmarks, np.array([90, 80, 190, 180]), 0.0), landmarks, atol=1e-9
+        sampling._rotated(landmarks, np.array([90, 80, 190, 180]), 0.0), landmarks, atol=1e-9
     )
 
 

@@ -22,8 +22,9 @@ def targets() -> Targets:
 
 
 def reported(windows: list[list[int]]) -> np.ndarray:
-    """As the cascade says it: the first corner counted from 1."""
-    return np.array(windows, float).reshape(-1, 4) + np.array([1, 1, 0, 0])
+    """(N, 4) reported boxes: the first corner counted from 1."""
+    corners: np.ndarray = np.array(windows, float).reshape(-1, 4) + np.array([1, 1, 0, 0])
+    return corners
 
 
 def mined(

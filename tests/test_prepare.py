@@ -19,8 +19,8 @@ from tests.data_sets import (
     ROOT,
     command,
     files,
+    image,
     manifest_of,
-    picture,
     shards,
     small_set,
     write_data,
@@ -97,18 +97,18 @@ def test_done_is_done_and_another_recipe_is_refused(
 
 def test_changed_annotations_are_another_recipe(tmp_path: Path) -> None:
     """Else a resumed run would mix shards of the old list with shards of the new one."""
-    pictures = {f"0--Noise/usual_{i}.jpg": (90, 120, [(9, 9, 40, 40, 0)]) for i in range(6)}
-    write_data(tmp_path, pictures)
+    images = {f"0--Noise/usual_{i}.jpg": (90, 120, [(9, 9, 40, 40, 0)]) for i in range(6)}
+    write_data(tmp_path, images)
     settings, run = recipe.load(write_recipe(tmp_path)), tmp_path / "run"
     prepare(settings, "pnet", run, 1, force=False)
-    write_data(tmp_path, {**pictures, "0--Noise/new.jpg": (80, 100, [])})
+    write_data(tmp_path, {**images, "0--Noise/new.jpg": (80, 100, [])})
     with pytest.raises(UserError, match=r"another recipe \(annotations: .* -> .*FORCE=1"):
         prepare(settings, "pnet", run, 1, force=False)
     prepare(settings, "pnet", run, 1, force=True)
     assert manifest_of(run)["images"] == 7
 
 
-def test_pictures_where_others_stand_unlabelled_give_no_background(tmp_path: Path) -> None:
+def test_images_where_others_stand_unlabelled_give_no_background(tmp_path: Path) -> None:
     write_data(tmp_path, small_set())
     only = ["data.train.own.sample_types=[landmark]"]
     prepare(recipe.load(write_recipe(tmp_path), only), "pnet", tmp_path / "run", 1, force=False)
@@ -117,9 +117,9 @@ def test_pictures_where_others_stand_unlabelled_give_no_background(tmp_path: Pat
     assert [counts[kind] for kind in ("positive", "negative", "part")] == [0, 0, 0]
 
 
-def test_too_many_broken_pictures_stop_the_stage_until_mended(tmp_path: Path) -> None:
-    pictures = {name: small_set()[name] for name in (*sorted(BROKEN), "0--Noise/usual_0.jpg")}
-    write_data(tmp_path, pictures)
+def test_too_many_broken_images_stop_the_stage_until_mended(tmp_path: Path) -> None:
+    images = {name: small_set()[name] for name in (*sorted(BROKEN), "0--Noise/usual_0.jpg")}
+    write_data(tmp_path, images)
     recipe_file, run = write_recipe(tmp_path), tmp_path / "run"
     strict = ["--set", "data.max_broken_fraction=0.4"]
     done = subprocess.run(
@@ -127,21 +127,21 @@ def test_too_many_broken_pictures_stop_the_stage_until_mended(tmp_path: Path) ->
     )
     assert done.returncode == 1
     sentence = done.stderr.splitlines()[-1]
-    assert sentence.startswith("error: 2 of 3 pictures cannot be used: ")
+    assert sentence.startswith("error: 2 of 3 images cannot be used: ")
     assert all(f"{name} is missing or unreadable" in sentence for name in BROKEN)
     assert "data.max_broken_fraction" in sentence
     assert "Traceback" not in done.stderr
 
-    cv2.imwrite(str(tmp_path / "images/0--Noise/broken.jpg"), picture(1, 90, 130))
+    cv2.imwrite(str(tmp_path / "images/0--Noise/broken.jpg"), image(1, 90, 130))
     settings = recipe.load(recipe_file, ["data.max_broken_fraction=0.4"])
     prepare(settings, "pnet", run, 1, force=False)
     assert [Path(name).name for name in manifest_of(run)["broken"]] == ["missing.jpg"]
 
 
-def test_broken_pictures_may_be_accepted_afterwards(tmp_path: Path) -> None:
+def test_broken_images_may_be_accepted_afterwards(tmp_path: Path) -> None:
     write_data(tmp_path, {name: small_set()[name] for name in (*BROKEN, "0--Noise/usual_0.jpg")})
     recipe_file, run = write_recipe(tmp_path), tmp_path / "run"
-    with pytest.raises(UserError, match="2 of 3 pictures"):
+    with pytest.raises(UserError, match="2 of 3 images"):
         prepare(recipe.load(recipe_file), "pnet", run, 1, force=False)
     accepted = recipe.load(recipe_file, ["data.max_broken_fraction=0.7"])
     prepare(accepted, "pnet", run, 1, force=False)
@@ -158,18 +158,18 @@ def test_broken_pictures_may_be_accepted_afterwards(tmp_path: Path) -> None:
         (-121, 5, 140, 30, 0),
     ],
 )
-def test_a_box_outside_its_picture_is_told_with_its_line(
+def test_a_box_outside_its_image_is_told_with_its_line(
     tmp_path: Path, box: tuple[int, int, int, int, int]
 ) -> None:
     edge = [(100, 70, 40, 40, 0), (-20, -20, 60, 60, 0)]  # across the border is fine
     write_data(tmp_path, {"0--Noise/a.jpg": (90, 120, edge), "0--Noise/b.jpg": (90, 120, [box])})
     settings = recipe.load(write_recipe(tmp_path))
-    told = r"labels\.txt:5: the face \(.*\) lies outside its picture .*b\.jpg of 120 x 90 pixels"
+    told = r"labels\.txt:5: the face \(.*\) lies outside its image .*b\.jpg of 120 x 90 pixels"
     with pytest.raises(UserError, match=told):
         prepare(settings, "pnet", tmp_path / "run", 1, force=False)
 
 
-def test_pictures_that_are_left_out_are_told_at_the_end(
+def test_images_that_are_left_out_are_told_at_the_end(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     outside = {f"0--Noise/{n}.jpg": (90, 120, [(200, 5, 30, 30, 0)]) for n in range(6)}
@@ -177,6 +177,6 @@ def test_pictures_that_are_left_out_are_told_at_the_end(
     settings = recipe.load(write_recipe(tmp_path), ["data.max_broken_fraction=0.9"])
     prepare(settings, "pnet", tmp_path / "run", 1, force=False)
     told = capsys.readouterr().out
-    assert "8 pictures left out: " in told and "lies outside its picture" in told
+    assert "8 images left out: " in told and "lies outside its image" in told
     assert "; and 3 more." in told
     assert len(manifest_of(tmp_path / "run")["broken"]) == 8

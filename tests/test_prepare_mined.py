@@ -58,7 +58,7 @@ def test_mining_end_to_end(small: Path, tmp_path: Path) -> None:
     total = {
         kind: sum(told["counts"][s].get(kind, 0) for s in told["counts"]) for kind in SAMPLE_TYPES
     }
-    assert 12 < total["negative"] <= 12 * 9, "all of them mined, of 12 pictures"
+    assert 12 < total["negative"] <= 12 * 9, "all of them mined, of 12 images"
     assert total["part"] > 0
     assert total["positive"] > 0
     for path in shards(tmp_path / "1", "train", "negative", "rnet"):

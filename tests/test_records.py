@@ -34,9 +34,9 @@ def written(folder: Path, count: int = 5, size: int = 12) -> tuple[Path, Crops]:
 
 
 def same_bytes(one: Crops, other: Crops) -> bool:
+    fields: list[tuple[np.ndarray, np.ndarray]] = list(zip(one, other, strict=True))
     return all(
-        a.tobytes() == b.tobytes() and a.dtype == b.dtype and a.shape == b.shape
-        for a, b in zip(one, other, strict=True)
+        a.tobytes() == b.tobytes() and a.dtype == b.dtype and a.shape == b.shape for a, b in fields
     )
 
 

@@ -15,8 +15,10 @@ import pytest
 
 from configs import recipe
 from configs.settings import SAMPLE_TYPES, Settings
-from data_prep import build_records as driver
-from data_prep.build_records import Chunk, Cut, Plan, prepare
+from data_prep import worker_pool
+from data_prep.build_records import prepare
+from data_prep.worker import Cut, Plan
+from data_prep.worker_pool import Chunk
 from mtcnn_detector.errors import UserError
 from tests.data_sets import (
     ROOT,
@@ -81,7 +83,8 @@ def descendants(pid: int) -> set[int]:
         except OSError:
             continue
         parents[int(stat.parent.name)] = int(fields[1])
-    found, new = set(), {pid}
+    found: set[int] = set()
+    new = {pid}
     while new:
         new = {child for child, parent in parents.items() if parent in new} - found
         found |= new
@@ -168,14 +171,14 @@ class Pool:
     def __init__(self, *_: Any, **__: Any) -> None:
         """Takes what the real one takes."""
 
-    def submit(self, _: Any, pictures: Any) -> Future[Any]:
+    def submit(self, _: Any, images: Any) -> Future[Any]:
         Pool.waiting += 1
         Pool.most = max(Pool.most, Pool.waiting)
         future: Future[Any] = Future()
-        if pictures == "killed":
+        if images == "killed":
             future.set_exception(BrokenProcessPool())
         else:
-            future.set_result(pictures)
+            future.set_result(images)
         return future
 
     def shutdown(self, wait: bool, cancel_futures: bool) -> None:
@@ -186,13 +189,13 @@ class Pool:
 @pytest.fixture
 def pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Pool]]:
     Pool.waiting = Pool.most = Pool.closed = 0
-    monkeypatch.setattr(driver, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(worker_pool, "ProcessPoolExecutor", Pool)
     yield Pool
 
 
 def cut_in_order(settings: Settings, contents: list[Any], workers: int) -> Iterator[Any]:
     chunks = [Chunk("train", number, content) for number, content in enumerate(contents)]
-    cuts: Iterator[tuple[Chunk, Cut]] = driver._cut_in_order(
+    cuts: Iterator[tuple[Chunk, Cut]] = worker_pool.cut_in_order(
         Plan(settings, "pnet", {}), chunks, workers
     )
     for chunk, cut in cuts:
@@ -202,8 +205,8 @@ def cut_in_order(settings: Settings, contents: list[Any], workers: int) -> Itera
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
 def test_crops_never_pile_up(small: Path, pool: type[Pool], workers: int) -> None:
-    """Peers' fault 8: everything held at once. Memory stays flat however many pictures."""
-    contents = [f"pictures {number}" for number in range(40)]
+    """Peers' fault 8: everything held at once. Memory stays flat however many images."""
+    contents = [f"images {number}" for number in range(40)]
     found = list(cut_in_order(recipe.load(small), contents, workers))
     assert found == list(enumerate(contents)), "in order"
     assert workers < pool.most <= 2 * workers + 1

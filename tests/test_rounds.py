@@ -40,7 +40,7 @@ def run(tmp_path, monkeypatch):
             picture(tmp_path, 3, [OTHER]), ("landmark",), np.ones(1)
         ),  # others unlabelled
     ]
-    monkeypatch.setattr(rounds, "pictures", lambda *_: {"validation": held_out, "train": []})
+    monkeypatch.setattr(rounds, "labelled_images", lambda *_: {"validation": held_out, "train": []})
     by_file = lambda _runtime, file, _settings: Fake(ROUNDS[int(file.read_text())])  # noqa: E731
     monkeypatch.setattr(rounds, "when_needed", by_file)
     return tmp_path / "run"

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from data_prep import sample_faces, scenes
-from data_prep.sample_faces import Face, Floats, Scene, compose, compose_scene
+from data_prep.sample_faces import compose
+from data_prep.scenes import Face, Floats, Scene, compose_scene
 from mtcnn_detector.errors import UserError
 
 pytestmark = pytest.mark.skipif(
@@ -208,8 +209,8 @@ def test_negative_count_is_refused(tmp_path: Path) -> None:
 
 
 def test_decoys_are_never_labelled(photographs: list[Floats]) -> None:
-    picture = np.full((112, 92), 0.5, np.float32)
-    face = Face(4, picture, np.array([10.0, 16, 82, 108]), np.full((5, 2), 50.0))
+    image = np.full((112, 92), 0.5, np.float32)
+    face = Face(4, image, np.array([10.0, 16, 82, 108]), np.full((5, 2), 50.0))
     scenes = [compose_scene([face] * 8, photographs, [0, 0, i]) for i in range(10)]
     assert all(person == 4 for scene in scenes for person in scene.people)
     assert all((face.landmarks > 0).all() for scene in scenes for face in scene.faces)

@@ -31,7 +31,7 @@ def test_what_of_an_annotation_is_trained_on() -> None:
     assert targets.ignored.tolist() == boxes[[1, 2]].tolist()
 
 
-def test_a_roomy_picture_gives_what_the_settings_ask_for() -> None:
+def test_a_roomy_image_gives_what_the_settings_ask_for() -> None:
     faces = [[50, 60, 130, 150], [300, 200, 420, 330], [500, 30, 560, 100]]
     targets = targets_of(faces, [[200, 20, 210, 30]], [1, 1, 2], [landmarks_in(f) for f in faces])
     found = drawn(targets)
@@ -99,7 +99,7 @@ def test_an_ignored_or_tiny_face_gives_no_positive() -> None:
         ((12, 12), [-30, -30, 42, 42]),
     ],
 )
-def test_no_picture_holds_us_up(size: tuple[int, int], face: list[float]) -> None:
+def test_no_image_holds_us_up(size: tuple[int, int], face: list[float]) -> None:
     """Peers' fault 4: an endless search for free background."""
     targets = targets_of([face], landmarks=[landmarks_in(face)])
     began = time.process_time()
@@ -110,7 +110,7 @@ def test_no_picture_holds_us_up(size: tuple[int, int], face: list[float]) -> Non
     assert len(found["negative"].places) <= 40
 
 
-def test_a_picture_filled_by_an_ignored_face_gives_nothing() -> None:
+def test_an_image_filled_by_an_ignored_face_gives_nothing() -> None:
     targets = targets_of([], [[-10, -10, 700, 500]])
     assert [len(windows.places) for windows in drawn(targets).values()] == [0, 0, 0, 0]
 
@@ -159,13 +159,12 @@ boxes = st.tuples(
     st.integers(0, 9),
     st.booleans(),
 )
-def test_any_picture(
+def test_any_image(
     faces: list[Box], ignored: list[Box], size: tuple[int, int], seed: int, squared: bool
 ) -> None:
     labels = LabelThresholds(squared_faces=squared)
-    targets = targets_of(
-        faces, ignored, landmarks=[landmarks_in(f) for f in faces] or np.zeros((0, 5, 2))
-    )
+    landmarks = [landmarks_in(face) for face in faces]
+    targets = targets_of(faces, ignored, landmarks=landmarks)
     records = replace(
         RECORDS, negatives_per_image=6, negatives_per_face=3, positives_per_face=5, parts_per_face=4
     )

@@ -1,4 +1,4 @@
-"""A recipe's pictures: which are there, and a split that follows from their names alone."""
+"""A recipe's images: which are there, and a split that follows from their names alone."""
 
 import itertools
 from dataclasses import replace
@@ -9,7 +9,7 @@ import pytest
 
 from configs import recipe
 from configs.settings import DataSettings, Settings, Source
-from data_prep.sources import SPLITS, Split, fingerprint, pictures, place, read_sources
+from data_prep.sources import SPLITS, Split, fingerprint, labelled_images, read_sources, split_hash
 from mtcnn_detector.errors import UserError
 
 MTCNN = Path(recipe.__file__).parent / "mtcnn.yaml"
@@ -29,8 +29,8 @@ def settings_of(folder: Path, **sources: Source) -> Settings:
 
 
 def keys(folder: Path, **sources: Source) -> dict[Split, list[str]]:
-    split = pictures(settings_of(folder, **sources), 0.5)
-    return {part: [picture.annotation.key for picture in split[part]] for part in SPLITS}
+    split = labelled_images(settings_of(folder, **sources), 0.5)
+    return {part: [labelled.annotation.key for labelled in split[part]] for part in SPLITS}
 
 
 NAMES = [f"{event}/{number}.jpg" for event in ("0--Parade", "1--March") for number in range(60)]
@@ -44,7 +44,7 @@ def test_the_split_is_disjoint_and_about_as_large_as_asked(tmp_path: Path) -> No
     assert 24 <= len(split["validation"]) <= 48  # of 120, at a share of 0.3
 
 
-def test_the_split_is_stable_when_pictures_are_added_or_listed_otherwise(tmp_path: Path) -> None:
+def test_the_split_is_stable_when_images_are_added_or_listed_otherwise(tmp_path: Path) -> None:
     listed(tmp_path, NAMES[::2])
     few = keys(tmp_path)
     listed(tmp_path, NAMES)
@@ -63,28 +63,28 @@ def test_shards_get_a_mixture(tmp_path: Path) -> None:
 
 
 def test_places_are_shares() -> None:
-    lots = np.array([place(f"own/{i}.jpg") for i in range(2000)])
-    assert lots.min() >= 0
-    assert lots.max() < 1
-    assert abs(np.quantile(lots, [0.1, 0.5, 0.9]) - [0.1, 0.5, 0.9]).max() < 0.04
-    # Fixed for ever: else a net would meet its validation pictures in its next training.
-    assert place("own/0.jpg") == 0xB0D92759B12D5E / 2**56
+    hashes = np.array([split_hash(f"own/{i}.jpg") for i in range(2000)])
+    assert hashes.min() >= 0
+    assert hashes.max() < 1
+    assert abs(np.quantile(hashes, [0.1, 0.5, 0.9]) - [0.1, 0.5, 0.9]).max() < 0.04
+    # Fixed for ever: else a net would meet its validation images in its next training.
+    assert split_hash("own/0.jpg") == 0xB0D92759B12D5E / 2**56
 
 
-def test_kinds_and_weights_come_with_the_pictures(tmp_path: Path) -> None:
+def test_kinds_and_weights_come_with_the_images(tmp_path: Path) -> None:
     listed(tmp_path, NAMES[:9], side=20)  # 29 high
     listed(tmp_path, ["a.jpg", "b.jpg"], "more.txt", side=200)
-    split = pictures(settings_of(tmp_path, own=OWN, more=MORE), 0.5)
-    for picture in split["train"] + split["validation"]:
-        from_more = picture.annotation.key.startswith("more/")
-        assert picture.sample_types == (("landmark",) if from_more else OWN.sample_types)
-        assert picture.weights.tolist() == [1], "each source has only one octave"
+    split = labelled_images(settings_of(tmp_path, own=OWN, more=MORE), 0.5)
+    for labelled in split["train"] + split["validation"]:
+        from_more = labelled.annotation.key.startswith("more/")
+        assert labelled.sample_types == (("landmark",) if from_more else OWN.sample_types)
+        assert labelled.weights.tolist() == [1], "each source has only one octave"
 
 
 def test_the_fingerprint_tells_any_change(tmp_path: Path) -> None:
     def of(names: list[str], side: int = 40, **sources: Source) -> str:
         listed(tmp_path, names, side=side)
-        return fingerprint(pictures(settings_of(tmp_path, **sources), 0.5))
+        return fingerprint(labelled_images(settings_of(tmp_path, **sources), 0.5))
 
     listed(tmp_path, ["other.jpg"], "more.txt")
     seen = [of(NAMES), of(NAMES[1:]), of(NAMES, 41), of(NAMES, own=OWN, more=MORE)]
@@ -94,11 +94,11 @@ def test_the_fingerprint_tells_any_change(tmp_path: Path) -> None:
 
 def test_a_missing_source_names_what_brings_it(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"labels\.txt is not there: `make wider` downloads"):
-        pictures(settings_of(tmp_path), 0.5)
+        labelled_images(settings_of(tmp_path), 0.5)
     listed(tmp_path, NAMES)
     (tmp_path / "images").rmdir()
     with pytest.raises(UserError, match=r'images is not there: .*SET="data.folder='):
-        pictures(settings_of(tmp_path), 0.5)
+        labelled_images(settings_of(tmp_path), 0.5)
 
 
 def test_an_optional_source_may_be_missing_but_not_all(
@@ -123,7 +123,7 @@ def test_a_missing_list_of_landmarks_is_no_obstacle(
     assert "landmarks.txt is not there; its faces have no landmarks" in capsys.readouterr().err
 
 
-def test_a_picture_of_two_sources_is_refused(tmp_path: Path) -> None:
+def test_an_image_of_two_sources_is_refused(tmp_path: Path) -> None:
     listed(tmp_path, NAMES)
     listed(tmp_path, ["other.jpg", NAMES[7]], "more.txt")
     with pytest.raises(UserError, match=rf"images/{NAMES[7]} is listed by own and by more"):

@@ -30,12 +30,14 @@ def targets_of(
     faces: Sequence[Box],
     ignored: Sequence[Box] = (),
     weights: Sequence[float] | None = None,
-    landmarks: Sequence[Any] | None = None,
+    landmarks: Sequence[Any] | np.ndarray | None = None,
 ) -> Targets:
     count = len(faces)
     return Targets(
         np.array(faces, float).reshape(-1, 4),
-        np.full((count, 5, 2), np.nan) if landmarks is None else np.array(landmarks, float),
+        np.full((count, 5, 2), np.nan)
+        if landmarks is None
+        else np.array(landmarks, float).reshape(-1, 5, 2),
         np.ones(count) if weights is None else np.array(weights, float),
         np.array(ignored, float).reshape(-1, 4),
     )
@@ -81,7 +83,7 @@ def drawn(
 def check(
     found: dict[SampleType, Windows], targets: Targets, labels: LabelThresholds = LABELS
 ) -> None:
-    """What must hold of any picture."""
+    """What must hold of any image."""
     judged = square if labels.squared_faces else list
     faces, ignored = [judged(f) for f in targets.faces.tolist()], targets.ignored.tolist()
     for kind, windows in found.items():
@@ -95,7 +97,7 @@ def check(
         assert all(iou(window, face) < 0.3 + 1e-9 for face in faces)
         assert all(shared(window, face) / min(area(window), area(face)) < 0.3 for face in ignored)
     for kind, low, high in (("positive", 0.65, 1.01), ("part", 0.4, 0.65)):
-        windows = found[kind]  # type: ignore[index]
+        windows = found[kind]
         for window, face in zip(windows.places.tolist(), windows.faces.tolist(), strict=True):
             assert face in targets.faces.tolist(), "the target is the face, not its square"
             overlap = iou(window, judged(face))

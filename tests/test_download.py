@@ -33,8 +33,8 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-PICTURE = np.random.default_rng(0).bytes(300_000)
-TRAIN = archive_of({"WIDER_train/images/0--Parade/a.jpg": PICTURE, "WIDER_train/b.jpg": b"b"})
+IMAGE = np.random.default_rng(0).bytes(300_000)
+TRAIN = archive_of({"WIDER_train/images/0--Parade/a.jpg": IMAGE, "WIDER_train/b.jpg": b"b"})
 SPLIT = archive_of({"wider_face_split/wider_face_train_bbx_gt.txt": b"x\n", "__MACOSX/y": b"y"})
 ARCHIVES = {"/data/WIDER_train.zip": TRAIN, "/data/wider_face_split.zip": SPLIT}
 FILES = (
@@ -126,7 +126,7 @@ def complete(folder: Path) -> bool:
     """All is unpacked, and nothing else is left."""
     found = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
     assert {name: found[name].read_bytes() for name in found} == {
-        "wider/WIDER_train/images/0--Parade/a.jpg": PICTURE,
+        "wider/WIDER_train/images/0--Parade/a.jpg": IMAGE,
         "wider/WIDER_train/b.jpg": b"b",
         "wider/wider_face_split/wider_face_train_bbx_gt.txt": b"x\n",
     }
