@@ -66,10 +66,10 @@ def engines(name: Any, trained: Any) -> dict[str, Run]:
 
     from export.onnx_format import onnx_model
     from models import keras_nets
-    from mtcnn_detector.backend import CompiledNet, to_run
+    from mtcnn_detector.backend import CompiledNet, inference_net
     from mtcnn_detector.pixels import normalise
 
-    model = keras_nets.build(to_run(name, trained.net))
+    model = keras_nets.build(inference_net(name, trained.net))
     keras_nets.set_weights(model, trained.weights, "the net to time")
     ours = CompiledNet(name, trained)
 

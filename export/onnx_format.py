@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import keras_nets
-from mtcnn_detector.backend import CHANNELS_FIRST, CHANNELS_LAST, Outputs, Predict, to_run
+from mtcnn_detector.backend import CHANNELS_FIRST, CHANNELS_LAST, Outputs, Predict, inference_net
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import HEADS, NetName
 from mtcnn_detector.pixels import PIXEL_MEAN, PIXEL_SCALE
@@ -31,7 +31,7 @@ def onnx_model(name: NetName, trained: TrainedNet) -> bytes:
         UserError: the package `onnx` is not installed, or the net has a layer without ONNX nodes.
     """
     onnx = _package("onnx")
-    net = to_run(name, trained.net)
+    net = inference_net(name, trained.net)
     model = keras_nets.build(net)
     keras_nets.set_weights(model, trained.weights, f"the {name} to export")
     graph = _Graph(onnx.helper, onnx.numpy_helper)

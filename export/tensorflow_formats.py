@@ -15,7 +15,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from models import keras_nets
-from mtcnn_detector.backend import Outputs, Predict, to_run
+from mtcnn_detector.backend import Outputs, Predict, inference_net
 from mtcnn_detector.net import NETS, NetName
 from mtcnn_detector.pixels import Image, normalise
 from mtcnn_detector.weights.weight_files import TrainedNet
@@ -31,7 +31,7 @@ class _Deployed(tf.Module):
 
     def __init__(self, name: NetName, trained: TrainedNet) -> None:
         super().__init__(name)
-        net = to_run(name, trained.net)
+        net = inference_net(name, trained.net)
         self._model = model = keras_nets.build(net)
         keras_nets.set_weights(model, trained.weights, f"the {name} to export")
         # Constants of the graph: the converter to LiteRT leaves variables empty.

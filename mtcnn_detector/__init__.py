@@ -1,3 +1,6 @@
-"""Finds faces with MTCNN weights: pixels and a weights file in, faces out."""
+"""Face detection with MTCNN weights: pixels and a weights file in, faces out."""
 
-from mtcnn_detector.detector import MTCNN as MTCNN
+from .detector import MTCNN
+from .errors import UserError
+
+__all__ = ["MTCNN", "UserError"]

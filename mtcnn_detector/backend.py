@@ -26,7 +26,7 @@ SINGLE_THREAD = {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1, "ENABLE_CPU_PINNI
 Precision = Literal["exact", "fast"]
 PRECISIONS: dict[Precision, str] = {"exact": "f32", "fast": "bf16"}
 Shape = tuple[int, ...]  # of an input
-Inference = Callable[[NDArray[Any]], NDArray[Any]]  # pixels, 0 to 255 -> heads side by side
+Inference = Callable[[NDArray[Any]], list[NDArray[Any]]]  # pixels, 0 to 255 -> outputs
 
 
 class Outputs(NamedTuple):
@@ -45,7 +45,7 @@ class Outputs(NamedTuple):
 Predict = Callable[[NDArray[Any]], Outputs]  # a net, however it is run
 
 
-def to_run(name: NetName, net: Net) -> Net:
+def inference_net(name: NetName, net: Net) -> Net:
     """A net without the heads that serve training only: the last net's landmarks alone count."""
     return replace(net, landmarks=net.landmarks and name == NETS[-1])
 
@@ -65,18 +65,21 @@ class CompiledNet:
     """
 
     def __init__(self, name: NetName, trained: TrainedNet, precision: Precision = "exact") -> None:
-        self.name, self.net = name, to_run(name, trained.net)
-        self._made_from = (name, trained, precision)
+        self.name, self.net = name, inference_net(name, trained.net)
+        self._made_from: tuple[Any, ...] = (name, trained, precision)
+        self._prepare(build_graph(self.net, trained.weights), precision)
+
+    def _prepare(self, model: ov.Model, precision: Precision) -> None:
         self._core = ov.Core()
         if precision == "fast":
             _require_bfloat16(self._core)
         self._config = SINGLE_THREAD | {"INFERENCE_PRECISION_HINT": PRECISIONS[precision]}
-        self._model = build_graph(self.net, trained.weights)
-        self._idle: OrderedDict[Shape, list[Inference]] = OrderedDict()  # used last is last
+        self._model = model
+        self._idle: OrderedDict[Shape, list[Inference]] = OrderedDict()  # least recently used first
         self._lock = threading.Lock()
 
     def __reduce__(self) -> Any:
-        return CompiledNet, self._made_from
+        return type(self), self._made_from
 
     def __call__(self, pixels: NDArray[Any]) -> Outputs:
         """(N, H, W, 3) RGB, 0 to 255, uint8 or float32 -> the net's outputs."""
@@ -84,12 +87,17 @@ class CompiledNet:
             idle = self._idle.get(pixels.shape)
             infer = idle.pop() if idle else None
         infer = infer or self._compiled(pixels.shape)
-        heads: Any = infer(pixels)
+        arrays = infer(pixels)
         with self._lock:
             self._idle.setdefault(pixels.shape, []).append(infer)
             self._idle.move_to_end(pixels.shape)
             while len(self._idle) > MAX_CACHED_SHAPES:
                 self._idle.popitem(last=False)
+        return self._outputs(arrays)
+
+    def _outputs(self, arrays: list[NDArray[Any]]) -> Outputs:
+        """The heads out of the arrays that the graph gives."""
+        (heads,) = arrays
         with np.errstate(over="ignore"):  # a probability of 0
             score = 1 / (1 + np.exp(-heads[..., 0]))
         return Outputs(score, heads[..., 1:5], heads[..., 5:] if self.net.landmarks else None)
@@ -99,13 +107,15 @@ class CompiledNet:
         model = self._model.clone()
         model.reshape(list(shape))
         request = self._core.compile_model(model, "CPU", self._config).create_infer_request()
-        inputs, outputs = request.get_input_tensor().data, request.get_output_tensor().data
+        inputs = request.get_input_tensor().data
+        outputs = [request.get_output_tensor(i).data for i in range(len(model.outputs))]
+        # Bytes are taken by models in whole numbers; crops have fractions of grey levels.
+        round_inputs = np.issubdtype(inputs.dtype, np.integer)
 
-        def infer(pixels: NDArray[Any]) -> NDArray[Any]:
-            inputs[...] = pixels
+        def infer(pixels: NDArray[Any]) -> list[NDArray[Any]]:
+            inputs[...] = np.rint(pixels) if round_inputs else pixels
             request.infer()
-            heads: NDArray[Any] = outputs.copy()
-            return heads
+            return [output.copy() for output in outputs]
 
         return infer
 

@@ -1,105 +1,113 @@
-"""The detector with the face that users of ipazc's `mtcnn` know."""
+"""`MTCNN`, the public detector: arguments and results as in ipazc's `mtcnn` package."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from . import exported
+from .arguments import as_rgb, check_batch, check_path, check_precision, check_settings
+from .backend import CompiledNet, Precision
 from .cascade import Cascade, Faces
 from .errors import UserError
-from .net import NETS
-from .pixels import Image
-from .settings import DetectorSettings
+from .net import NETS, NetName
 from .threads import in_threads
 from .weights import weight_files
+from .weights.net_weights import TrainedNet
 
+Number = float | np.floating | np.integer
 LANDMARKS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 
 
 class MTCNN:
-    """Finds faces and their five landmarks.
+    """Detects faces and five landmarks in each.
+
+    One detector may be used from several threads at once. It can be pickled, so it can be sent to
+    processes that are started by "spawn" (processes started by "fork" must make their own).
 
     Args:
-        weights_file: a file that holds all three nets, for example `mtcnn_weights.npy`, or a
-            run's folder.
-        min_face_size: smallest face to look for, pixels.
-        steps_threshold: probability that P-Net, R-Net and O-Net must give a face.
-        scale_factor: between two levels of the pyramid, below 1.
+        weights_file: a weights file with all three nets, for example `mtcnn_weights.npy`; a
+            run's folder; or a folder of nets exported to ONNX, LiteRT or SavedModel.
+        min_face_size: longer side of the smallest face to look for, pixels, at least 1.
+        steps_threshold: probability, 0 to 1 (excluded), that P-Net, R-Net and O-Net must give a
+            face.
+        scale_factor: ratio of two successive levels of the image pyramid, between 0 and 1.
+        precision: "exact" computes in float32. "fast" computes in bfloat16: quicker, with scores
+            that differ by a hundredth or so; only where the processor has it.
 
     Raises:
-        UserError: the file is missing, of an unknown layout, or lacks a net.
+        UserError: the file is missing, damaged, hostile, of an unknown layout or lacks a net, or
+            the processor cannot compute in bfloat16.
+        TypeError, ValueError: another argument is of the wrong type or out of its range.
     """
 
     def __init__(
         self,
         weights_file: str | Path,
-        min_face_size: int = 20,
-        steps_threshold: Sequence[float] = (0.6, 0.7, 0.7),
-        scale_factor: float = 0.709,
+        min_face_size: Number = 20,
+        steps_threshold: Sequence[Number] | NDArray[Any] = (0.6, 0.7, 0.7),
+        scale_factor: Number = 0.709,
+        precision: Precision = "exact",
     ) -> None:
-        trained = weight_files.read(Path(weights_file))
-        missing = [name for name in NETS if name not in trained]
+        path = check_path(weights_file)
+        settings = check_settings(min_face_size, steps_threshold, scale_factor)
+        precision = check_precision(precision)
+        if exported.is_export(path):
+            nets = exported.load(path, precision)
+            described = {name: TrainedNet(net.net, {}) for name, net in nets.items()}
+        else:
+            nets, described = {}, weight_files.read(path)
+        missing = [name for name in NETS if name not in described]
         if missing:
             raise UserError(f"{weights_file} holds no {' and no '.join(missing)}.")
-        first, second, third = steps_threshold
-        settings = DetectorSettings(min_face_size, scale_factor, (first, second, third))
-        self.cascade = Cascade(trained, settings)
+
+        def compiled(name: NetName, trained: TrainedNet) -> CompiledNet:
+            return nets[name] if nets else CompiledNet(name, trained, precision)
+
+        self.cascade = Cascade(described, settings, compiled)
 
     def detect_faces(self, image: NDArray[Any]) -> list[dict[str, Any]]:
-        """The faces of one picture, as the package returns them.
+        """Detect the faces of one image.
 
         Args:
-            image: RGB (H, W, 3), RGBA (H, W, 4; the last channel is not looked at) or grey
-                (H, W) or (H, W, 1); uint8, or uint16 of which the upper byte is used.
+            image: RGB (H, W, 3), RGBA (H, W, 4; alpha is ignored) or grey (H, W) or (H, W, 1);
+                uint8, or uint16 of which the upper byte is used.
 
         Returns:
-            For each face `box` [x, y, width, height], `confidence` and `keypoints`; an empty
-            list for a picture without faces, without pixels, or under 12 pixels.
+            A dictionary for each face, best first: `box` [x, y, width, height] in pixels,
+            `confidence` 0 to 1, and `keypoints`, (x, y) in pixels by the names in `LANDMARKS`.
+            An empty list for an image without faces or smaller than 12 pixels.
 
         Raises:
-            ValueError: the array is no picture of one of these kinds.
+            ValueError: the argument is no image of one of these kinds.
         """
         return as_dictionaries(self.cascade.detect(as_rgb(image)))
 
-    def detect_faces_batch(self, images: Sequence[NDArray[Any]]) -> list[list[dict[str, Any]]]:
-        """`detect_faces` of many pictures, of any sizes; one on each core at a time."""
-        return in_threads(self.detect_faces, images, ahead=len(images))  # they are there already
+    def detect_faces_batch(self, images: Iterable[NDArray[Any]]) -> list[list[dict[str, Any]]]:
+        """`detect_faces` of several images of any sizes, one on each core at a time.
 
+        Args:
+            images: a list or iterator of images, or an array (N, H, W, C).
 
-def as_rgb(image: NDArray[Any]) -> Image:
-    """A picture of any admitted kind as contiguous (H, W, 3) uint8."""
-    if not isinstance(image, np.ndarray) or image.ndim not in (2, 3):
-        raise ValueError(f"expected an array (H, W) or (H, W, C), got {_told(image)}")
-    if image.dtype not in (np.uint8, np.uint16):
-        raise ValueError(f"expected uint8 or uint16 pixels, got {_told(image)}")
-    if image.dtype == np.uint16:
-        image = image >> 8
-    channels = 1 if image.ndim == 2 else image.shape[2]
-    if channels not in (1, 3, 4):
-        raise ValueError(f"expected 1, 3 or 4 channels, got {_told(image)}")
-    if channels == 1:
-        image = np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
-    return np.ascontiguousarray(image[:, :, :3], np.uint8)
-
-
-def _told(value: Any) -> str:
-    shape = getattr(value, "shape", None)
-    return type(value).__name__ if shape is None else f"{value.dtype} of shape {shape}"
+        Raises:
+            TypeError, ValueError: it is a single image, or one of them is no image.
+        """
+        return in_threads(self.detect_faces, check_batch(images))
 
 
 def as_dictionaries(faces: Faces) -> list[dict[str, Any]]:
-    """Faces in the package's form: whole pixels, towards zero."""
-    found = []
+    """Faces as the mtcnn package returns them: whole pixels, truncated towards zero."""
+    dictionaries = []
     for box, score, landmarks in zip(*faces, strict=True):
         x, y = max(0, int(box[0])), max(0, int(box[1]))
-        places = [(int(px), int(py)) for px, py in landmarks]
-        found.append(
+        points = [(int(px), int(py)) for px, py in np.asarray(landmarks)]
+        dictionaries.append(
             {
                 "box": [x, y, int(box[2] - x), int(box[3] - y)],
                 "confidence": float(score),
-                "keypoints": dict(zip(LANDMARKS, places, strict=True)),
+                "keypoints": dict(zip(LANDMARKS, points, strict=True)),
             }
         )
-    return found
+    return dictionaries

@@ -12,9 +12,10 @@ from evaluation import __main__ as command
 from models import keras_nets
 from mtcnn_detector import boxes, single_net
 from mtcnn_detector.architecture import PAPER_NETS
+from mtcnn_detector.arguments import as_rgb
 from mtcnn_detector.backend import CompiledNet
 from mtcnn_detector.cascade import Faces
-from mtcnn_detector.detector import MTCNN, as_dictionaries, as_rgb
+from mtcnn_detector.detector import MTCNN, as_dictionaries
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS, NetName
 from mtcnn_detector.weights import weight_files
