@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_prep import download
+from data_prep import http_download
 from data_prep.download import RemoteFile, download_wider
 from mtcnn_detector.errors import UserError
 
@@ -118,7 +118,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """No waiting; the list of the pauses that would have been."""
     slept: list[float] = []
     monkeypatch.setattr(time, "sleep", slept.append)
-    monkeypatch.setattr(download, "PAUSES", (1, 2))
+    monkeypatch.setattr(http_download, "PAUSES", (1, 2))
     return slept
 
 
@@ -185,7 +185,7 @@ def test_a_dead_server_ends_with_a_sentence_and_keeps_what_arrived(
 def test_a_silent_server_counts_as_broken(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download, "TIMEOUT", 0.1)
+    monkeypatch.setattr(http_download, "TIMEOUT", 0.1)
     server.breaks_after, server.silence = [100_000], 0.5
     download_wider(tmp_path, server.url, FILES)
     assert complete(tmp_path)
