@@ -67,6 +67,9 @@ class DataSettings:
     max_broken_fraction: float = setting(
         "of the images may be missing or unreadable before a stage stops", "[0, 1)", 0.01
     )
+    min_survival: float = setting(
+        "of the held-out faces must survive a net; under it the next stage stops", "[0, 1]", 0.2
+    )
     min_face: int = setting(
         "px, longer side; smaller faces are neither faces nor background", "[1, inf)", 16
     )

@@ -21,11 +21,12 @@ from mtcnn_detector.files import write_atomically
 from mtcnn_detector.net import NETS, NetName
 from mtcnn_detector.weights import weight_files
 from pipeline import manifest, tf_setup
+from pipeline.survival import require_survival
 
 SCHEMA_VERSION = 3  # of `records.FEATURES` and of what a crop is; 2 named the landmarks `points`
 # Parts of data's settings that change no crop: the fingerprint of the annotations stands for the
 # folder, which may be moved or named in another way.
-NOT_IN_RECIPE = ("validation", "max_broken_fraction", "folder")
+NOT_IN_RECIPE = ("validation", "max_broken_fraction", "min_survival", "folder")
 MAX_REASONS = 5  # broken images that a message names
 
 
@@ -72,6 +73,8 @@ def _miners(settings: Settings, name: NetName, run: Path) -> dict[NetName, Path]
     earlier = NETS[: NETS.index(name)]
     for net in earlier:
         manifest.require(run / net, f"train-{net}")
+    if earlier:
+        require_survival(run, earlier[-1], settings.data.min_survival)
     return {net: run / net / "weights.npz" for net in earlier}
 
 

@@ -9,6 +9,7 @@ from export.formats import FORMATS
 from mtcnn_detector.net import NETS
 from pipeline import cli, manifest, tf_setup
 from pipeline.cli import run_cli
+from pipeline.survival import require_survival
 
 
 def main() -> None:
@@ -43,7 +44,7 @@ def main() -> None:
     if arguments.command:
         _inspect(arguments.file)
     else:
-        _merge(arguments, format_name)
+        _merge(arguments, format_name, settings.data.min_survival)
 
 
 def _inspect(file: Path) -> None:
@@ -53,10 +54,12 @@ def _inspect(file: Path) -> None:
         sys.exit("error: a check has failed.")
 
 
-def _merge(arguments: argparse.Namespace, format_name: str) -> None:
+def _merge(arguments: argparse.Namespace, format_name: str, min_survival: float) -> None:
     from export.merge import merge
 
     sources = {name: vars(arguments)[name] for name in NETS if vars(arguments)[name]}
+    if not sources:
+        require_survival(arguments.run, NETS[-1], min_survival)
     with manifest.locked(arguments.run):
         merge(arguments.run, sources, arguments.force, format_name, arguments.calibration)
 
