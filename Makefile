@@ -97,8 +97,8 @@ rounds: $(READY)  ## `train` ROUNDS=2 times, each from the nets before (the firs
 evaluate: $(READY)  ## report on WEIGHTS= (the run's) beside AGAINST= (mtcnn's, or none); DATA= own labels
 	$(PY) -m evaluation score $(STAGE) $(JUDGED) $(if $(AGAINST),--against $(AGAINST))
 
-sweep: $(READY)  ## what each setting of the detector does, on PICTURES= (60) pictures
-	$(PY) -m evaluation sweep $(STAGE) $(JUDGED) $(if $(PICTURES),--pictures $(PICTURES))
+sweep: $(READY)  ## what each setting of the detector does, on COUNT= (60) images
+	$(PY) -m evaluation sweep $(STAGE) $(JUDGED) $(if $(COUNT),--count $(COUNT))
 
 demo: $(READY)  ## the whole road in minutes on composed sample scenes
 	$(PY) -m data_prep sample --folder data/sample

@@ -1,1 +1,1 @@
-"""From weights and a labelled set to figures, tables and pictures."""
+"""Evaluation of weights on labelled images: metrics, error analysis, reports."""

@@ -1,4 +1,4 @@
-"""`python -m evaluation`: figures of weights on labelled pictures."""
+"""`python -m evaluation`: metrics of weights on labelled images, reports, detection."""
 
 import argparse
 from pathlib import Path
@@ -13,27 +13,27 @@ from pipeline.cli import run_cli
 
 
 def main() -> None:
-    """Parse the command line and evaluate."""
+    """Parse the command line and run the command."""
     arguments = _parser().parse_args()
-    run = {
-        "detect": _detect,
+    commands = {
+        "detect": detect.detect,
         "recall": _recall,
         "rounds": _rounds,
         "score": _score,
         "sweep": _sweep,
     }
-    run[arguments.command](arguments)
+    commands[arguments.command](arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m evaluation", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     detect.add_arguments(commands.add_parser("detect", help="faces in images, drawn and as JSON"))
-    recall = commands.add_parser("recall", help="faces that survive each net of a run, by size")
-    recall.add_argument("net", choices=NETS, help="the last net to look at")
-    score = commands.add_parser("score", help="a report of a weights file: figures, curves, faults")
-    sweep = commands.add_parser("sweep", help="what each setting of the detector does")
-    rounds = commands.add_parser("rounds", help="keep the best of a run's rounds")
+    recall = commands.add_parser("recall", help="recall after each net of a run, by face size")
+    recall.add_argument("net", choices=NETS, help="the last net to measure")
+    score = commands.add_parser("score", help="a report on a weights file: metrics, curves, errors")
+    sweep = commands.add_parser("sweep", help="effect of each setting of the detector")
+    rounds = commands.add_parser("rounds", help="keep the weights of the best of a run's rounds")
     for command in (recall, rounds, score, sweep):
         cli.add_arguments(command)
     for command in (score, sweep):
@@ -41,10 +41,10 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument(
         "--against",
         metavar="FILE",
-        help="weights to stand beside it, or `none` (the ones mtcnn 0.1.1 ships, where found)",
+        help="weights to compare with, or `none` (the ones mtcnn 0.1.1 ships, where found)",
     )
     sweep.add_argument(
-        "--pictures", type=int, default=60, help="how many to look at, evenly chosen (%(default)s)"
+        "--count", type=int, default=60, help="number of images, evenly spaced (%(default)s)"
     )
     return parser
 
@@ -60,35 +60,29 @@ def _add_inputs(command: argparse.ArgumentParser) -> None:
         help="an own labels file, or another data folder, in place of the recipe's",
     )
     command.add_argument(
-        "--images", type=Path, metavar="FOLDER", help="of --data's pictures (beside the labels)"
+        "--images", type=Path, metavar="FOLDER", help="the images of --data (beside the labels)"
     )
     command.add_argument(
-        "--format", help="of --data's labels: wider, retinaface, mtfl, celeba or coco (guessed)"
+        "--format", help="the format of --data: wider, retinaface, mtfl, celeba or coco (guessed)"
     )
     command.add_argument(
         "--mtcnn",
         type=Path,
         metavar="FOLDER",
-        help="run the real mtcnn 0.1.1 from this folder instead of our detector",
+        help="run the original mtcnn 0.1.1 from this folder instead of our detector",
     )
-
-
-def _detect(arguments: argparse.Namespace) -> None:
-    detect.detect(arguments)
 
 
 def _recall(arguments: argparse.Namespace) -> None:
     settings = recipe.load(arguments.config, arguments.set)
-    tf_setup.import_tensorflow()
-    from evaluation.recall import report
+    from evaluation.recall import write_report
 
     manifest.require(arguments.run / arguments.net, f"train-{arguments.net}")
-    report(settings, arguments.net, arguments.run)
+    write_report(settings, arguments.net, arguments.run)
 
 
 def _rounds(arguments: argparse.Namespace) -> None:
     settings = recipe.load(arguments.config, arguments.set)
-    tf_setup.import_tensorflow()
     from evaluation.rounds import keep_best
 
     with manifest.locked(arguments.run):
@@ -98,7 +92,8 @@ def _rounds(arguments: argparse.Namespace) -> None:
 def _score(arguments: argparse.Namespace) -> None:
     settings = _settings(arguments)
     files = cli_inputs.weights_files(_weights(arguments), arguments.against)
-    tf_setup.import_tensorflow()
+    if arguments.mtcnn:
+        tf_setup.import_tensorflow()
     from evaluation import report
 
     folder = arguments.run / "evaluation"
@@ -109,14 +104,15 @@ def _score(arguments: argparse.Namespace) -> None:
 def _sweep(arguments: argparse.Namespace) -> None:
     settings = _settings(arguments)
     (weights,) = cli_inputs.weights_files(_weights(arguments), "none").values()
-    if arguments.pictures < 1:
-        raise UserError(f"PICTURES must be at least 1; got {arguments.pictures}.")
-    tf_setup.import_tensorflow()
+    if arguments.count < 1:
+        raise UserError(f"COUNT must be at least 1; got {arguments.count}.")
+    if arguments.mtcnn:
+        tf_setup.import_tensorflow()
     from evaluation import report
 
     folder = arguments.run / "evaluation" / "sweep"
     with manifest.locked(folder):
-        report.make_sweep(settings, weights, folder, arguments.pictures, arguments.mtcnn)
+        report.make_sweep(settings, weights, folder, arguments.count, arguments.mtcnn)
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:

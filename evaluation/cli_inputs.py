@@ -1,31 +1,33 @@
-"""What is evaluated, as the command line names it: weights, other weights, an own data set."""
+"""Inputs of an evaluation from the command line: weights, weights to compare with, own labels."""
 
 import importlib.util
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from data_prep.annotations import likely_format
 from data_prep.formats import READERS
 from mtcnn_detector.errors import UserError
+from mtcnn_detector.net import NETS
 from mtcnn_detector.weights import weight_files
 from pipeline import manifest
 
-SHIPPED = Path("mtcnn/data/mtcnn_weights.npy")  # within the folder that mtcnn 0.1.1 lies in
+SHIPPED = Path("mtcnn/data/mtcnn_weights.npy")  # inside an installation of mtcnn 0.1.1
 CONSUMER = Path(__file__).parents[1] / ".consumers" / "mtcnn-0.1.1"
-POINT_FORMATS = ("mtfl", "celeba")  # one labelled face a picture, whoever else is on it
+ONE_FACE_FORMATS = ("mtfl", "celeba")  # one labelled face per image, whoever else is on it
 
 
 def weights_files(weights: Path, against: str | None) -> dict[str, Path]:
-    """The files to put side by side, by the labels of their columns, the one asked for first.
+    """The weights to compare, by the labels of their columns; `weights` first.
 
     Args:
-        weights: The file that the figures are about.
-        against: The file to stand beside it; None for the one that mtcnn 0.1.1 ships, where it
-            is found; `none` for no other.
+        weights: The file, or folder of files, under evaluation.
+        against: A file to compare with; None for the one that mtcnn 0.1.1 ships, where it is
+            found; `none` for no comparison.
 
     Raises:
-        UserError: a file that was named is missing.
+        UserError: a named file is missing, or an export is older than the nets of its run.
     """
     _require_file(weights, "WEIGHTS")
     if against == "none":
@@ -42,9 +44,38 @@ def weights_files(weights: Path, against: str | None) -> dict[str, Path]:
 
 
 def exported(run: Path) -> Path:
-    """What `make export-weights` made: the package's file, or the folder of our own layout."""
+    """The file that `make export-weights` writes, or the folder of the `own` layout."""
     file, folder = run / "mtcnn_weights.npy", run / "mtcnn_weights"
     return folder if folder.exists() and not file.exists() else file
+
+
+def refuse_stale(weights: Path) -> None:
+    """Refuse an export that is older than the nets of the run it lies in.
+
+    Raises:
+        UserError: the run's nets have changed since; holds the command that exports them anew.
+    """
+    run = weights.parent
+    for folder in sorted(run.glob("export*")):
+        made = manifest.read_manifest(folder)
+        if made is None or Path(made.get("file", "")).name != weights.name:
+            continue
+        if changed := list(_changed_nets(run, made)):
+            _, dash, kind = folder.name.partition("-")
+            raise UserError(
+                f"{weights} was exported before {' and '.join(changed)} of {run} were trained as "
+                f"they are now: `make export-weights RUN={run}{' FORMAT=' * bool(dash)}{kind} "
+                "FORCE=1` exports them anew."
+            )
+
+
+def _changed_nets(run: Path, made: dict[str, Any]) -> Iterator[str]:
+    """The nets of the run whose weights are not those that were exported."""
+    for net in NETS:
+        own, source = run / net / "weights.npz", Path(made.get("from", {}).get(net, ""))
+        foreign = source.name != own.name or (source.exists() and not source.samefile(own))
+        if own.exists() and not foreign and manifest.digest([own])[:16] != made["recipe"].get(net):
+            yield net
 
 
 def _require_file(path: Path, variable: str) -> None:
@@ -53,6 +84,7 @@ def _require_file(path: Path, variable: str) -> None:
             f"{path} is not there: `make export-weights` writes a run's weights, "
             f"{variable}= names other ones."
         )
+    refuse_stale(path)
 
 
 def _digest(weights: Path) -> str:
@@ -60,7 +92,7 @@ def _digest(weights: Path) -> str:
 
 
 def shipped() -> Path | None:
-    """The weights that mtcnn 0.1.1 ships, where it is installed or lies in `.consumers`."""
+    """The weights that mtcnn 0.1.1 ships, where it is installed or in `.consumers`."""
     package = importlib.util.find_spec("mtcnn")
     folders = [CONSUMER]
     if package is not None and package.origin is not None:
@@ -69,16 +101,17 @@ def shipped() -> Path | None:
 
 
 def overrides(data: Path | None, images: Path | None, format: str | None) -> list[str]:
-    """The settings, as `key.path=value`, that evaluate an own data set in place of the recipe's.
+    """The settings, as `key.path=value`, that evaluate own labels in place of the recipe's.
 
     Args:
-        data: A labels file; or a folder laid out as the recipe's `data.folder`; None: the recipe's.
+        data: A labels file; or a folder laid out as the recipe's `data.folder`; None for the
+            recipe's sources.
         images: The folder that the listed paths are relative to; None for that of the labels.
-        format: The labels' format; None to tell it from the file.
+        format: The format of the labels; None to recognise it by the file's first lines.
 
     Raises:
-        UserError: the labels are missing, or their format cannot be told; or there are none that
-            the other two could belong to.
+        UserError: the labels are missing, or their format is not recognised; or `images` or
+            `format` come without a labels file.
     """
     if (data is None or data.is_dir()) and (images or format):
         raise UserError("IMAGES= and FORMAT= say more about DATA=, a labels file: name it, too.")
@@ -94,6 +127,6 @@ def overrides(data: Path | None, images: Path | None, format: str | None) -> lis
         raise UserError(f"cannot tell the format of {data}: FORMAT= names it, one of {known}.")
     source: dict[str, Any] = {"format": format, "labels": str(data.resolve())}
     source["images"] = str((images or data.parent).resolve())
-    if format in POINT_FORMATS:
+    if format in ONE_FACE_FORMATS:
         source["sample_types"] = ["landmark"]
     return [f"data.validation={json.dumps({data.stem: source})}"]

@@ -1,14 +1,17 @@
 """`python -m evaluation detect`: faces in images, as JSON lines and as annotated copies."""
 
 import argparse
+import itertools
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
+from evaluation.cli_inputs import refuse_stale
 from mtcnn_detector import pixels, single_net
 from mtcnn_detector.detector import MTCNN, as_dictionaries
 from mtcnn_detector.drawing import draw_faces
@@ -16,10 +19,12 @@ from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS, NetName
 from mtcnn_detector.pixels import SUFFIXES, Image
 
+KNOWN = ", ".join(sorted(SUFFIXES))
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the command."""
-    parser.add_argument("pictures", nargs="+", type=Path, help="picture files or folders")
+    parser.add_argument("images", nargs="+", type=Path, help="image files or folders")
     parser.add_argument(
         "--weights", type=Path, required=True, help="a file with all three nets, or a run"
     )
@@ -30,60 +35,63 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs=3,
         default=(0.6, 0.7, 0.7),
         metavar=("P", "R", "O"),
-        help="probability that each net must give a face (%(default)s)",
+        help="minimum probability of a face after each net (%(default)s)",
     )
     parser.add_argument("--scale-factor", type=float, default=0.709, help="(%(default)s)")
     parser.add_argument(
         "--out",
         type=Path,
         metavar="FOLDER",
-        help="write annotated pictures there, over none",
+        help="write annotated copies there; to FOLDER-2 and so on where it is not empty",
     )
     parser.add_argument(
         "--net",
         choices=NETS,
-        help="run this net alone on the pictures, as crops; --weights is any "
-        "file that holds it, a run's weights.npz too",
+        help="run only this net, on each image as one crop; --weights is any file that holds it, "
+        "also a run's weights.npz",
     )
 
 
 def detect(arguments: argparse.Namespace) -> None:
-    """Detect faces in the images that were named, or run one net alone on them."""
-    files = list(dict.fromkeys(_files(arguments.pictures)))
+    """Detect faces in images, or run a single net on them."""
+    files = list(dict.fromkeys(_files(arguments.images)))
     if not files:
-        raise UserError(f"no picture ({', '.join(sorted(SUFFIXES))}) in what was named.")
+        raise UserError(f"no image ({KNOWN}) in {', '.join(map(str, arguments.images))}.")
+    refuse_stale(arguments.weights)
     if arguments.net:
-        _judge(files, arguments.net, arguments.weights)
+        _predict_crops(files, arguments.net, arguments.weights)
     else:
         _detect(files, arguments)
 
 
-def _judge(files: list[Path], name: NetName, weights: Path) -> None:
+def _predict_crops(files: Sequence[Path], name: NetName, weights: Path) -> None:
     engine = single_net.load(name, weights)
     for path, image in _read(files):
         height, width = image.shape[:2]
-        print(f"{name} on {path}, {width} x {height} seen as {engine.net.size} x {engine.net.size}")
+        side = engine.net.size
+        print(f"{name} on {path}, {width} x {height} resized to {side} x {side}")
         print(single_net.predict_crop(engine, image))
 
 
-def _detect(files: list[Path], arguments: argparse.Namespace) -> None:
-    targets = _targets(files, arguments.out) if arguments.out else {}
+def _detect(files: Sequence[Path], arguments: argparse.Namespace) -> None:
     detector = MTCNN(
         arguments.weights, arguments.min_face_size, arguments.thresholds, arguments.scale_factor
     )
-    total = pictures = 0
+    out = _free_folder(arguments.out) if arguments.out else None
+    targets = _targets(files, out) if out else {}
+    faces_found = images = 0
     for path, image in _read(files):
         faces = detector.cascade.detect(image)
-        total, pictures = total + len(faces.scores), pictures + 1
-        print(json.dumps({"picture": str(path), "faces": as_dictionaries(faces)}), flush=True)
+        faces_found, images = faces_found + len(faces.scores), images + 1
+        print(json.dumps({"image": str(path), "faces": as_dictionaries(faces)}), flush=True)
         if targets:
             pixels.write_image(targets[path], draw_faces(image, faces))
-    where = f"; annotated in {arguments.out}" if targets else ""
-    tqdm.write(f"{total} faces on {pictures} pictures{where}", file=sys.stderr)
+    where = f"; annotated copies in {out}" if out else ""
+    tqdm.write(f"{faces_found} faces on {images} images{where}", file=sys.stderr)
 
 
-def _read(files: list[Path]) -> Iterator[tuple[Path, Image]]:
-    """The pictures that decode, under a progress bar; the others are named."""
+def _read(files: Sequence[Path]) -> Iterator[tuple[Path, Image]]:
+    """The images that decode, under a progress bar; a warning names each of the others."""
     unreadable = 0
     for path in tqdm(files, unit="img", disable=len(files) < 2):
         image = pixels.read_image(path, upright=True)
@@ -93,27 +101,54 @@ def _read(files: list[Path]) -> Iterator[tuple[Path, Image]]:
         unreadable += 1
         tqdm.write(f"warning: {path} does not decode; left out.", file=sys.stderr)
     if unreadable == len(files):
-        raise UserError("none of the pictures could be read.")
+        raise UserError("none of the images could be read.")
 
 
-def _targets(files: list[Path], out: Path) -> dict[Path, Path]:
-    """Where annotated pictures go: as the pictures lie below the folder that all share."""
-    places = {path: path.parent.resolve() / path.name for path in files}  # without any `..`
-    shared = os.path.commonpath([place.parent for place in places.values()])
-    targets = {path: out / place.relative_to(shared) for path, place in places.items()}
+def _free_folder(out: Path) -> Path:
+    """`out`, or the first of `out-2`, `out-3`, ... that holds nothing yet."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file: name a folder for the annotated copies by OUT=.")
+    numbered = (out.with_name(f"{out.name}-{number}") for number in itertools.count(2))
+    return next(
+        folder
+        for folder in itertools.chain([out], numbered)
+        if not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    )
+
+
+def _targets(files: Sequence[Path], out: Path) -> dict[Path, Path]:
+    """Paths of the annotated copies: below `out` as the images are below their common folder."""
+    absolute = {path: path.parent.resolve() / path.name for path in files}  # without any `..`
+    shared = os.path.commonpath([place.parent for place in absolute.values()])
+    targets = {path: out / place.relative_to(shared) for path, place in absolute.items()}
     for path, target in targets.items():
-        if target.exists():
-            raise UserError(f"{target} is there already: remove it, or name another --out (OUT=).")
         if target.suffix.lower() not in SUFFIXES:
-            raise UserError(f"{path} does not end like a picture, so its copy cannot be written.")
+            raise UserError(f"{path}: its copy cannot be written; known endings are {KNOWN}.")
     return targets
 
 
-def _files(given: list[Path]) -> Iterator[Path]:
-    for path in given:
+def _files(paths: Sequence[Path]) -> Iterator[Path]:
+    """The files named, and the images in the folders named; a warning counts the other files."""
+    for path in paths:
         if path.is_dir():
-            yield from sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+            files = [file for file in sorted(path.rglob("*")) if file.is_file()]
+            yield from (file for file in files if file.suffix.lower() in SUFFIXES)
+            _warn_of_skipped(path, files)
         elif path.exists():
             yield path
         else:
             raise UserError(f"{path} is not there.")
+
+
+def _warn_of_skipped(folder: Path, files: Sequence[Path]) -> None:
+    skipped = Counter(
+        file.suffix.lower() or "without an ending"
+        for file in files
+        if file.suffix.lower() not in SUFFIXES and not file.name.startswith(".")
+    )
+    if skipped:
+        counts = ", ".join(f"{count} {suffix}" for suffix, count in sorted(skipped.items()))
+        tqdm.write(
+            f"warning: {folder}: skipped {counts}; only {KNOWN} are read from a folder.",
+            file=sys.stderr,
+        )

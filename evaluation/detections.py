@@ -1,4 +1,4 @@
-"""A detector over many pictures, resumable: one JSON line a picture."""
+"""Detections of a labelled data set: a resumable log with one JSON line per image."""
 
 import functools
 import hashlib
@@ -24,51 +24,52 @@ from mtcnn_detector.weights import weight_files
 from pipeline import manifest
 
 Floats = NDArray[np.floating]
-# What each net in turn lets through, the faces last; a package tells only those.
-Detect = Callable[[pixels.Image], list[Faces]]
+# RGB image -> the output of each net in turn; the last one is the faces. The mtcnn package
+# returns nothing but the faces.
+DetectFunction = Callable[[pixels.Image], list[Faces]]
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """A way to run weights: how it is started, and what tells apart the code that then runs."""
+    """A way to run weights: a function that loads them, and a digest of the code that runs."""
 
-    start: Callable[[Path, DetectorSettings], Detect]
+    start: Callable[[Path, DetectorSettings], DetectFunction]
     code: str
 
 
 class ImageDetections(NamedTuple):
-    """What was found on one picture."""
+    """The detections on one image."""
 
-    picture: str  # digest of the picture file
-    seconds: float  # that the detector took, without reading the file
+    image_digest: str  # of the image file
+    seconds: float  # time of the detector alone, without reading the file
     faces: Faces
-    proposals: tuple[Floats, ...] = ()  # (N, 4) boxes that each net but the last let through
+    proposals: tuple[Floats, ...] = ()  # (N, 4) boxes after each net but the last
 
 
-def when_needed(runtime: Runtime, weights: Path, settings: DetectorSettings) -> Detect:
-    """A detector that is started at its first picture: there may be none left to look at."""
+def lazy_detector(runtime: Runtime, weights: Path, settings: DetectorSettings) -> DetectFunction:
+    """A detector that loads its weights with the first image: all may be in the log already."""
     started = functools.cache(lambda: runtime.start(weights, settings))
     return lambda image: started()(image)
 
 
 def our_runtime() -> Runtime:
-    """Our cascade; its faces and its time are those of the installed OpenVINO."""
-    return Runtime(ours, _code_in(Path(backend.__file__).parent))
+    """Our cascade under the installed OpenVINO."""
+    return Runtime(load_cascade, _code_digest(Path(backend.__file__).parent))
 
 
 def package_runtime(folder: Path) -> Runtime:
-    """The real mtcnn 0.1.1 that lies in `folder`."""
-    code = _code_in(folder / "mtcnn")
-    return Runtime(lambda weights, settings: package(weights, settings, folder), code)
+    """The original package mtcnn 0.1.1, installed in `folder`."""
+    code = _code_digest(folder / "mtcnn")
+    return Runtime(lambda weights, settings: load_package(weights, settings, folder), code)
 
 
-def _code_in(folder: Path) -> str:
+def _code_digest(folder: Path) -> str:
     digest = manifest.digest([Path(__file__), *sorted(folder.rglob("*.py"))])
     versions = (f"{name} {version}" for name, version in manifest.versions()["versions"].items())
     return ", ".join([digest, *versions])
 
 
-def ours(weights: Path, settings: DetectorSettings) -> Detect:
+def load_cascade(weights: Path, settings: DetectorSettings) -> DetectFunction:
     """Our cascade with a weights file that holds all three nets."""
     trained = weight_files.read(weights)
     if len(trained) < len(NETS):
@@ -76,11 +77,11 @@ def ours(weights: Path, settings: DetectorSettings) -> Detect:
     return Cascade(trained, settings).stages
 
 
-def package(weights: Path, settings: DetectorSettings, folder: Path) -> Detect:
-    """The real mtcnn 0.1.1 out of `folder` (`pip install --no-deps --target`).
+def load_package(weights: Path, settings: DetectorSettings, folder: Path) -> DetectFunction:
+    """mtcnn 0.1.1 from `folder` (`pip install --no-deps --target`).
 
-    Only its slow `predict` calls are replaced by traced ones of the same Keras models. It
-    unpickles the file it is given: one that our reader does not know as its own never gets there.
+    Its slow `predict` calls are replaced by traced calls of the same Keras models. The package
+    unpickles its weights file, so a file that our safe reader does not recognise is refused.
     """
     if any(found.layout != "ipazc" for found in weight_files.look(weights).values()):
         raise UserError(
@@ -93,14 +94,14 @@ def package(weights: Path, settings: DetectorSettings, folder: Path) -> Detect:
         raise UserError(
             f"{folder} holds no usable mtcnn ({error}): `make consumers` installs it there."
         ) from None
-    found = Path(sys.modules["mtcnn"].__file__ or "")
-    if folder.resolve() not in found.resolve().parents:
-        raise UserError(f"mtcnn was imported from {found}, not from {folder}.")
+    module = Path(sys.modules["mtcnn"].__file__ or "")
+    if folder.resolve() not in module.resolve().parents:
+        raise UserError(f"mtcnn was imported from {module}, not from {folder}.")
     thresholds, smallest = list(settings.thresholds), settings.min_face_size
     mtcnn = MTCNN(str(weights), smallest, thresholds, settings.scale_factor)
     for net in ("_pnet", "_rnet", "_onet"):
         setattr(mtcnn, net, _Traced(getattr(mtcnn, net)))
-    return lambda image: [_as_found(mtcnn.detect_faces(image))]
+    return lambda image: [_as_faces(mtcnn.detect_faces(image))]
 
 
 class _Traced:
@@ -113,30 +114,31 @@ class _Traced:
         self._call = tf.function(lambda x: model(x, training=False), input_signature=signature)
 
     def predict(self, batch: Floats) -> list[Floats]:
-        """The outputs of a batch."""
+        """The outputs for a batch (N, H, W, 3)."""
         return [output.numpy() for output in self._call(batch.astype(np.float32))]
 
 
-def _as_found(faces: Sequence[dict[str, Any]]) -> Faces:
-    corners = np.array([face["box"] for face in faces], np.float64).reshape(-1, 4)
+def _as_faces(dictionaries: Sequence[dict[str, Any]]) -> Faces:
+    """The package's list of dictionaries as arrays."""
+    corners = np.array([face["box"] for face in dictionaries], np.float64).reshape(-1, 4)
     corners[:, 2:] += corners[:, :2]
-    landmarks = [list(face["keypoints"].values()) for face in faces]
-    scores = np.array([face["confidence"] for face in faces], np.float64)
+    landmarks = [list(face["keypoints"].values()) for face in dictionaries]
+    scores = np.array([face["confidence"] for face in dictionaries], np.float64)
     return Faces(corners, scores, np.array(landmarks, np.float64).reshape(-1, 5, 2))
 
 
 def log_folder(root: Path, weights: Path, settings: DetectorSettings, runtime: Runtime) -> Path:
-    """Where the detections of these weights, at these settings, by this code lie.
+    """The folder for the detections of these weights at these settings by this code.
 
-    Whatever decides the detections is in the folder's name, so that no log of another detector
-    is ever gone on with; `detector.json` in it says in words whose they are.
+    Its name contains a digest of all that decides the detections, so a log is never resumed by
+    another detector; `detector.json` inside holds the same in readable form.
     """
-    told = {
+    description = {
         "weights": manifest.digest(weight_files.files(weights)),
         "code": runtime.code,
         **asdict(settings),
     }
-    content = json.dumps(told, indent=1)
+    content = json.dumps(description, indent=1)
     folder = root / f"{weights.stem}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "detector.json").write_text(content + "\n", encoding="utf-8")
@@ -144,60 +146,67 @@ def log_folder(root: Path, weights: Path, settings: DetectorSettings, runtime: R
 
 
 def detect_all(
-    detect: Detect, pictures: Sequence[Annotation], log: Path
+    detect: DetectFunction, annotations: Sequence[Annotation], log: Path
 ) -> dict[str, ImageDetections]:
-    """What is on every picture, by its key; pictures that `log` already holds are not looked at.
+    """Detections on every image, by its key; images that are in the log already are skipped.
 
-    A picture counts as held when its file has not changed since.
+    An image whose file has changed since it was logged is detected again.
 
     Raises:
-        UserError: a picture does not decode, or the log is damaged.
+        UserError: an image does not decode, or the log is damaged.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    held = read_log(log)
-    digests = {picture.key: _digest(picture) for picture in pictures}
-    left = [p for p in pictures if p.key not in held or held[p.key].picture != digests[p.key]]
-    done = len(pictures) - len(left)
-    with log.open("a", encoding="utf-8", buffering=1) as file:  # a kill costs one picture
-        bar = tqdm(left, log.stem, len(pictures), leave=None, unit="img", initial=done)
-        for picture in bar:
-            held[picture.key] = seen = _look(detect, picture, digests[picture.key])
-            file.write(json.dumps({"key": picture.key, **_row(seen)}) + "\n")
-    return {picture.key: held[picture.key] for picture in pictures}
+    logged = read_log(log)
+    digests = {annotation.key: _image_digest(annotation) for annotation in annotations}
+    left = [
+        annotation
+        for annotation in annotations
+        if annotation.key not in logged
+        or logged[annotation.key].image_digest != digests[annotation.key]
+    ]
+    done = len(annotations) - len(left)
+    with log.open("a", encoding="utf-8", buffering=1) as file:  # a kill costs one image
+        bar = tqdm(left, log.stem, len(annotations), leave=None, unit="img", initial=done)
+        for annotation in bar:
+            key = annotation.key
+            logged[key] = _detect(detect, annotation, digests[key])
+            file.write(json.dumps({"key": key, **_as_row(logged[key])}) + "\n")
+    return {annotation.key: logged[annotation.key] for annotation in annotations}
 
 
-def _digest(picture: Annotation) -> str:
+def _image_digest(annotation: Annotation) -> str:
     try:
-        return manifest.digest([picture.image])[:16]
+        return manifest.digest([annotation.image])[:16]
     except OSError:
-        raise _unreadable(picture) from None
+        raise _unreadable(annotation) from None
 
 
-def _look(detect: Detect, picture: Annotation, digest: str) -> ImageDetections:
-    image = pixels.read_image(picture.image)
+def _detect(detect: DetectFunction, annotation: Annotation, digest: str) -> ImageDetections:
+    image = pixels.read_image(annotation.image)
     if image is None:
-        raise _unreadable(picture)
+        raise _unreadable(annotation)
     started = time.perf_counter()
     *before, faces = detect(image)
     seconds = round(time.perf_counter() - started, 4)
     return ImageDetections(digest, seconds, faces, tuple(stage.boxes for stage in before))
 
 
-def _row(seen: ImageDetections) -> dict[str, Any]:
-    lists = {name: value.tolist() for name, value in seen.faces._asdict().items()}
-    proposals = [boxes.astype(int).tolist() for boxes in seen.proposals]  # whole pixels
-    return {"picture": seen.picture, "seconds": seen.seconds, **lists, "proposals": proposals}
+def _as_row(detections: ImageDetections) -> dict[str, Any]:
+    lists = {name: value.tolist() for name, value in detections.faces._asdict().items()}
+    proposals = [boxes.astype(int).tolist() for boxes in detections.proposals]  # whole pixels
+    row = {"image_digest": detections.image_digest, "seconds": detections.seconds}
+    return row | lists | {"proposals": proposals}
 
 
-def _unreadable(picture: Annotation) -> UserError:
+def _unreadable(annotation: Annotation) -> UserError:
     return UserError(
-        f"{picture.image} ({picture.where}) is missing or unreadable: "
-        "mend it, take it out of the labels, or name the right folder of pictures."
+        f"{annotation.image} ({annotation.where}) is missing or unreadable: "
+        "mend it, take it out of the labels, or name the right folder of images."
     )
 
 
 def read_log(log: Path) -> dict[str, ImageDetections]:
-    """What `detect_all` wrote, by picture; of a picture looked at twice, the later."""
+    """The detections that `detect_all` logged, by image key; of two lines the later counts."""
     if not log.exists():
         return {}
     text = log.read_text(encoding="utf-8")
@@ -206,13 +215,13 @@ def read_log(log: Path) -> dict[str, ImageDetections]:
         log.write_text(whole, encoding="utf-8")
     try:
         rows = [json.loads(line) for line in whole.splitlines()]
-        return {row["key"]: _seen(row) for row in rows}
+        return {row["key"]: _from_row(row) for row in rows}
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{log} is damaged ({error}): remove it and repeat the command.") from None
 
 
-def _seen(row: dict[str, Any]) -> ImageDetections:
+def _from_row(row: dict[str, Any]) -> ImageDetections:
     boxes, scores, landmarks = (np.array(row[name], np.float64) for name in Faces._fields)
     faces = Faces(boxes.reshape(-1, 4), scores, landmarks.reshape(-1, 5, 2))
     proposals = (np.array(boxes, np.float64).reshape(-1, 4) for boxes in row["proposals"])
-    return ImageDetections(row["picture"], row["seconds"], faces, tuple(proposals))
+    return ImageDetections(row["image_digest"], row["seconds"], faces, tuple(proposals))

@@ -1,4 +1,4 @@
-"""What a detector got wrong, one by one: faces missed and false alarms, and of which kind."""
+"""Error analysis of a detector: missed faces and false alarms, each with its kind of error."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,22 +16,22 @@ from mtcnn_detector.boxes import FloatArray, iou
 from mtcnn_detector.cascade import Faces
 from mtcnn_detector.net import NETS
 
-NEAR = 0.2  # IoU from which a box means the face beside it
+NEAR = 0.2  # IoU from which a box is meant for the face beside it
 NOTHING, LOOSE, NEIGHBOUR = "nothing there", "box too far off", "its box went to a neighbour"
 UNLABELLED, TWICE = "no labelled face there", "second box of a face"
 KINDS = (*(f"lost by {net}" for net in NETS), NOTHING, LOOSE, NEIGHBOUR, UNLABELLED, TWICE)
 
 
 class DetectionError(NamedTuple):
-    """One face missed, or one false alarm."""
+    """One missed face, or one false alarm."""
 
-    picture: Annotation
-    found: Faces  # all that was reported on the picture
+    annotation: Annotation
+    detected: Faces  # everything reported on the image
     box: FloatArray  # (4,) the missed face, or the false alarm
     kind: str
-    score: float  # the false alarm's, or that of the box nearest to the missed face; 0: none near
-    overlap: float  # IoU of the two: reported box and nearest labelled face
-    other: float  # best score that the other weights gave to this place; 0: none
+    score: float  # of the false alarm, or of the box nearest to the missed face; 0: none near
+    overlap: float  # IoU of the reported box and the nearest labelled face
+    other_score: float  # best score that the other weights give to this place; 0: none
 
     @property
     def side(self) -> float:
@@ -39,65 +39,76 @@ class DetectionError(NamedTuple):
         return float((self.box[2:] - self.box[:2]).max())
 
 
-def missed(result: BoxScore, other: BoxScore | None = None) -> list[DetectionError]:
-    """The faces that count and were not found; first those that the other weights find.
+def missed_faces(result: BoxScore, other: BoxScore | None = None) -> list[DetectionError]:
+    """The counting faces that were not found; first those that the other weights find.
 
-    The order of the rest follows from the names alone, so that the first are a fair sample.
+    The rest are ordered by a hash of their names, so that the first few are a fair sample.
     """
-    every = [
-        DetectionError(picture, seen.faces, box, *_miss(box, seen), _best_score(box, beside))
-        for picture, seen, match, beside in _rows(result, other)
-        for box in picture.boxes[~match.hit(len(picture.boxes)) & ~picture.ignored]
+    errors = [
+        DetectionError(
+            annotation,
+            detections.faces,
+            box,
+            *_kind_of_miss(box, detections),
+            _best_score(box, others),
+        )
+        for annotation, detections, match, others in _rows(result, other)
+        for box in annotation.boxes[~match.hit(len(annotation.boxes)) & ~annotation.ignored]
     ]
-    return sorted(every, key=lambda m: (-m.other, split_hash(f"{m.picture.key} {m.box.tolist()}")))
+    return sorted(
+        errors, key=lambda e: (-e.other_score, split_hash(f"{e.annotation.key} {e.box.tolist()}"))
+    )
 
 
 def false_alarms(result: BoxScore, other: BoxScore | None = None) -> list[DetectionError]:
     """The false alarms, highest score first."""
-    every = [
+    errors = [
         DetectionError(
-            picture,
-            seen.faces,
-            seen.faces.boxes[row],
-            *_alarm(picture, seen.faces, row, bool(match.face[row] >= 0)),
-            _best_score(seen.faces.boxes[row], beside),
+            annotation,
+            detections.faces,
+            detections.faces.boxes[row],
+            *_kind_of_alarm(annotation, detections.faces, row, bool(match.face[row] >= 0)),
+            _best_score(detections.faces.boxes[row], others),
         )
-        for picture, seen, match, beside in _rows(result, other)
+        for annotation, detections, match, others in _rows(result, other)
         for row in np.flatnonzero(match.false_alarm).tolist()
     ]
-    return sorted(every, key=lambda alarm: -alarm.score)
+    return sorted(errors, key=lambda error: -error.score)
 
 
 def _rows(
     result: BoxScore, other: BoxScore | None
 ) -> Iterator[tuple[Annotation, ImageDetections, Match, Faces]]:
     nothing = Faces(np.zeros((0, 4)), np.zeros(0), np.zeros((0, 5, 2)))
-    beside = [one.faces for one in other.seen] if other else [nothing] * len(result.pictures)
-    return zip(result.pictures, result.seen, result.matches, beside, strict=True)
+    others = [one.faces for one in other.detections] if other else [nothing] * len(result.matches)
+    return zip(result.annotations, result.detections, result.matches, others, strict=True)
 
 
-def _miss(box: FloatArray, seen: ImageDetections) -> tuple[str, float, float]:
+def _kind_of_miss(box: FloatArray, detections: ImageDetections) -> tuple[str, float, float]:
     """Kind, score and overlap of a missed face."""
-    overlap = iou(box[None], seen.faces.boxes)[0]
+    overlap = iou(box[None], detections.faces.boxes)[0]
     best = float(overlap.max(initial=0))
     if best < NEAR:
-        return _lost_by(box, seen), 0.0, best
-    return NEIGHBOUR if best >= MIN_OVERLAP else LOOSE, seen.faces.scores[overlap.argmax()], best
+        return _lost_by(box, detections), 0.0, best
+    score = float(detections.faces.scores[overlap.argmax()])
+    return NEIGHBOUR if best >= MIN_OVERLAP else LOOSE, score, best
 
 
-def _lost_by(box: FloatArray, seen: ImageDetections) -> str:
-    """The net after which no box is left on the face; one may bring a box nearer again."""
-    if not seen.proposals:
+def _lost_by(box: FloatArray, detections: ImageDetections) -> str:
+    """The net after which no box is left on the face; a net may bring a box back onto it."""
+    if not detections.proposals:
         return NOTHING
-    passed = [survives(boxes, box[None], at)[0] for at, boxes in enumerate(seen.proposals)]
+    passed = [survives(boxes, box[None], at)[0] for at, boxes in enumerate(detections.proposals)]
     return f"lost by {NETS[1 + max(np.flatnonzero(passed), default=-1)]}"
 
 
-def _alarm(picture: Annotation, found: Faces, row: int, twice: bool) -> tuple[str, float, float]:
+def _kind_of_alarm(
+    annotation: Annotation, detected: Faces, row: int, duplicate: bool
+) -> tuple[str, float, float]:
     """Kind, score and overlap of a false alarm."""
-    best = float(iou(found.boxes[row][None], picture.boxes).max(initial=0))
-    kind = TWICE if twice else LOOSE if best >= NEAR else UNLABELLED
-    return kind, float(found.scores[row]), best
+    best = float(iou(detected.boxes[row][None], annotation.boxes).max(initial=0))
+    kind = TWICE if duplicate else LOOSE if best >= NEAR else UNLABELLED
+    return kind, float(detected.scores[row]), best
 
 
 def _best_score(box: FloatArray, faces: Faces) -> float:
@@ -105,32 +116,30 @@ def _best_score(box: FloatArray, faces: Faces) -> float:
     return float(faces.scores[there].max(initial=0))
 
 
-def in_spans(mistakes: Sequence[DetectionError]) -> dict[str, list[DetectionError]]:
-    """Mistakes by the size of the face or box, in their order; spans without any are left out."""
+def by_size(errors: Sequence[DetectionError]) -> dict[str, list[DetectionError]]:
+    """Errors by the size of the face or box, order kept; spans without errors are left out."""
     spans = {
-        size_label(low, high): [m for m in mistakes if low <= m.side < high] for low, high in SPANS
+        size_label(low, high): [e for e in errors if low <= e.side < high] for low, high in SPANS
     }
     return {label: within for label, within in spans.items() if within}
 
 
-def some(
-    mistakes: Sequence[DetectionError], count: int, of_one_picture: int
-) -> list[DetectionError]:
-    """The first `count`, with no more than so many of one picture: a crowd hides the rest."""
+def sample(errors: Sequence[DetectionError], count: int, per_image: int) -> list[DetectionError]:
+    """The first `count` errors, at most `per_image` of one image: a crowd would hide the rest."""
     taken: Counter[str] = Counter()
     chosen = []
-    for mistake in mistakes:
-        taken[mistake.picture.key] += 1
-        if taken[mistake.picture.key] <= of_one_picture:
-            chosen.append(mistake)
+    for error in errors:
+        taken[error.annotation.key] += 1
+        if taken[error.annotation.key] <= per_image:
+            chosen.append(error)
     return chosen[:count]
 
 
-def count_kinds(mistakes: Sequence[DetectionError]) -> tuple[list[str], list[list[str]]]:
-    """A table of how many there are of each kind, in every span of sizes: heads and rows."""
-    kinds = [kind for kind in KINDS if any(m.kind == kind for m in mistakes)]
+def count_kinds(errors: Sequence[DetectionError]) -> tuple[list[str], list[list[str]]]:
+    """A table of the number of errors of each kind in each span of sizes: header and rows."""
+    kinds = [kind for kind in KINDS if any(error.kind == kind for error in errors)]
     rows = []
-    for label, within in {**in_spans(mistakes), "all": list(mistakes)}.items():
-        numbers = Counter(m.kind for m in within)
+    for label, within in {**by_size(errors), "all": list(errors)}.items():
+        numbers = Counter(error.kind for error in within)
         rows.append([label, *(str(numbers[kind]) for kind in kinds), str(len(within))])
     return ["longer side, px", *kinds, "all"], rows

@@ -1,4 +1,4 @@
-"""How far the five landmarks of detected faces lie from labelled ones: NME, failure rate, curve."""
+"""Landmark errors against labels: normalised mean error (NME), failure rate, cumulative curve."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from evaluation.protocol import MIN_OVERLAP, Floats, overlaps
 from mtcnn_detector.cascade import Faces
 from mtcnn_detector.errors import UserError
 
-FAILURE = 0.1  # of the eye distance
+FAILURE = 0.1  # NME above which a face counts as a failure, as a share of the eye distance
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,20 +24,20 @@ class LabelledFace:
 
 
 @dataclass(frozen=True)
-class LandmarkScore:
-    """Errors of the faces found, by image, as shares of the eye distance; and the faces missed."""
+class LandmarkErrors:
+    """NME of each face found, by image key, in eye distances; and the keys of missed faces."""
 
     errors: dict[str, float]
     missed: tuple[str, ...]
 
     @property
     def faces(self) -> int:
-        """Faces labelled: those found and those missed."""
+        """Number of labelled faces, found or missed."""
         return len(self.errors) + len(self.missed)
 
     @property
     def nme(self) -> float:
-        """Normalised mean error over the faces found; NaN where none was."""
+        """Mean of the errors over the faces found; NaN where none was found."""
         return float(np.mean(list(self.errors.values()))) if self.errors else float("nan")
 
     @property
@@ -61,20 +61,22 @@ def evaluate(
     detections: Mapping[str, Faces],
     faces: Mapping[str, LabelledFace],
     min_overlap: float = MIN_OVERLAP,
-) -> LandmarkScore:
+) -> LandmarkErrors:
     """Landmark errors on the images of `faces`; an image without an entry has no detections.
 
-    The highest-scoring detection that overlaps the face at IoU `min_overlap` or more is taken, as
-    a user would: choosing the best overlap needs the label. A face without one is missed; it is
-    told apart and takes no part in the errors.
+    The highest-scoring detection that overlaps the face at IoU `min_overlap` or more counts: a
+    user, too, has scores but no labels to choose by. A face without one is missed; it is listed
+    separately and has no part in the errors.
 
     Raises:
-        UserError: a labelled face's eyes coincide, so that its error has no unit; or detections
-            of an image that has no labelled face.
+        UserError: the labelled eyes of a face coincide, so that its error has no unit; or there
+            are detections for an image without a labelled face.
     """
-    strangers = sorted(detections.keys() - faces.keys())
-    if strangers:
-        raise UserError(f"{strangers[0]} has no labelled face: take only images of the list.")
+    unlabelled = sorted(detections.keys() - faces.keys())
+    if unlabelled:
+        raise UserError(
+            f"{unlabelled[0]} has no labelled face: pass detections of labelled images only."
+        )
     errors: dict[str, float] = {}
     for key, face in faces.items():
         if not eye_distance(face.landmarks):
@@ -84,14 +86,14 @@ def evaluate(
         landmarks = _landmarks_on(face, detections[key], min_overlap) if key in detections else None
         if landmarks is not None:
             errors[key] = point_error(landmarks, face.landmarks)
-    return LandmarkScore(errors, tuple(key for key in faces if key not in errors))
+    return LandmarkErrors(errors, tuple(key for key in faces if key not in errors))
 
 
 def point_error(landmarks: Floats, labelled: Floats) -> float:
     """Mean distance of landmarks (5, 2) from labelled (5, 2), divided by the labelled eye distance.
 
-    The measure of the MTFL benchmark, and its failures beyond a tenth (Zhang et al., "Facial
-    Landmark Detection by Deep Multi-task Learning", ECCV 2014).
+    The measure of the MTFL benchmark, which counts errors above a tenth as failures (Zhang et al.,
+    "Facial Landmark Detection by Deep Multi-task Learning", ECCV 2014).
     """
     distances = np.linalg.norm(landmarks - labelled, axis=1)
     return float(distances.mean()) / eye_distance(labelled)

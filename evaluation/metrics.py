@@ -1,4 +1,4 @@
-"""Figures of weights on a recipe's validation pictures, and what they come from."""
+"""Metrics of one detector on a recipe's validation sources: AP, recall by size, landmark NME."""
 
 import sys
 from collections.abc import Mapping
@@ -12,62 +12,61 @@ from configs.settings import Settings, Source
 from data_prep.annotations import Annotation
 from data_prep.sources import read_sources
 from evaluation import landmark_error, protocol
-from evaluation.detections import Detect, ImageDetections, detect_all
-from evaluation.landmark_error import LabelledFace, LandmarkScore
+from evaluation.detections import DetectFunction, ImageDetections, detect_all
+from evaluation.landmark_error import LabelledFace, LandmarkErrors
 from evaluation.protocol import Detections, GroundTruth, Match, PrecisionRecall
 from evaluation.recall import SPANS, size_label
 from mtcnn_detector.boxes import longer_sides
 
-Figures = dict[str, str]
-LFW_OVERLAP = (
-    0.3  # MTFL's boxes are tighter than WIDER's; at 0.5 the box, not the landmarks, decides
-)
+Figures = dict[str, str]  # name of a metric -> its value as it is printed
+# MTFL's boxes are tighter than WIDER's: at 0.5 the box, not the landmarks, would decide.
+LANDMARK_OVERLAP = 0.3
 
 
 @dataclass(frozen=True, eq=False)
 class BoxScore:
-    """How boxes did on one source of N pictures: three lists side by side, and curves."""
+    """Boxes on one source of N images: three lists of N, and precision-recall curves."""
 
-    pictures: list[Annotation]
-    seen: list[ImageDetections]
+    annotations: list[Annotation]
+    detections: list[ImageDetections]
     matches: list[Match]
-    curves: dict[str, PrecisionRecall]  # "plain", and WIDER's levels where its files are
+    curves: dict[str, PrecisionRecall]  # "plain", and WIDER's levels where its files are present
 
     @property
     def faces(self) -> int:
-        """Faces that count."""
-        return sum(int((~picture.ignored).sum()) for picture in self.pictures)
+        """Number of faces that count."""
+        return sum(int((~annotation.ignored).sum()) for annotation in self.annotations)
 
     @property
     def found(self) -> int:
-        """How many of them were found."""
+        """Number of these faces that were found."""
         return sum(int(match.found.sum()) for match in self.matches)
 
     @property
     def false_alarms(self) -> int:
-        """Boxes on no face, or on one found before."""
+        """Number of boxes on no face, or on a face that another box has found."""
         return sum(int(match.false_alarm.sum()) for match in self.matches)
 
 
 @dataclass(frozen=True, eq=False)
-class LandmarkFigures:
-    """How landmarks did on one source of N pictures with one labelled face each."""
+class LandmarkScore:
+    """Landmarks on one source of N images with one labelled face each."""
 
-    pictures: list[Annotation]
-    seen: list[ImageDetections]
-    landmarks: LandmarkScore
+    annotations: list[Annotation]
+    detections: list[ImageDetections]
+    errors: LandmarkErrors
 
 
 @dataclass(frozen=True)
 class Score:
-    """All that one detector did, by source."""
+    """The results of one detector, by source."""
 
     boxes: dict[str, BoxScore] = field(default_factory=dict)
-    landmarks: dict[str, LandmarkFigures] = field(default_factory=dict)
+    landmarks: dict[str, LandmarkScore] = field(default_factory=dict)
 
 
 class SizeRow(NamedTuple):
-    """The faces of one span of sizes."""
+    """Recall of the faces in one span of sizes."""
 
     low: float  # px, longer side
     high: float
@@ -80,59 +79,59 @@ class SizeRow(NamedTuple):
         return size_label(self.low, self.high)
 
 
-def score(settings: Settings, detect: Detect, folder: Path) -> Score:
-    """Run or resume one detector over all validation sources; detections go to `folder`."""
+def score(settings: Settings, detect: DetectFunction, folder: Path) -> Score:
+    """Run or resume a detector over all validation sources; detections are logged in `folder`."""
     sources, root = settings.data.validation, Path(settings.data.folder)
     result = Score()
-    for name, pictures in read_sources(root, sources).items():
-        seen = detect_all(detect, pictures, folder / f"{name}.jsonl")
+    for name, annotations in read_sources(root, sources).items():
+        detections = detect_all(detect, annotations, folder / f"{name}.jsonl")
         if sources[name].landmarks_only:
-            result.landmarks[name] = judge_landmarks(pictures, seen)
+            result.landmarks[name] = score_landmarks(annotations, detections)
         else:
-            curves = _official(sources[name], root, seen)
-            result.boxes[name] = judge_boxes(pictures, seen, curves)
+            curves = _wider_curves(sources[name], root, detections)
+            result.boxes[name] = score_boxes(annotations, detections, curves)
     return result
 
 
-def judge_boxes(
-    pictures: list[Annotation],
-    seen: Mapping[str, ImageDetections],
-    official: Mapping[str, PrecisionRecall],
+def score_boxes(
+    annotations: list[Annotation],
+    detections: Mapping[str, ImageDetections],
+    wider_curves: Mapping[str, PrecisionRecall],
 ) -> BoxScore:
-    """Detections, all that were reported, against labelled boxes at plain IoU 0.5."""
-    detections = _detections(seen)
-    truths = {p.key: GroundTruth(p.key, p.boxes, p.ignored) for p in pictures}
+    """Match all detections, by image key, with labelled boxes at IoU 0.5."""
+    boxes = _scored_boxes(detections)
+    truths = {a.key: GroundTruth(a.key, a.boxes, a.ignored) for a in annotations}
     return BoxScore(
-        pictures,
-        [seen[p.key] for p in pictures],
-        [protocol.match(detections[p.key], truths[p.key]) for p in pictures],
-        {"plain": protocol.average_precision(detections, truths), **official},
+        annotations,
+        [detections[annotation.key] for annotation in annotations],
+        [protocol.match(boxes[a.key], truths[a.key]) for a in annotations],
+        {"plain": protocol.average_precision(boxes, truths), **wider_curves},
     )
 
 
-def _detections(seen: Mapping[str, ImageDetections]) -> dict[str, Detections]:
-    return {key: Detections(one.faces.boxes, one.faces.scores) for key, one in seen.items()}
+def _scored_boxes(detections: Mapping[str, ImageDetections]) -> dict[str, Detections]:
+    return {key: Detections(one.faces.boxes, one.faces.scores) for key, one in detections.items()}
 
 
-def _official(
-    source: Source, root: Path, seen: Mapping[str, ImageDetections]
+def _wider_curves(
+    source: Source, root: Path, detections: Mapping[str, ImageDetections]
 ) -> dict[str, PrecisionRecall]:
-    """WIDER's own protocol, where its files are at hand."""
-    if source.wider_ground_truth is None or not _has_official(root / source.wider_ground_truth):
+    """Curves of WIDER FACE's own protocol, where its ground truth files are present."""
+    if source.wider_ground_truth is None:
         return {}
-    named = {_official_name(key): value for key, value in _detections(seen).items()}
-    truths = {
-        level: protocol.read_wider_mats(root / source.wider_ground_truth, level)
-        for level in protocol.LEVELS
-    }
+    folder = root / source.wider_ground_truth
+    if not _has_ground_truth(folder):
+        return {}
+    boxes = {_wider_key(key): value for key, value in _scored_boxes(detections).items()}
+    truths = {level: protocol.read_wider_mats(folder, level) for level in protocol.LEVELS}
     return {
-        level: protocol.evaluate(named, protocol.restrict(every, named))
+        level: protocol.evaluate(boxes, protocol.restrict(every, boxes))
         for level, every in truths.items()
     }
 
 
-def _has_official(folder: Path) -> bool:
-    """WIDER's pictures come without these files; its other figures need none of them."""
+def _has_ground_truth(folder: Path) -> bool:
+    """WIDER's images come without these files; all other metrics do without them."""
     missing = [
         level for level in protocol.LEVELS if not (folder / f"wider_{level}_val.mat").exists()
     ]
@@ -145,29 +144,30 @@ def _has_official(folder: Path) -> bool:
     return not missing
 
 
-def _official_name(key: str) -> str:
-    """ "wider/<event>/<picture>.jpg" as WIDER's lists name it."""
+def _wider_key(key: str) -> str:
+    """ "wider/<event>/<image>.jpg" -> the image's name in WIDER's lists, "<event>/<image>"."""
     return key.partition("/")[2].rpartition(".")[0]
 
 
-def judge_landmarks(
-    pictures: list[Annotation], seen: Mapping[str, ImageDetections]
-) -> LandmarkFigures:
-    """Landmarks against the one labelled face of each picture."""
-    labelled = [picture for picture in pictures if len(picture.boxes)]
-    faces = {p.key: LabelledFace(p.boxes[0], p.landmarks[0]) for p in labelled}
-    result = landmark_error.evaluate({key: seen[key].faces for key in faces}, faces, LFW_OVERLAP)
-    return LandmarkFigures(labelled, [seen[key] for key in faces], result)
+def score_landmarks(
+    annotations: list[Annotation], detections: Mapping[str, ImageDetections]
+) -> LandmarkScore:
+    """Landmark errors of the one labelled face of each image."""
+    labelled = [annotation for annotation in annotations if len(annotation.boxes)]
+    faces = {a.key: LabelledFace(a.boxes[0], a.landmarks[0]) for a in labelled}
+    detected = {key: detections[key].faces for key in faces}
+    errors = landmark_error.evaluate(detected, faces, LANDMARK_OVERLAP)
+    return LandmarkScore(labelled, [detections[key] for key in faces], errors)
 
 
-def by_size(result: BoxScore) -> list[SizeRow]:
-    """Faces that count and those found, in spans of size that hold any."""
-    sides, hit = [], []
-    for picture, match in zip(result.pictures, result.matches, strict=True):
-        counts = ~picture.ignored
-        sides.append(longer_sides(picture.boxes)[counts])
-        hit.append(match.hit(len(counts))[counts])
-    side, found = np.concatenate(sides), np.concatenate(hit)
+def recall_by_size(result: BoxScore) -> list[SizeRow]:
+    """Recall of the faces that count, for each span of sizes that holds any."""
+    sides, hits = [], []
+    for annotation, match in zip(result.annotations, result.matches, strict=True):
+        counts = ~annotation.ignored
+        sides.append(longer_sides(annotation.boxes)[counts])
+        hits.append(match.hit(len(counts))[counts])
+    side, found = np.concatenate(sides), np.concatenate(hits)
     rows = []
     for low, high in SPANS:
         within = (side >= low) & (side < high)
@@ -176,29 +176,33 @@ def by_size(result: BoxScore) -> list[SizeRow]:
 
 
 def figures(result: Score) -> Figures:
-    """The figures of one detector, by what they mean."""
-    told: Figures = {}
+    """The metrics of one detector, by their names."""
+    rows: Figures = {}
     for name, boxes in result.boxes.items():
-        told[f"{name}: faces found"] = f"{boxes.found} of {boxes.faces}"
-        told[f"{name}: false alarms"] = f"{boxes.false_alarms} on {len(boxes.pictures)} pictures"
-        told[f"{name}: AP"] = f"{boxes.curves['plain'].ap:.3f}"
+        rows[f"{name}: faces found"] = f"{boxes.found} of {boxes.faces}"
+        rows[f"{name}: false alarms"] = f"{boxes.false_alarms} on {len(boxes.annotations)} images"
+        rows[f"{name}: AP"] = f"{boxes.curves['plain'].ap:.3f}"
         for level in protocol.LEVELS:
             if level in boxes.curves:
-                row = f"{name}: AP {level}, WIDER protocol on these pictures"
-                told[row] = f"{boxes.curves[level].ap:.3f}"
-    for name, landmarks in ((name, one.landmarks) for name, one in result.landmarks.items()):
-        caught = landmarks.faces - len(landmarks.missed)
-        told[f"{name}: faces found (IoU {LFW_OVERLAP})"] = f"{caught} of {landmarks.faces}"
-        told[f"{name}: landmark NME, of the eye distance"] = f"{100 * landmarks.nme:.2f} %"
-        told[f"{name}: failures (NME over 10 %)"] = f"{100 * landmarks.failure_rate:.2f} %"
-    return told
+                row = f"{name}: AP {level}, WIDER protocol on these images"
+                rows[row] = f"{boxes.curves[level].ap:.3f}"
+    for name, errors in ((name, one.errors) for name, one in result.landmarks.items()):
+        found = errors.faces - len(errors.missed)
+        rows[f"{name}: faces found (IoU {LANDMARK_OVERLAP})"] = f"{found} of {errors.faces}"
+        rows[f"{name}: landmark NME, of the eye distance"] = f"{100 * errors.nme:.2f} %"
+        rows[f"{name}: failures (NME over 10 %)"] = f"{100 * errors.failure_rate:.2f} %"
+    return rows
 
 
 def table(columns: Mapping[str, Figures]) -> str:
-    """A Markdown table: figures down, weights across."""
-    rows = list(dict.fromkeys(row for figures in columns.values() for row in figures))
-    lines = ["| | " + " | ".join(columns) + " |", "| --- " * (1 + len(columns)) + "|"]
-    for row in rows:
-        values = " | ".join(figures.get(row, "") for figures in columns.values())
-        lines.append(f"| {row} | {values} |")
-    return "\n".join(lines)
+    """A Markdown table: metrics down, weights across."""
+    header, rows = as_rows(columns)
+    lines = ["| | " + " | ".join(columns) + " |", "| --- " * len(header) + "|"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def as_rows(columns: Mapping[str, Figures]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the table of metrics (down) and weights (across)."""
+    names = list(dict.fromkeys(name for figures in columns.values() for name in figures))
+    rows = [[name, *(figures.get(name, "") for figures in columns.values())] for name in names]
+    return ["", *columns], rows

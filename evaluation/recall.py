@@ -1,7 +1,6 @@
-"""The recall meter: how many faces survive each net of the cascade, by their size.
+"""Recall after each net of the cascade, by face size, on the held-out images of a run.
 
-'The accuracy is 0.95 but it finds nothing' is answered here: a net's accuracy on crops says
-little about how many faces of a picture are left after it.
+A net's accuracy on crops does not show how many faces of an image are left after it; this does.
 """
 
 import itertools
@@ -21,29 +20,37 @@ from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS, NetName
 from mtcnn_detector.weights import weight_files
 from mtcnn_detector.weights.weight_files import TrainedNet
+from pipeline.survival import write_survival
 
-# Crops of this IoU with a face are trained on as parts of it: the next net can still refine them.
+# Crops of IoU 0.4 with a face are trained on as parts of it, so the next net can still refine them.
 SURVIVES, FOUND = 0.4, 0.5
 SIZES = (20, 32, 64, 128, 256)  # px, longer side
 SPANS = tuple(itertools.pairwise((0, *SIZES, np.inf)))
 
 
 class Survival(NamedTuple):
-    """Faces of a set of pictures and which of them each net lets through."""
+    """Which labelled faces (N) of a set of images survive each net (M)."""
 
     sides: FloatArray  # (N,) px, longer side
-    passed: BoolArray  # (N, nets)
-    boxes: FloatArray  # (nets,) mean number of boxes a picture that each net lets through
+    passed: BoolArray  # (N, M)
+    boxes: FloatArray  # (M,) mean number of boxes per image after each net
 
 
 def measure(cascade: Cascade, held_out: list[LabelledImage], min_face: int) -> Survival:
-    """Run the cascade over pictures and look for every labelled face after every net."""
+    """Run the cascade over images and look for every labelled face after every net.
+
+    Ignored faces and those with a longer side below `min_face` px do not count; images that do
+    not decode are left out.
+
+    Raises:
+        UserError: no face counts.
+    """
     sides, passed, counts = [], [], []
-    for picture in tqdm(held_out, unit="img", desc="recall"):
-        image = pixels.read_image(picture.annotation.image)
+    for labelled in tqdm(held_out, unit="img", desc="recall"):
+        image = pixels.read_image(labelled.annotation.image)
         if image is None:
             continue
-        faces = picture.annotation.boxes[~picture.annotation.ignored]
+        faces = labelled.annotation.boxes[~labelled.annotation.ignored]
         side = boxes.longer_sides(faces)
         faces, side = faces[side >= min_face], side[side >= min_face]
         stages = cascade.stages(image)
@@ -51,18 +58,18 @@ def measure(cascade: Cascade, held_out: list[LabelledImage], min_face: int) -> S
         passed.append(np.stack([survives(s.boxes, faces, n) for n, s in enumerate(stages)], axis=1))
         counts.append([len(stage.scores) for stage in stages])
     if not sum(map(len, sides)):
-        raise UserError("no held-out picture has a labelled face: raise data.validation_fraction.")
+        raise UserError("no held-out image has a labelled face: raise data.validation_fraction.")
     return Survival(np.concatenate(sides), np.concatenate(passed), np.mean(counts, axis=0))
 
 
-def survives(reported: FloatArray, faces: FloatArray, stage: int) -> BoolArray:
-    """Which of the faces (N, 4) a net, by its place in the cascade, lets through."""
+def survives(detected: FloatArray, faces: FloatArray, stage: int) -> BoolArray:
+    """(N,) which of the faces (N, 4) are covered by a box (K, 4) of the net number `stage`."""
     last = stage == len(NETS) - 1
     # Only the last net's boxes are meant as annotated ones; the others' are windows.
-    found = reported if last else boxes.windows_of(reported)
-    overlap = boxes.iou(faces, found).max(axis=1, initial=0)
-    seen: BoolArray = overlap >= (FOUND if last else SURVIVES)
-    return seen
+    windows = detected if last else boxes.windows_of(detected)
+    overlap = boxes.iou(faces, windows).max(axis=1, initial=0)
+    covered: BoolArray = overlap >= (FOUND if last else SURVIVES)
+    return covered
 
 
 def table(survival: Survival) -> str:
@@ -76,8 +83,8 @@ def table(survival: Survival) -> str:
         rows = (survival.sides >= low) & (survival.sides < high)
         lines += [_row(size_label(low, high), survival.passed[rows])] if rows.any() else []
     lines.append(_row("all", survival.passed))
-    per_picture = " | ".join(f"{count:.1f}" for count in survival.boxes)
-    return "\n".join([*lines, f"| boxes a picture | | {per_picture} |"])
+    per_image = " | ".join(f"{count:.1f}" for count in survival.boxes)
+    return "\n".join([*lines, f"| boxes per image | | {per_image} |"])
 
 
 def size_label(low: float, high: float) -> str:
@@ -90,24 +97,29 @@ def _row(label: str, passed: BoolArray) -> str:
     return f"| {label} | {len(passed)} | {shares} |"
 
 
-def report(settings: Settings, name: NetName, run: Path) -> None:
-    """Measure the nets up to `name` of a run; print the table and write `run/<name>/recall.md`."""
+def write_report(settings: Settings, name: NetName, run: Path) -> None:
+    """Measure a run's nets up to `name`; print the table and write it and `recall.json`.
+
+    Both files lie in `run/<name>`. `recall.json` is what the next stage checks before it begins
+    (see `pipeline.survival`).
+    """
     trained: dict[NetName, TrainedNet] = {}
     for net in NETS[: NETS.index(name) + 1]:
         trained |= weight_files.read(run / net / "weights.npz")
-    text = of_nets(settings, trained)
+    survival, images = measure_nets(settings, trained)
+    thresholds = ", ".join(f"{t:g}" for t in settings.detector.thresholds[: len(trained)])
+    text = (
+        f"Faces of {images} held-out images that survive at thresholds {thresholds}\n"
+        f"(IoU {SURVIVES} with a crop, {FOUND} with a box of the last net):\n\n" + table(survival)
+    )
     (run / name / "recall.md").write_text(text + "\n", encoding="utf-8")
+    write_survival(run, name, float(survival.passed[:, -1].mean()), len(survival.sides))
     print(f"{text}\n{run / name / 'recall.md'}")
 
 
-def of_nets(settings: Settings, trained: Mapping[NetName, TrainedNet]) -> str:
-    """The table of these nets over the recipe's held-out pictures."""
+def measure_nets(settings: Settings, trained: Mapping[NetName, TrainedNet]) -> tuple[Survival, int]:
+    """The survival of the faces on the recipe's held-out images, and the number of images."""
     split = labelled_images(settings, settings.pnet.records.scale_balance)["validation"]
-    labelled = [picture for picture in split if "positive" in picture.sample_types]
+    held_out = [labelled for labelled in split if "positive" in labelled.sample_types]
     cascade = Cascade(trained, settings.detector)
-    thresholds = ", ".join(f"{t:g}" for t in settings.detector.thresholds[: len(trained)])
-    survival = measure(cascade, labelled, settings.data.min_face)
-    return (
-        f"Faces of {len(labelled)} held-out pictures that survive at thresholds {thresholds}\n"
-        f"(IoU {SURVIVES} with a crop, {FOUND} with a box of the last net):\n\n" + table(survival)
-    )
+    return measure(cascade, held_out, settings.data.min_face), len(held_out)

@@ -1,87 +1,94 @@
-"""The best of the rounds about the cascade that a run has gone.
+"""Model selection among the rounds of a run: the weights of the best round become the run's.
 
-Rounds are compared by AP on the held-out training pictures, which are the same in every round and
-which none has trained on. A net's validation loss would not do: its crops are mined by the nets
-before it, and these are others in every round. AP counts the faces that the whole cascade finds
-at the recipe's thresholds and its false alarms alike.
+Rounds are compared by AP on the held-out training images, which are the same in every round and
+are never trained on. The validation loss of a net would not do: its crops are mined by the nets
+before it, which differ from round to round. AP counts both the faces that the whole cascade finds
+at the recipe's thresholds and its false alarms.
 """
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from configs.settings import Settings
 from data_prep.annotations import Annotation
 from data_prep.sources import labelled_images
 from evaluation import protocol
-from evaluation.cli_inputs import exported
-from evaluation.detections import detect_all, log_folder, our_runtime, when_needed
+from evaluation.cli_inputs import exported, refuse_stale
+from evaluation.detections import detect_all, lazy_detector, log_folder, our_runtime
 from evaluation.protocol import Detections, GroundTruth
 from mtcnn_detector import pixels
 from mtcnn_detector.boxes import longer_sides
-from mtcnn_detector.cascade import Faces
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.settings import DetectorSettings
 from mtcnn_detector.weights import weight_files
 from pipeline import manifest
 
-EXPORTS = {"ipazc": "export", "own": "export-own"}  # by export.layout: its stage's folder
+EXPORTS = {"ipazc": "export", "own": "export-own"}  # export.layout -> folder of its stage
 
 
 def keep_best(settings: Settings, run: Path, force: bool) -> None:
     """Copy the weights of the best of `run/round-*` to `run`; write `run/rounds.md`.
 
     Raises:
-        UserError: there is no round, or one is not complete; or the run has weights that are
-            none of the rounds', and `force` is not set.
+        UserError: there is no round, or one is not complete; or the run's weights are of none
+            of the rounds, and `force` is not set.
     """
     rounds = _rounds(run, EXPORTS[settings.export.layout])
     target = run / exported(rounds[0]).name
     if target.exists() and not force:
-        digests = [manifest.digest(weight_files.files(exported(folder))) for folder in rounds]
-        if manifest.digest(weight_files.files(target)) not in digests:
-            raise UserError(
-                f"{target} is no round's: move it away (FORCE=1 replaces it, and makes all rounds "
-                "anew)."
-            )
-    split = labelled_images(settings, settings.pnet.records.scale_balance)["validation"]
-    labelled = [picture.annotation for picture in split if "positive" in picture.sample_types]
-    # The stages have left out a few, too (data.max_broken_fraction).
-    held_out = [one for one in labelled if pixels.read_image(one.image) is not None]
+        _refuse_foreign(target, rounds)
+    held_out = _held_out(settings)
     truths = {annotation.key: _truth(annotation, settings.data.min_face) for annotation in held_out}
-    figures: dict[Path, float] = {}
+    precision: dict[Path, float] = {}
     for folder in rounds:
-        weights = exported(folder)
-        found = _found(folder, weights, settings.detector, held_out)
-        detections = {key: Detections(faces.boxes, faces.scores) for key, faces in found.items()}
-        figures[folder] = protocol.average_precision(detections, truths).ap
-    best = max(figures, key=lambda folder: figures[folder])  # the first of equals
+        found = _detections(folder, settings.detector, held_out)
+        precision[folder] = protocol.average_precision(found, truths).ap
+    best = max(precision, key=lambda folder: precision[folder])  # the first of equals
     _copy(exported(best), target)
-    rows = [f"| {folder.name} | {ap:.4f} |" for folder, ap in figures.items()]
-    head = f"AP on {len(held_out)} held-out pictures:\n\n| round | AP |\n| --- | --- |\n"
+    rows = [f"| {folder.name} | {ap:.4f} |" for folder, ap in precision.items()]
+    head = f"AP on {len(held_out)} held-out images:\n\n| round | AP |\n| --- | --- |\n"
     text = head + "\n".join(rows)
     (run / "rounds.md").write_text(text + "\n", encoding="utf-8")
     print(f"{text}\n{best.name} is kept: {target}")
 
 
-def _found(
-    folder: Path, weights: Path, settings: DetectorSettings, held_out: list[Annotation]
-) -> dict[str, Faces]:
-    """What a round's cascade finds, by picture; kept in the round's folder."""
-    runtime = our_runtime()
+def _refuse_foreign(target: Path, rounds: Sequence[Path]) -> None:
+    digests = [manifest.digest(weight_files.files(exported(folder))) for folder in rounds]
+    if manifest.digest(weight_files.files(target)) not in digests:
+        raise UserError(
+            f"{target} is no round's: move it away (FORCE=1 replaces it, and makes all rounds "
+            "anew)."
+        )
+
+
+def _held_out(settings: Settings) -> list[Annotation]:
+    """Held-out images with labelled faces; those that do not decode are left out, as by stages."""
+    split = labelled_images(settings, settings.pnet.records.scale_balance)["validation"]
+    labelled = [image.annotation for image in split if "positive" in image.sample_types]
+    return [one for one in labelled if pixels.read_image(one.image) is not None]
+
+
+def _detections(
+    folder: Path, settings: DetectorSettings, held_out: Sequence[Annotation]
+) -> dict[str, Detections]:
+    """The detections of a round's cascade, by image key; logged in the round's folder."""
+    runtime, weights = our_runtime(), exported(folder)
+    refuse_stale(weights)
     log = log_folder(folder / "evaluation", weights, settings, runtime) / "held-out.jsonl"
-    seen = detect_all(when_needed(runtime, weights, settings), held_out, log)
-    return {key: picture.faces for key, picture in seen.items()}
+    found = detect_all(lazy_detector(runtime, weights, settings), held_out, log)
+    return {key: Detections(one.faces.boxes, one.faces.scores) for key, one in found.items()}
 
 
 def _rounds(run: Path, export: str) -> list[Path]:
-    """The rounds' folders, in their order."""
+    """The folders of the rounds, in their order."""
     numbered = {path.name.removeprefix("round-"): path for path in run.glob("round-*")}
-    found = [numbered[n] for n in sorted((n for n in numbered if n.isdecimal()), key=int)]
-    if not found:
+    folders = [numbered[n] for n in sorted((n for n in numbered if n.isdecimal()), key=int)]
+    if not folders:
         raise UserError(f"{run} holds no round-1: `make rounds` trains the rounds.")
-    for folder in found:
+    for folder in folders:
         manifest.require(folder / export, "rounds")
-    return found
+    return folders
 
 
 def _truth(annotation: Annotation, min_face: int) -> GroundTruth:

@@ -1,7 +1,4 @@
-"""What each setting of the detector does to what it finds, and to its time.
-
-One setting at a time is changed, the others stay at the recipe's.
-"""
+"""Parameter sweep of the detector: recall, false alarms and time, one setting varied at a time."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -16,26 +13,26 @@ from data_prep.annotations import Annotation
 from data_prep.sources import read_sources
 from evaluation import detections
 from evaluation.detections import ImageDetections, Runtime
-from evaluation.metrics import judge_boxes
+from evaluation.metrics import score_boxes
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS
 from mtcnn_detector.settings import DetectorSettings
 
 
 class Parameter(NamedTuple):
-    """A setting that is varied."""
+    """A setting that the sweep varies."""
 
     read: Callable[[DetectorSettings], float]
-    changed: Callable[[DetectorSettings, float], DetectorSettings]
+    replaced: Callable[[DetectorSettings, float], DetectorSettings]
     values: tuple[float, ...]
 
 
 def _threshold(place: int, values: tuple[float, ...]) -> Parameter:
-    def changed(detector: DetectorSettings, value: float) -> DetectorSettings:
+    def replaced(detector: DetectorSettings, value: float) -> DetectorSettings:
         thresholds = detector.thresholds
         return detector.at([*thresholds[:place], value, *thresholds[place + 1 :]])
 
-    return Parameter(lambda detector: detector.thresholds[place], changed, values)
+    return Parameter(lambda detector: detector.thresholds[place], replaced, values)
 
 
 # In the order of NETS.
@@ -59,33 +56,37 @@ PARAMETERS = {
 
 
 class SweepResult(NamedTuple):
-    """One value of one setting, and what came of it."""
+    """Measurements at one value of one parameter."""
 
     parameter: str
     value: float
-    usual: bool  # whether it is the recipe's value
-    recall: float  # share of the labelled faces
-    false_alarms: float  # a picture
-    confidence: float  # mean score of the boxes that found a face; NaN without any
-    seconds: float  # a picture, median: the first of a setting pays for the start
+    default: bool  # whether it is the recipe's value
+    recall: float  # share of the labelled faces found
+    false_alarms: float  # per image
+    confidence: float  # mean score of the boxes that found a face; NaN where none did
+    seconds: float  # per image, median: the first image of a setting pays for the start
 
 
 def choose(settings: Settings, count: int) -> list[Annotation]:
-    """At most `count` of the pictures whose boxes are judged, evenly chosen."""
+    """At most `count` images with labelled boxes, evenly spaced over all of them.
+
+    Raises:
+        UserError: no validation source has labelled boxes.
+    """
     sources = settings.data.validation
     labelled = {name: source for name, source in sources.items() if not source.landmarks_only}
     if not labelled:
         raise UserError("the sweep needs labelled boxes: data.validation has only landmarks.")
     found = read_sources(Path(settings.data.folder), labelled)
-    every = [picture for source in found.values() for picture in source]
-    rows = np.unique(np.linspace(0, len(every) - 1, min(count, len(every))).round().astype(int))
-    return [every[row] for row in rows]
+    annotations = [annotation for source in found.values() for annotation in source]
+    spaced = np.linspace(0, len(annotations) - 1, min(count, len(annotations)))
+    return [annotations[row] for row in np.unique(spaced.round().astype(int))]
 
 
 def variants(start: DetectorSettings) -> list[tuple[str, float, DetectorSettings]]:
-    """Every value of every parameter, one changed at a time; the recipe's own is among them."""
+    """Parameter, value and settings of every step; the recipe's own values are among them."""
     return [
-        (name, value, parameter.changed(start, value))
+        (name, value, parameter.replaced(start, value))
         for name, parameter in PARAMETERS.items()
         for value in sorted({*parameter.values, parameter.read(start)})
     ]
@@ -95,47 +96,54 @@ def measure(
     start: DetectorSettings,
     runtime: Runtime,
     weights: Path,
-    pictures: Sequence[Annotation],
+    annotations: Sequence[Annotation],
     logs: Path,
 ) -> list[SweepResult]:
-    """The results of the sweep; settings one after another, detections logged below `logs`."""
+    """Run or resume the sweep, one setting after another; detections are logged below `logs`."""
     results = []
     for name, value, detector in tqdm(variants(start), unit="setting", desc="sweep"):
         log = detections.log_folder(logs, weights, detector, runtime) / "sweep.jsonl"
-        run = detections.when_needed(runtime, weights, detector)
-        seen = detections.detect_all(run, pictures, log)
-        results.append(summary(name, value, detector == start, pictures, seen))
+        run = detections.lazy_detector(runtime, weights, detector)
+        found = detections.detect_all(run, annotations, log)
+        results.append(summary(name, value, detector == start, annotations, found))
     return results
 
 
 def summary(
     parameter: str,
     value: float,
-    usual: bool,
-    pictures: Sequence[Annotation],
-    seen: Mapping[str, ImageDetections],
+    default: bool,
+    annotations: Sequence[Annotation],
+    found: Mapping[str, ImageDetections],
 ) -> SweepResult:
-    """What was found at one setting."""
-    judged = judge_boxes(list(pictures), seen, {})
-    hits = [s.faces.scores[f.found] for s, f in zip(judged.seen, judged.matches, strict=True)]
+    """The measurements of one setting from its detections, by image key."""
+    result = score_boxes(list(annotations), found, {})
+    rows = zip(result.detections, result.matches, strict=True)
+    hits = [detections.faces.scores[match.found] for detections, match in rows]
     scores = np.concatenate(hits)
     return SweepResult(
         parameter,
         value,
-        usual,
-        judged.found / judged.faces,
-        judged.false_alarms / len(pictures),
+        default,
+        result.found / result.faces,
+        result.false_alarms / len(annotations),
         float(scores.mean()) if len(scores) else float("nan"),
-        float(np.median([one.seconds for one in seen.values()])),
+        float(np.median([one.seconds for one in found.values()])),
     )
 
 
 def table(results: Sequence[SweepResult]) -> str:
-    """A Markdown table, a row a result."""
-    heads = ("setting", "value", "faces found", "false alarms a picture", "mean score of the found")
-    lines = [f"| {' | '.join((*heads, 'ms a picture, median'))} |", "| --- | --- |" + " ---: |" * 4]
+    """A Markdown table with a row for each result."""
+    heads = (
+        "setting",
+        "value",
+        "faces found",
+        "false alarms per image",
+        "mean score of faces found",
+    )
+    lines = [f"| {' | '.join((*heads, 'ms per image, median'))} |", "| --- | --- |" + " ---: |" * 4]
     for result in results:
-        value = f"**{result.value:g}**" if result.usual else f"{result.value:g}"
+        value = f"**{result.value:g}**" if result.default else f"{result.value:g}"
         confidence = "-" if np.isnan(result.confidence) else f"{result.confidence:.3f}"
         found = f"{100 * result.recall:.1f} % | {result.false_alarms:.2f} | {confidence}"
         lines.append(f"| {result.parameter} | {value} | {found} | {1000 * result.seconds:.0f} |")

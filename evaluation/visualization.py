@@ -1,4 +1,4 @@
-"""What was found and what was not, as pictures to look at."""
+"""Annotated images of a report: a sheet of detections, tiles of errors and of landmarks."""
 
 from pathlib import Path
 
@@ -14,81 +14,100 @@ from mtcnn_detector.boxes import FloatArray
 from mtcnn_detector.cascade import Faces
 from mtcnn_detector.drawing import GREEN, RED, WHITE, draw_boxes, draw_faces
 
-TILE_HEIGHT, ACROSS, SHOWN = 360, 4, 12
-MISTAKE_TILE, CONTEXT, LEAST = 176, 2.4, 72  # px; sides of the box; px of the picture
+SHEET_HEIGHT, SHEET_COLUMNS, SHEET_IMAGES = 360, 4, 12  # px of each image; images
+TILE = 176  # px, side of an error's tile
+CONTEXT, MIN_CONTEXT = 2.4, 72  # region around an error: sides of its box, at least so many px
+LANDMARK_CONTEXT = 1.6  # the same around a face with landmarks
 
 
 def draw_sheet(result: Score, target: Path) -> bool:
-    """Some pictures with what was found (green) and missed (red), as one picture.
+    """Write one image of several labelled ones: found faces green, missed ones red.
 
-    False, and no picture, where no boxes are judged.
+    Returns:
+        False, and nothing is written, where no boxes are evaluated.
     """
     tiles = []
     for boxes in result.boxes.values():
-        step = max(len(boxes.pictures) // SHOWN, 1)
-        every = zip(boxes.pictures, boxes.seen, boxes.matches, strict=True)
-        chosen = list(every)[::step][:SHOWN]
-        tiles += [_tile(picture, seen.faces, match) for picture, seen, match in chosen]
-    rows = [np.hstack(tiles[i : i + ACROSS]) for i in range(0, len(tiles), ACROSS)]
-    if rows:
-        width = max(row.shape[1] for row in rows)
-        pad = [((0, 0), (0, width - row.shape[1]), (0, 0)) for row in rows]
-        padded = [np.pad(row, edges) for row, edges in zip(rows, pad, strict=True)]
+        step = max(len(boxes.annotations) // SHEET_IMAGES, 1)
+        rows = zip(boxes.annotations, boxes.detections, boxes.matches, strict=True)
+        chosen = list(rows)[::step][:SHEET_IMAGES]
+        tiles += [
+            _sheet_tile(annotation, found.faces, match) for annotation, found, match in chosen
+        ]
+    rows_of_tiles = [
+        np.hstack(tiles[i : i + SHEET_COLUMNS]) for i in range(0, len(tiles), SHEET_COLUMNS)
+    ]
+    if rows_of_tiles:
+        width = max(row.shape[1] for row in rows_of_tiles)
+        padded = [np.pad(r, ((0, 0), (0, width - r.shape[1]), (0, 0))) for r in rows_of_tiles]
         pixels.write_image(target, np.vstack(padded))
-    return bool(rows)
+    return bool(rows_of_tiles)
 
 
-def _tile(picture: Annotation, found: Faces, match: Match) -> pixels.Image:
-    canvas = draw_faces(_read(picture), found)
-    missed = ~match.hit(len(picture.boxes)) & ~picture.ignored
-    draw_boxes(canvas, picture.boxes[missed], RED)
-    width = round(canvas.shape[1] * TILE_HEIGHT / canvas.shape[0])
-    return pixels.resize(canvas, width, TILE_HEIGHT)
+def _sheet_tile(annotation: Annotation, detected: Faces, match: Match) -> pixels.Image:
+    canvas = draw_faces(_read(annotation), detected)
+    missed = ~match.hit(len(annotation.boxes)) & ~annotation.ignored
+    draw_boxes(canvas, annotation.boxes[missed], RED)
+    width = round(canvas.shape[1] * SHEET_HEIGHT / canvas.shape[0])
+    return pixels.resize(canvas, width, SHEET_HEIGHT)
 
 
-def mistake_tile(mistake: DetectionError) -> pixels.Image:
-    """The place of a mistake, square: its box red, what else was reported green, labels white."""
-    side = max(CONTEXT * mistake.side, LEAST)
-    corner = np.floor((mistake.box[:2] + mistake.box[2:] - side) / 2).astype(int)
-    window = np.concatenate([corner, corner + int(side)])
-    place = pixels.padded(_read(mistake.picture), window)
-    tile = pixels.resize(place, MISTAKE_TILE, MISTAKE_TILE)
+def error_tile(error: DetectionError) -> pixels.Image:
+    """(TILE, TILE, 3) the error's region: its box red, other detections green, labels white."""
+    side = int(max(CONTEXT * error.side, MIN_CONTEXT))
+    tile, corner = _region(error.annotation, error.box, side)
     for boxes, colour in (
-        (mistake.picture.boxes, WHITE),
-        (mistake.found.boxes, GREEN),
-        (mistake.box[None], RED),
+        (error.annotation.boxes, WHITE),
+        (error.detected.boxes, GREEN),
+        (error.box[None], RED),
     ):
-        draw_boxes(tile, _moved(boxes, corner, MISTAKE_TILE / int(side)), colour)
+        draw_boxes(tile, _to_tile(boxes, corner, side), colour)
     return tile
 
 
-def landmarks_tile(picture: Annotation, found: Faces) -> pixels.Image:
-    """The labelled face, square: reported landmarks green, labelled ones white rings."""
-    side = int(1.6 * (picture.boxes[0, 2:] - picture.boxes[0, :2]).max())
-    corner = np.floor((picture.boxes[0, :2] + picture.boxes[0, 2:] - side) / 2).astype(int)
-    place = pixels.padded(_read(picture), np.concatenate([corner, corner + side]))
-    tile = pixels.resize(place, MISTAKE_TILE, MISTAKE_TILE)
-    scale = MISTAKE_TILE / side
-    draw_boxes(tile, _moved(found.boxes, corner, scale), GREEN)
-    for x, y in ((picture.landmarks[0] - corner) * scale).astype(int).tolist():
-        cv2.circle(tile, (x, y), 4, WHITE, 1)
-    for x, y in ((found.landmarks.reshape(-1, 2) - corner) * scale).astype(int).tolist():
-        cv2.circle(tile, (x, y), 2, GREEN, -1)
+def landmarks_tile(annotation: Annotation, face: int, detected: Faces) -> pixels.Image:
+    """(TILE, TILE, 3) a labelled face: detected landmarks green, labelled ones white rings."""
+    box = annotation.boxes[face]
+    side = int(LANDMARK_CONTEXT * (box[2:] - box[:2]).max())
+    tile, corner = _region(annotation, box, side)
+    draw_boxes(tile, _to_tile(detected.boxes, corner, side), GREEN)
+    _draw_points(tile, (annotation.landmarks[face] - corner) * TILE / side, WHITE, 4, 1)
+    _draw_points(tile, (detected.landmarks.reshape(-1, 2) - corner) * TILE / side, GREEN, 2, -1)
     return tile
 
 
-def _moved(boxes: FloatArray, corner: FloatArray, scale: float) -> FloatArray:
-    moved: FloatArray = (boxes - np.tile(corner, 2)) * scale
+def _region(annotation: Annotation, box: FloatArray, side: int) -> tuple[pixels.Image, FloatArray]:
+    """The square of `side` pixels around a box, resized to a tile; and its upper left corner."""
+    corner = np.floor((box[:2] + box[2:] - side) / 2).astype(int)
+    region = pixels.padded(_read(annotation), np.concatenate([corner, corner + side]))
+    return pixels.resize(region, TILE, TILE), corner
+
+
+def _to_tile(boxes: FloatArray, corner: FloatArray, side: int) -> FloatArray:
+    moved: FloatArray = (boxes - np.tile(corner, 2)) * (TILE / side)
     return moved
 
 
-def _read(picture: Annotation) -> pixels.Image:
-    image = pixels.read_image(picture.image)
-    assert image is not None, "it was readable when it was looked at"
+def _draw_points(
+    canvas: pixels.Image,
+    points: FloatArray,
+    colour: tuple[int, int, int],
+    radius: int,
+    thickness: int,
+) -> None:
+    """Draw points (N, 2); unknown ones, which are NaN, are left out."""
+    known = points[np.isfinite(points).all(axis=1)]
+    for x, y in known.astype(int).tolist():
+        cv2.circle(canvas, (x, y), radius, colour, thickness)
+
+
+def _read(annotation: Annotation) -> pixels.Image:
+    image = pixels.read_image(annotation.image)
+    assert image is not None, "it was readable when the detector ran"
     return image
 
 
 def as_jpeg(image: pixels.Image, quality: int = 85) -> bytes:
-    """An RGB picture as the bytes of a JPEG file."""
+    """An RGB image as the bytes of a JPEG file."""
     _, coded = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     return coded.tobytes()

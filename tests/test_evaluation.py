@@ -1,8 +1,9 @@
-"""Detections of labelled pictures: resumed, judged, drawn; bad input in a sentence."""
+"""Detections of labelled images: logged, resumed, scored, drawn; bad input in a sentence."""
 
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -10,15 +11,19 @@ import numpy as np
 import pytest
 
 from configs import recipe
+from configs.settings import Settings
 from data_prep.annotations import Annotation
 from evaluation import __main__ as command_line
 from evaluation import detections, metrics, visualization
-from evaluation.detections import detect_all, read_log
+from evaluation.detections import ImageDetections, detect_all, read_log
 from export.formats import FORMATS
+from mtcnn_detector import backend
 from mtcnn_detector.cascade import Faces
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS
+from mtcnn_detector.pixels import Image
 from mtcnn_detector.settings import DetectorSettings
+from pipeline import manifest
 from tests.weights_files import lively, saved
 
 ROOT = Path(__file__).parent.parent
@@ -26,21 +31,24 @@ LANDMARKS = np.array([(30, 40), (70, 40), (50, 60), (35, 80), (65, 80)], float) 
 
 
 BLUE = (200, 0, 0)  # as OpenCV has it
+Box = tuple[float, float, float, float]
 
 
-def found(*faces):
-    """Faces as box, score."""
+def found(*faces: tuple[Box, float]) -> Faces:
+    """Faces from rows of box, score."""
     boxes = np.array([box for box, _ in faces], float).reshape(-1, 4)
     scores = np.array([score for _, score in faces], float)
     return Faces(boxes, scores, np.tile(LANDMARKS, (len(faces), 1, 1)))
 
 
-def picture(folder, number, faces=(), shape=(120, 160)):
+def labelled_image(
+    folder: Path, number: int, faces: Sequence[Box] = (), shape: tuple[int, int] = (120, 160)
+) -> Annotation:
     path = folder / f"{number}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     image = np.zeros((*shape, 3), np.uint8)
     image[250:] = BLUE
-    image[0, 0] = number  # tells the fake detector which picture it looks at
+    image[0, 0] = number  # tells the fake detector which image it is given
     cv2.imwrite(str(path), image)
     boxes = np.array(faces, np.float32).reshape(-1, 4)
     ignored = np.zeros(len(boxes), bool)
@@ -48,110 +56,119 @@ def picture(folder, number, faces=(), shape=(120, 160)):
     return Annotation(path, f"set/{number}.png", boxes, ignored, landmarks, f"labels:{number}")
 
 
-# What the nets before the last let through: the face in the corner, and nothing else.
-PROPOSED = found(((1, 1, 60, 60), 0.9))._replace(landmarks=np.full((1, 5, 2), np.nan))
+# The output of the nets before the last: the face in the corner, and nothing else.
+PROPOSALS = found(((1, 1, 60, 60), 0.9))._replace(landmarks=np.full((1, 5, 2), np.nan))
 
 
-class Fake:
-    """A detector that answers by the picture's first pixel and remembers what it saw."""
+class FakeDetector:
+    """A detector whose output depends on the image's first pixel; it records what it saw."""
 
-    def __init__(self, answers):
-        self.answers, self.seen = answers, []
+    def __init__(self, outputs: Mapping[int, Faces]) -> None:
+        self.outputs = outputs
+        self.seen: list[int] = []
 
-    def __call__(self, image):
+    def __call__(self, image: Image) -> list[Faces]:
         self.seen.append(int(image[0, 0, 0]))
-        return [PROPOSED, PROPOSED, self.answers[self.seen[-1]]]
+        return [PROPOSALS, PROPOSALS, self.outputs[self.seen[-1]]]
 
 
-ANSWERS = {1: found(((0, 0, 9, 9), 0.9), ((5, 5, 20.5, 20), 0.25)), 2: found(), 3: found()}
+OUTPUTS = {1: found(((0, 0, 9, 9), 0.9), ((5, 5, 20.5, 20), 0.25)), 2: found(), 3: found()}
 
 
-def assert_equal(seen, answers):
-    assert list(seen) == list(answers)
-    for key, one in seen.items():
+def assert_equal(detected: Mapping[str, ImageDetections], outputs: Mapping[str, Faces]) -> None:
+    assert list(detected) == list(outputs)
+    for key, one in detected.items():
         assert one.seconds >= 0
         assert [boxes.tolist() for boxes in one.proposals] == [[[1, 1, 60, 60]]] * 2
-        for field, same in zip(one.faces, answers[key], strict=True):
+        for field, same in zip(one.faces, outputs[key], strict=True):
             np.testing.assert_array_equal(field, same)
             assert field.shape == same.shape
 
 
-def test_detection_goes_on_after_a_half_written_line(tmp_path):
-    every, log = [picture(tmp_path, n) for n in (1, 2, 3)], tmp_path / "deep" / "log.jsonl"
-    wanted = {f"set/{n}.png": ANSWERS[n] for n in (1, 2, 3)}
-    assert_equal(detect_all(Fake(ANSWERS), every, log), wanted)
+def test_detection_goes_on_after_a_half_written_line(tmp_path: Path) -> None:
+    every, log = [labelled_image(tmp_path, n) for n in (1, 2, 3)], tmp_path / "deep" / "log.jsonl"
+    wanted = {f"set/{n}.png": OUTPUTS[n] for n in (1, 2, 3)}
+    assert_equal(detect_all(FakeDetector(OUTPUTS), every, log), wanted)
     lines = log.read_text().splitlines(keepends=True)
     log.write_text(lines[0] + lines[1][:25])  # killed while it wrote the second line
-    again = Fake(ANSWERS)
+    again = FakeDetector(OUTPUTS)
     assert_equal(detect_all(again, every, log), wanted)
     assert again.seen == [2, 3]
     assert log.read_text().startswith(lines[0]) and len(log.read_text().splitlines()) == 3
     assert_equal(read_log(log), wanted)
 
 
-def test_a_kill_loses_no_picture_that_is_done(tmp_path):
-    every, log = [picture(tmp_path, n) for n in (1, 2, 3)], tmp_path / "log.jsonl"
+def test_a_kill_loses_no_finished_image(tmp_path: Path) -> None:
+    every, log = [labelled_image(tmp_path, n) for n in (1, 2, 3)], tmp_path / "log.jsonl"
 
-    class Killed(Fake):
-        def __call__(self, image):
+    class Killed(FakeDetector):
+        logged: list[str]
+
+        def __call__(self, image: Image) -> list[Faces]:
             if len(self.seen) == 2:
-                # What another process sees at this moment is what a kill leaves.
-                self.held = list(read_log(log))
+                # A kill leaves what another process can read at this moment.
+                self.logged = list(read_log(log))
             return super().__call__(image)
 
-    detect_all(killed := Killed(ANSWERS), every, log)
-    assert killed.held == ["set/1.png", "set/2.png"]
+    detect_all(killed := Killed(OUTPUTS), every, log)
+    assert killed.logged == ["set/1.png", "set/2.png"]
 
 
-def test_a_picture_that_has_changed_is_looked_at_again(tmp_path):
-    every, log = [picture(tmp_path, n) for n in (1, 2, 3)], tmp_path / "log.jsonl"
-    detect_all(Fake(ANSWERS), every, log)
-    picture(tmp_path, 2, shape=(90, 90))
-    again = Fake(ANSWERS | {2: found(((3, 3, 30, 30), 0.8))})
+def test_an_image_that_has_changed_is_detected_again(tmp_path: Path) -> None:
+    every, log = [labelled_image(tmp_path, n) for n in (1, 2, 3)], tmp_path / "log.jsonl"
+    detect_all(FakeDetector(OUTPUTS), every, log)
+    labelled_image(tmp_path, 2, shape=(90, 90))
+    again = FakeDetector(OUTPUTS | {2: found(((3, 3, 30, 30), 0.8))})
     assert detect_all(again, every, log)["set/2.png"].faces.scores.tolist() == [0.8]
     assert again.seen == [2]
     assert read_log(log)["set/2.png"].faces.scores.tolist() == [0.8]
 
 
-def test_a_detector_is_started_only_for_pictures_that_are_left(tmp_path):
-    every, log, started = [picture(tmp_path, n) for n in (1, 2)], tmp_path / "log.jsonl", []
-    runtime = detections.Runtime(lambda *given: started.append(given) or Fake(ANSWERS), "code")
+def test_a_detector_is_started_only_for_images_that_are_left(tmp_path: Path) -> None:
+    every, log = [labelled_image(tmp_path, n) for n in (1, 2)], tmp_path / "log.jsonl"
+    started: list[tuple[Path, DetectorSettings]] = []
+
+    def start(weights: Path, settings: DetectorSettings) -> FakeDetector:
+        started.append((weights, settings))
+        return FakeDetector(OUTPUTS)
+
+    runtime = detections.Runtime(start, "code")
     for _ in range(2):
-        run = detections.when_needed(runtime, Path("w.npy"), DetectorSettings())
+        run = detections.lazy_detector(runtime, Path("w.npy"), DetectorSettings())
         detect_all(run, every, log)
         assert started == [(Path("w.npy"), DetectorSettings())]
 
 
-def test_what_the_log_holds_is_not_looked_at_again(tmp_path):
-    every, log = [picture(tmp_path, n) for n in (1, 2, 3)], tmp_path / "log.jsonl"
-    detect_all(Fake(ANSWERS), every[:2], log)
-    again = Fake(ANSWERS)
+def test_logged_images_are_not_detected_again(tmp_path: Path) -> None:
+    every, log = [labelled_image(tmp_path, n) for n in (1, 2, 3)], tmp_path / "log.jsonl"
+    detect_all(FakeDetector(OUTPUTS), every[:2], log)
+    again = FakeDetector(OUTPUTS)
     assert list(detect_all(again, every[1:], log)) == ["set/2.png", "set/3.png"]
     assert again.seen == [3]
 
 
-def test_unreadable_picture_is_named(tmp_path):
-    broken = picture(tmp_path, 1)
+def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
+    broken = labelled_image(tmp_path, 1)
     broken.image.write_bytes(b"no picture")
     with pytest.raises(UserError, match=r"1\.png \(labels:1\) is missing or unreadable: mend it"):
-        detect_all(Fake(ANSWERS), [broken], tmp_path / "log.jsonl")
+        detect_all(FakeDetector(OUTPUTS), [broken], tmp_path / "log.jsonl")
 
 
 @pytest.mark.parametrize("line", ["{]", '{"key": "a"}', "7", '{"key": "a", "boxes": "b"}'])
-def test_damaged_log_is_told_in_a_sentence(tmp_path, line):
+def test_a_damaged_log_is_refused_in_a_sentence(tmp_path: Path, line: str) -> None:
     log = tmp_path / "log.jsonl"
     log.write_text(line + "\n")
     with pytest.raises(UserError, match=r"is damaged .*: remove it and repeat the command"):
         read_log(log)
 
 
-def test_folder_without_the_package_is_told_in_a_sentence(tmp_path):
+def test_a_folder_without_the_package_is_refused_in_a_sentence(tmp_path: Path) -> None:
     # In a process of its own: the import path is changed.
     script = (
         "import sys; from pathlib import Path; from pipeline.cli import run_cli\n"
         "from mtcnn_detector.settings import DetectorSettings; from evaluation import detections\n"
         "weights = Path('weights/mtcnn_weights.npy')\n"
-        "run_cli(lambda: detections.package(weights, DetectorSettings(), Path(sys.argv[1])))"
+        "run_cli(lambda: detections.load_package(weights, DetectorSettings(), Path(sys.argv[1])))"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path / "none")],
@@ -166,27 +183,27 @@ def test_folder_without_the_package_is_told_in_a_sentence(tmp_path):
     assert "holds no usable mtcnn" in last or "was imported from" in last
 
 
-def test_corners_and_landmarks_of_the_packages_answers():
+def test_the_packages_dictionaries_become_arrays() -> None:
     names = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
     face = {
         "box": [10, 20, 30, 40],
         "confidence": 0.5,
         "keypoints": dict(zip(names, map(tuple, LANDMARKS), strict=True)),
     }
-    answer = detections._as_found([face])
-    assert answer.boxes.tolist() == [[10, 20, 40, 60]]
-    assert answer.scores.tolist() == [0.5]
-    np.testing.assert_array_equal(answer.landmarks, LANDMARKS[None])
-    assert [field.shape for field in detections._as_found([])] == [(0, 4), (0,), (0, 5, 2)]
+    faces = detections._as_faces([face])
+    assert faces.boxes.tolist() == [[10, 20, 40, 60]]
+    assert faces.scores.tolist() == [0.5]
+    np.testing.assert_array_equal(faces.landmarks, LANDMARKS[None])
+    assert [field.shape for field in detections._as_faces([])] == [(0, 4), (0,), (0, 5, 2)]
 
 
 @pytest.fixture
-def settings(tmp_path):
-    """A recipe over two pictures in WIDER's layout and two with landmarks."""
+def settings(tmp_path: Path) -> Settings:
+    """A recipe over two images in WIDER's layout and two with landmarks."""
     for number in (1, 2):
-        picture(tmp_path / "images", number)
+        labelled_image(tmp_path / "images", number)
     for number in (3, 4):
-        picture(tmp_path / "people", number)
+        labelled_image(tmp_path / "people", number)
     (tmp_path / "wider.txt").write_text(
         "1.png\n2\n10 10 40 40 0 0 0 0 0 0\n80 10 40 40 0 0 0 0 0 0\n"
         "2.png\n1\n20 20 50 50 0 0 0 0 0 0\n"
@@ -204,25 +221,25 @@ def settings(tmp_path):
     return recipe.load(tmp_path / "own.yaml")
 
 
-def scored(settings, folder):
+def scored(settings: Settings, folder: Path) -> metrics.Score:
     moved = found(((20, 20, 80, 52), 0.8))  # IoU 0.4: enough where the landmarks are judged
     moved.landmarks[0, 2] += (6, 8)  # the nose by 10 px: 2 px in the mean, of 40
-    answers = {
-        # Both faces of the first picture at 0.9 and 0.72; a false alarm at 0.8, another at 0.5.
+    outputs = {
+        # Both faces of the first image at 0.9 and 0.72; a false alarm at 0.8, another at 0.5.
         1: found(((10, 10, 50, 50), 0.9), ((130, 90, 150, 110), 0.8), ((80, 10, 120, 50), 0.72)),
         2: found(((20, 20, 70, 70), 0.6), ((90, 20, 120, 50), 0.5)),
         3: moved,
         4: found(((100, 0, 140, 40), 0.99)),
     }
-    return metrics.score(settings, Fake(answers), folder)
+    return metrics.score(settings, FakeDetector(outputs), folder)
 
 
-def test_score_by_hand(settings, tmp_path):
+def test_score_by_hand(settings: Settings, tmp_path: Path) -> None:
     figures = metrics.figures(scored(settings, tmp_path / "logs"))
     # Precision 1 at a third, 2/3 at two thirds, 3/4 at the whole: the envelope is 1, 3/4, 3/4.
     assert figures == {
         "scenes: faces found": "3 of 3",
-        "scenes: false alarms": "2 on 2 pictures",
+        "scenes: false alarms": "2 on 2 images",
         "scenes: AP": "0.833",
         "people: faces found (IoU 0.3)": "1 of 2",
         "people: landmark NME, of the eye distance": "5.00 %",
@@ -234,7 +251,7 @@ def test_score_by_hand(settings, tmp_path):
     }
 
 
-def test_table_has_a_column_for_each_weights_file():
+def test_table_has_a_column_for_each_weights_file() -> None:
     text = metrics.table({"a.npy": {"AP": "0.5", "found": "1"}, "b.npy": {"AP": "0.6"}})
     assert text.splitlines() == [
         "| | a.npy | b.npy |",
@@ -244,7 +261,9 @@ def test_table_has_a_column_for_each_weights_file():
     ]
 
 
-def test_without_the_official_files_the_other_figures_are_given(settings, tmp_path, capsys):
+def test_without_widers_ground_truth_the_other_metrics_remain(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     text = (
         (tmp_path / "own.yaml")
         .read_text()
@@ -256,9 +275,10 @@ def test_without_the_official_files_the_other_figures_are_given(settings, tmp_pa
     assert "wider_easy_val.mat is not there" in capsys.readouterr().err
 
 
-def test_detections_of_other_weights_settings_or_code_lie_apart(tmp_path):
+def test_detections_of_other_weights_settings_or_code_have_their_own_log(tmp_path: Path) -> None:
     one, other = tmp_path / "one.npy", tmp_path / "other.npy"
-    one.write_bytes(b"1"), other.write_bytes(b"2")
+    one.write_bytes(b"1")
+    other.write_bytes(b"2")
     detectors = (
         DetectorSettings(),
         DetectorSettings(min_face_size=40),
@@ -267,8 +287,9 @@ def test_detections_of_other_weights_settings_or_code_lie_apart(tmp_path):
         DetectorSettings(scale_factor=0.7),
     )
 
-    def folder(weights, detector, code):
-        return detections.log_folder(tmp_path, weights, detector, detections.Runtime(None, code))
+    def folder(weights: Path, detector: DetectorSettings, code: str) -> Path:
+        runtime = detections.Runtime(detections.load_cascade, code)
+        return detections.log_folder(tmp_path, weights, detector, runtime)
 
     folders = {folder(w, d, c) for w in (one, other) for d in detectors for c in ("new", "old")}
     assert len(folders) == 20
@@ -277,11 +298,13 @@ def test_detections_of_other_weights_settings_or_code_lie_apart(tmp_path):
     assert '"min_face_size": 20' in (again / "detector.json").read_text()
 
 
-def test_a_change_of_the_code_that_detects_is_noticed(tmp_path, monkeypatch):
+def test_a_change_of_the_detectors_code_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shutil.copytree(
         ROOT / "mtcnn_detector", tmp_path / "library", ignore=lambda *_: ["__pycache__"]
     )
-    monkeypatch.setattr(detections.backend, "__file__", str(tmp_path / "library" / "backend.py"))
+    monkeypatch.setattr(backend, "__file__", str(tmp_path / "library" / "backend.py"))
     before = detections.our_runtime().code
     assert before == detections.our_runtime().code
     with (tmp_path / "library" / "cascade.py").open("a") as file:
@@ -289,35 +312,37 @@ def test_a_change_of_the_code_that_detects_is_noticed(tmp_path, monkeypatch):
     assert detections.our_runtime().code != before
 
 
-def test_another_version_of_a_library_is_noticed(monkeypatch):
+def test_another_version_of_a_library_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     codes = {detections.our_runtime().code}
-    monkeypatch.setattr(detections.manifest, "versions", lambda: {"versions": {"numpy": "3.0"}})
+    monkeypatch.setattr(manifest, "versions", lambda: {"versions": {"numpy": "3.0"}})
     codes.add(detections.our_runtime().code)
     assert len(codes) == 2
 
 
 @pytest.mark.parametrize("layout", ["facenet", "own"])
-def test_the_package_is_given_no_file_of_another_layout(layout, tmp_path):
+def test_the_package_gets_no_file_of_another_layout(layout: str, tmp_path: Path) -> None:
     FORMATS[layout].write(tmp_path / "w", {name: lively(name, 1) for name in NETS}, {})
     with pytest.raises(UserError, match=r"w is not as mtcnn 0\.1\.1 loads it"):
-        detections.package(tmp_path / "w", DetectorSettings(), tmp_path)
+        detections.load_package(tmp_path / "w", DetectorSettings(), tmp_path)
 
 
-def test_the_package_is_given_no_file_that_runs_code(tmp_path):
+def test_the_package_gets_no_file_that_runs_code(tmp_path: Path) -> None:
     saved(tmp_path / "w.npy", {"pnet": Path("anything")})
     with pytest.raises(UserError, match="refused"):
-        detections.package(tmp_path / "w.npy", DetectorSettings(), tmp_path)
+        detections.load_package(tmp_path / "w.npy", DetectorSettings(), tmp_path)
 
 
-def test_sheet_shows_found_faces_green_and_missed_ones_red(settings, tmp_path):
+def test_the_sheet_shows_found_faces_green_and_missed_ones_red(
+    settings: Settings, tmp_path: Path
+) -> None:
     for number in (1, 2):
-        picture(tmp_path / "images", number, shape=(360, 480))  # as high as a tile
-    answers = {1: found(((10, 10, 50, 50), 0.9)), 2: found()}
-    fake, folder = Fake(answers | {3: found(), 4: found()}), tmp_path / "logs"
+        labelled_image(tmp_path / "images", number, shape=(360, 480))  # as high as a tile
+    outputs = {1: found(((10, 10, 50, 50), 0.9)), 2: found()}
+    fake, folder = FakeDetector(outputs | {3: found(), 4: found()}), tmp_path / "logs"
     result = metrics.score(settings, fake, folder)
     visualization.draw_sheet(result, tmp_path / "sheet.jpg")
     sheet = cv2.imread(str(tmp_path / "sheet.jpg"))
-    assert sheet.shape[0] == visualization.TILE_HEIGHT
+    assert sheet is not None and sheet.shape[0] == visualization.SHEET_HEIGHT
     # JPEG washes thin lines out: only the strongest of blue, green and red is certain.
     green, red = 1, 2
     for (x, y), channel in {(10, 40): green, (80, 30): red, (480 + 20, 45): red}.items():
@@ -334,11 +359,15 @@ def test_sheet_shows_found_faces_green_and_missed_ones_red(settings, tmp_path):
         (["recall", "rnet"], "rnet is not there: `make train-rnet` makes it"),
     ],
 )
-def test_what_is_missing_is_told_with_the_command_that_makes_it(
-    settings, tmp_path, monkeypatch, words, sentence
-):
-    given = ["--config", str(tmp_path / "own.yaml"), "--run", str(tmp_path / "run")]
-    monkeypatch.setattr(sys, "argv", ["evaluation", *words, *given])
+def test_an_error_names_the_command_that_makes_what_is_missing(
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    sentence: str,
+) -> None:
+    arguments = ["--config", str(tmp_path / "own.yaml"), "--run", str(tmp_path / "run")]
+    monkeypatch.setattr(sys, "argv", ["evaluation", *words, *arguments])
     with pytest.raises(UserError) as stopped:
         command_line.main()
     assert sentence in str(stopped.value)

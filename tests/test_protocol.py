@@ -1,35 +1,50 @@
-"""WIDER's protocol against a hand-worked case, the official tool written out, and real lists."""
+"""WIDER's protocol against a hand-worked case, the official procedure, and the real lists."""
 
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from evaluation import protocol
-from evaluation.protocol import Detections, GroundTruth, average_precision, evaluate, match
+from evaluation.protocol import (
+    Detections,
+    GroundTruth,
+    PrecisionRecall,
+    average_precision,
+    evaluate,
+    match,
+)
 from mtcnn_detector.errors import UserError
 
 WIDER = Path(__file__).parents[1] / "../shared/data/wider"
 real_data = pytest.mark.skipif(not WIDER.is_dir(), reason="WIDER FACE is not here")
+Row = tuple[float, ...]
+Scene = tuple[dict[str, Detections], dict[str, GroundTruth]]
+Measure = Callable[[dict[str, Detections], dict[str, GroundTruth]], PrecisionRecall]
+
 OFFICIAL_FACES = {"easy": 7211, "medium": 13319, "hard": 31958}
 
 
-def detections(*rows):
+def detections(*rows: Row) -> Detections:
     """Rows of x1, y1, x2, y2, score."""
     table = np.array(rows, dtype=float).reshape(-1, 5)
     return Detections(table[:, :4], table[:, 4])
 
 
-def truth(*boxes, ignored=()):
+def truth(*boxes: Row, ignored: Sequence[int] = ()) -> GroundTruth:
     corners = np.array(boxes, dtype=float).reshape(-1, 4)
     return GroundTruth("image", corners, np.isin(np.arange(len(boxes)), ignored))
 
 
-def hand_worked():
+def hand_worked() -> Scene:
     found = {
         "a": detections(
             (0, 0, 100, 100, 1.0),  # finds the first face
@@ -47,7 +62,7 @@ def hand_worked():
     return found, faces
 
 
-def test_hand_worked_case_of_every_kind_of_error():
+def test_hand_worked_case_of_every_kind_of_error() -> None:
     curve = evaluate(*hand_worked())
     # ranks: found, false, (ignored), false, false, found; three faces count
     assert curve.ap == pytest.approx(1 / 3 * 1 + 1 / 3 * 2 / 5, abs=1e-12)
@@ -67,12 +82,12 @@ def test_hand_worked_case_of_every_kind_of_error():
 
 # Four faces found perfectly, and one kind of error at a time; AP worked out by hand.
 FOUR = [(200 * i, 0, 200 * i + 100, 100) for i in range(4)]
-PERFECT = [(*box, score) for box, score in zip(FOUR, (0.9, 0.8, 0.7, 0.0), strict=True)]
+PERFECT: list[Row] = [(*box, score) for box, score in zip(FOUR, (0.9, 0.8, 0.7, 0.0), strict=True)]
 NOWHERE = (1000, 0, 1100, 100)
 
 
-def with_error(position, row):
-    """The perfect detections with one replaced (or taken out, if row is None)."""
+def with_error(position: int, row: Row | None) -> list[Row]:
+    """The perfect detections with one replaced, or removed where row is None."""
     return [*PERFECT[:position], *([row] if row else []), *PERFECT[position + 1 :]]
 
 
@@ -102,7 +117,9 @@ def with_error(position, row):
         ([*PERFECT, (50, 0, 150, 100, 1.0)], (0,), 3 / 4),
     ],
 )
-def test_what_each_kind_of_error_costs(measure, rows, ignored, ap):
+def test_cost_of_each_kind_of_error(
+    measure: Measure, rows: list[Row], ignored: tuple[int, ...], ap: float
+) -> None:
     curve = measure({"a": detections(*rows)}, {"a": truth(*FOUR, ignored=ignored)})
     assert curve.ap == pytest.approx(ap, abs=1e-12)
 
@@ -110,7 +127,7 @@ def test_what_each_kind_of_error_costs(measure, rows, ignored, ap):
 @pytest.mark.parametrize(
     ("threshold", "found", "false_alarms"), [(1.1, 0, 0), (1.0, 1, 0), (0.75, 1, 1), (0.0, 2, 3)]
 )
-def test_what_is_found_at_a_threshold(threshold, found, false_alarms):
+def test_detections_at_a_threshold(threshold: float, found: int, false_alarms: int) -> None:
     reported, faces = hand_worked()
     every = {key: (d.scores >= threshold, d) for key, d in reported.items()}
     kept = {key: Detections(d.boxes[rows], d.scores[rows]) for key, (rows, d) in every.items()}
@@ -121,7 +138,7 @@ def test_what_is_found_at_a_threshold(threshold, found, false_alarms):
     assert sum(hit) == found
 
 
-def test_match_names_the_fate_of_each_detection():
+def test_match_classifies_each_detection() -> None:
     found, faces = hand_worked()
     matched = match(found["a"], faces["a"])
     assert matched.face.tolist() == [0, 0, 2, -1, 1]
@@ -129,12 +146,12 @@ def test_match_names_the_fate_of_each_detection():
     assert matched.false_alarm.tolist() == [False, True, False, True, False]
 
 
-def test_the_better_score_takes_the_face_whatever_the_order():
+def test_the_better_score_takes_the_face_whatever_the_order() -> None:
     matched = match(detections((0, 0, 10, 10, 0.2), (0, 1, 10, 11, 0.9)), truth((0, 0, 10, 10)))
     assert matched.found.tolist() == [False, True]
 
 
-def test_a_detection_has_no_second_choice():
+def test_a_detection_has_no_second_choice() -> None:
     faces = truth((0, 0, 10, 10), (3, 0, 13, 10))
     # The second overlaps the first face by 9 of 11 and the other by 8 of 12.
     two = detections((0, 0, 10, 10, 0.9), (1, 0, 11, 10, 0.8))
@@ -144,7 +161,7 @@ def test_a_detection_has_no_second_choice():
     assert not matched.found.any() and not matched.false_alarm.any()
 
 
-def test_wider_measures_sides_one_pixel_longer():
+def test_wider_measures_sides_one_pixel_longer() -> None:
     found, faces = {"a": detections((0, 3.5, 10, 13.5, 1))}, {"a": truth((0, 0, 10, 10))}
     # 6.5 * 10 of 135 are shared, 7.5 * 11 of 159.5 by the official measure
     assert protocol.overlaps(found["a"].boxes, faces["a"].boxes) == pytest.approx(65 / 135)
@@ -153,12 +170,12 @@ def test_wider_measures_sides_one_pixel_longer():
 
 
 @pytest.mark.filterwarnings("error")
-def test_overlap_at_its_limits():
+def test_overlap_at_its_limits() -> None:
     assert match(detections((0, 0, 10, 5, 1)), truth((0, 0, 10, 10))).found.all()  # IoU 0.5
     assert match(detections((3, 3, 3, 3, 1)), truth((3, 3, 3, 3))).false_alarm.all()  # no area
 
 
-def test_a_thousand_thresholds_lump_close_scores():
+def test_a_thousand_thresholds_lump_close_scores() -> None:
     found = {
         "a": detections(
             (0, 0, 10, 10, 1.0), (90, 0, 99, 9, 0.9998), (20, 0, 30, 10, 0.9996), (50, 0, 60, 9, 0)
@@ -171,29 +188,33 @@ def test_a_thousand_thresholds_lump_close_scores():
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("measure", [evaluate, average_precision])
-def test_nothing_reported_scores_nothing(measure):
+def test_nothing_reported_scores_nothing(measure: Measure) -> None:
     faces = {"a": truth((0, 0, 9, 9)), "b": truth()}
-    for found in ({}, {"a": detections()}, {"a": detections(), "b": detections()}):
+    for found in (
+        dict[str, Detections](),
+        {"a": detections()},
+        {"a": detections(), "b": detections()},
+    ):
         assert measure(found, faces).ap == 0.0
 
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("measure", [evaluate, average_precision])
-def test_perfect_detections_score_one(measure):
+def test_perfect_detections_score_one(measure: Measure) -> None:
     faces = {"a": truth((0, 0, 9, 9), (50, 0, 70, 30)), "b": truth((3, 3, 40, 40))}
     same_score = {k: Detections(t.boxes, np.full(len(t.boxes), 0.7)) for k, t in faces.items()}
     assert measure(same_score, faces).ap == 1.0
 
 
 @pytest.mark.parametrize("measure", [evaluate, average_precision])
-def test_images_without_faces_or_without_an_entry_count(measure):
+def test_images_without_faces_or_without_an_entry_count(measure: Measure) -> None:
     face = truth((0, 0, 9, 9))
     on_face, alarm = detections((0, 0, 9, 9, 0.5)), detections((0, 0, 9, 9, 0.9))
     assert measure({"a": on_face, "b": alarm}, {"a": face, "b": truth()}).ap == 0.5
     assert measure({"a": on_face}, {"a": face, "b": face}).ap == 0.5
 
 
-def test_what_cannot_be_evaluated_is_refused():
+def test_impossible_evaluations_are_refused() -> None:
     with pytest.raises(UserError, match="stranger has no ground truth"):
         evaluate({"stranger": detections()}, {"a": truth((0, 0, 9, 9))})
     with pytest.raises(UserError, match="no face counts"):
@@ -207,38 +228,39 @@ def test_what_cannot_be_evaluated_is_refused():
 
 
 @st.composite
-def scenes(draw):
+def scenes(draw: st.DrawFn) -> Scene:
     """A few images with crowded boxes, so that duplicates, ignored hits and equal scores occur."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    found, faces = {}, {}
+    found: dict[str, Detections] = {}
+    faces: dict[str, GroundTruth] = {}
     for key in "abcd"[: draw(st.integers(1, 4))]:
         count = int(rng.integers(1, 6))
         corners = rng.integers(0, 40, (count, 2)).astype(float)
-        boxes = np.hstack([corners, corners + rng.integers(4, 20, (count, 2))])
+        boxes = np.hstack([corners, corners + rng.integers(4, 20, (count, 2))]).astype(float)
         near = boxes[rng.integers(0, count, rng.integers(0, 9))]
-        moved = near + rng.integers(-3, 4, near.shape)
+        moved = near + rng.integers(-3, 4, near.shape).astype(float)
         found[key] = Detections(moved, rng.integers(0, 30, len(near)) / 32)
         faces[key] = GroundTruth(key, boxes, rng.random(count) < 0.3)
     faces["z"] = truth((0, 0, 8, 8))
     return found, faces
 
 
-def official_iou(a, b):
+def official_iou(a: NDArray[Any], b: NDArray[Any]) -> float:
     width, height = (min(a[k + 2], b[k + 2]) - max(a[k], b[k]) + 1 for k in (0, 1))
     if width <= 0 or height <= 0:
         return 0.0
     areas = [(box[2] - box[0] + 1) * (box[3] - box[1] + 1) for box in (a, b)]
-    return width * height / (sum(areas) - width * height)
+    return float(width * height / (sum(areas) - width * height))
 
 
-def official_ap(found, faces):
+def official_ap(found: dict[str, Detections], faces: dict[str, GroundTruth]) -> float:
     """The official procedure step by step, slowly."""
     every = [score for image in found.values() for score in image.scores]
     low, span = min(every), (max(every) - min(every)) or 1
     total = sum(int((~t.ignored).sum()) for t in faces.values())
     reports = []
     for key, image in found.items():
-        taken = set()
+        taken: set[int] = set()
         for i in np.argsort(-image.scores, kind="stable"):
             ious = [official_iou(image.boxes[i], face) for face in faces[key].boxes]
             owner = ious.index(max(ious))
@@ -258,7 +280,7 @@ def official_ap(found, faces):
 
 @settings(max_examples=25, deadline=None)
 @given(scenes())
-def test_agrees_with_the_official_procedure(scene):
+def test_agrees_with_the_official_procedure(scene: Scene) -> None:
     found, faces = scene
     if any(len(d.scores) for d in found.values()):
         assert evaluate(found, faces).ap == pytest.approx(official_ap(found, faces), abs=1e-9)
@@ -266,7 +288,9 @@ def test_agrees_with_the_official_procedure(scene):
 
 @settings(deadline=None)
 @given(scenes(), st.integers(-3, 3), st.integers(-50, 50))
-def test_plain_ap_sees_only_the_order_of_scores_and_wider_not_their_scale(scene, exponent, shift):
+def test_plain_ap_depends_on_the_order_of_scores_only_and_widers_not_on_their_scale(
+    scene: Scene, exponent: int, shift: int
+) -> None:
     found, faces = scene
     bent = {k: Detections(d.boxes, np.exp(3 * d.scores) - 7) for k, d in found.items()}
     assert average_precision(bent, faces).ap == average_precision(found, faces).ap
@@ -276,7 +300,7 @@ def test_plain_ap_sees_only_the_order_of_scores_and_wider_not_their_scale(scene,
 
 @settings(deadline=None)
 @given(scenes(), st.randoms(use_true_random=False))
-def test_order_of_images_and_detections_does_not_matter(scene, random):
+def test_order_of_images_and_detections_does_not_matter(scene: Scene, random: Random) -> None:
     found, faces = scene
     keys = list(found)
     random.shuffle(keys)
@@ -292,7 +316,7 @@ def test_order_of_images_and_detections_does_not_matter(scene, random):
         assert np.all(np.diff(curve.recall) >= 0) and np.all(np.diff(curve.thresholds) < 0)
 
 
-def test_mats_missing_or_damaged_are_named(tmp_path, monkeypatch):
+def test_mats_missing_or_damaged_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"wider_face_val.mat not found"):
         protocol.read_wider_mats(tmp_path, "easy")
     (tmp_path / "wider_face_val.mat").write_bytes(b"not a mat file" * 20)
@@ -305,7 +329,9 @@ def test_mats_missing_or_damaged_are_named(tmp_path, monkeypatch):
 
 @real_data
 @pytest.mark.parametrize("level", protocol.LEVELS)
-def test_real_mats_hold_the_official_counts_and_score_one_themselves(level):
+def test_real_mats_hold_the_official_counts_and_score_one_themselves(
+    level: protocol.Level,
+) -> None:
     truths = protocol.read_wider_mats(WIDER / "wider_face_split", level)
     assert len(truths) == 3226
     assert sum(int((~t.ignored).sum()) for t in truths.values()) == OFFICIAL_FACES[level]
@@ -318,7 +344,7 @@ def test_real_mats_hold_the_official_counts_and_score_one_themselves(level):
 
 
 @real_data
-def test_each_level_counts_the_faces_of_the_easier_one():
+def test_each_level_counts_the_faces_of_the_easier_one() -> None:
     easy, medium, hard = (
         protocol.read_wider_mats(WIDER / "wider_face_split", level) for level in protocol.LEVELS
     )
@@ -328,14 +354,16 @@ def test_each_level_counts_the_faces_of_the_easier_one():
 
 
 @real_data
-def test_all_official_images_take_seconds():
+def test_all_official_images_take_seconds() -> None:
     truths = protocol.read_wider_mats(WIDER / "wider_face_split", "hard")
-    shifted = {k: Detections(t.boxes + 1, np.arange(len(t.boxes))) for k, t in truths.items()}
+    shifted = {
+        k: Detections(t.boxes + 1, np.arange(len(t.boxes), dtype=float)) for k, t in truths.items()
+    }
     started = time.process_time()
     assert 0.5 < evaluate(shifted, truths).ap < 1
     assert time.process_time() - started < 10
 
 
-def wider_val_keys():
+def wider_val_keys() -> list[str]:
     images = sorted((WIDER / "WIDER_val" / "images").glob("*/*.jpg"))
     return [f"{image.parent.name}/{image.stem}" for image in images]

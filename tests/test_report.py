@@ -1,9 +1,12 @@
-"""The report's page: it holds everything in itself, and says what the figures say."""
+"""The report's page: self-contained, in agreement with the metrics, shown by a real browser."""
 
 import base64
 import json
 import re
+import shutil
+import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,57 +16,66 @@ import numpy as np
 import pytest
 
 from configs import recipe
+from configs.settings import Settings
 from data_prep.annotations import Annotation
 from evaluation import __main__ as command_line
-from evaluation import detections, page, plots, report, sweep, visualization
-from evaluation.detections import ImageDetections
-from evaluation.error_analysis import missed
-from evaluation.metrics import Score, judge_boxes, judge_landmarks
-from evaluation.report import Judged
+from evaluation import detections, plots, report, sweep, visualization
+from evaluation.detections import DetectFunction, ImageDetections
+from evaluation.error_analysis import missed_faces
+from evaluation.metrics import Score, score_boxes, score_landmarks
+from evaluation.report import Evaluation
 from mtcnn_detector.cascade import Faces
 from mtcnn_detector.errors import UserError
+from mtcnn_detector.pixels import Image
 
+Box = tuple[float, float, float, float]
 ROOT = Path(__file__).parents[1]
 WEIGHTS = ROOT / ".consumers" / "mtcnn-0.1.1" / "mtcnn" / "data" / "mtcnn_weights.npy"
 LANDMARKS = np.array([(30, 40), (70, 40), (50, 60), (35, 80), (65, 80)], float)
-FACE, TOLD = (20, 20, 80, 100), "<b>&amp; co"
+FACE: Box = (20, 20, 80, 100)
+HOSTILE = "<b>&amp; co"  # would be shown as a tag and an entity if it was not escaped
 
 
-class Reader(HTMLParser):
-    """What a browser would show: the text, and the pictures of the page itself."""
+class Page(HTMLParser):
+    """The contents of a page: its text, its images, the tags that are not closed."""
 
-    def __init__(self, text):
+    def __init__(self, text: str) -> None:
         super().__init__()
-        self.words, self.pictures, self.open = [], [], []
+        self.words: list[str] = []
+        self.images: list[Image] = []
+        self.open: list[str] = []
         self.feed(text)
 
-    def handle_starttag(self, tag, attrs):
-        given = dict(attrs)
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag == "img":
-            (coded,) = re.fullmatch("data:image/(?:png|jpeg);base64,(.*)", given["src"]).groups()
-            self.pictures.append(cv2.imdecode(np.frombuffer(base64.b64decode(coded), np.uint8), 1))
+            source = re.fullmatch("data:image/(?:png|jpeg);base64,(.*)", dict(attrs)["src"] or "")
+            assert source is not None
+            coded = np.frombuffer(base64.b64decode(source[1]), np.uint8)
+            image = cv2.imdecode(coded, cv2.IMREAD_COLOR)
+            assert image is not None
+            self.images.append(image)  # type: ignore[arg-type]
         elif tag not in ("meta", "br"):
             self.open.append(tag)
 
-    def handle_endtag(self, tag):
+    def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
 
-    def handle_data(self, data):
+    def handle_data(self, data: str) -> None:
         self.words.append(data)
 
     @property
-    def text(self):
+    def text(self) -> str:
         return " ".join(" ".join(self.words).split())
 
 
-def annotation(folder, name):
+def annotation(folder: Path, name: str) -> Annotation:
     path = folder / f"{name}.png"
     cv2.imwrite(str(path), np.full((120, 160, 3), 90, np.uint8))
     boxes, landmarks = np.array([FACE], np.float32), LANDMARKS[None].astype(np.float32)
     return Annotation(path, f"set/{name}.png", boxes, np.zeros(1, bool), landmarks, "labels:1")
 
 
-def seen(*faces):
+def detected(*faces: tuple[Box, float]) -> ImageDetections:
     boxes = np.array([box for box, _ in faces], float).reshape(-1, 4)
     scores = np.array([score for _, score in faces], float)
     before = (np.zeros((0, 4)), np.zeros((0, 4)))
@@ -72,8 +84,8 @@ def seen(*faces):
     )
 
 
-def recipe_of(labels):
-    """A recipe whose sources are those of `judged`."""
+def recipe_of(labels: str) -> Settings:
+    """A recipe whose sources are those of `evaluation`."""
     source = {"format": "wider", "labels": labels, "images": "images"}
     people = source | {"format": "mtfl", "labels": "people.txt", "sample_types": ["landmark"]}
     sources = json.dumps({"scenes": source, "people": people})
@@ -81,131 +93,179 @@ def recipe_of(labels):
 
 
 @pytest.fixture
-def judged(tmp_path):
-    """Two weights files on two pictures: the first one misses a face that the other finds."""
-    every = [annotation(tmp_path, name) for name in ("first", "second<>")]
-    keys = [picture.key for picture in every]
-    answers = {
-        "mine.npy": [seen((FACE, 0.9)), seen(((100, 0, 140, 50), 0.875))],
-        "theirs": [seen((FACE, 0.8)), seen((FACE, 0.7125))],
+def evaluation(tmp_path: Path) -> Evaluation:
+    """Two weights files on two images: the first one misses a face that the other finds."""
+    annotations = [annotation(tmp_path, name) for name in ("first", "second<>")]
+    keys = [one.key for one in annotations]
+    outputs = {
+        "mine.npy": [detected((FACE, 0.9)), detected(((100, 0, 140, 50), 0.875))],
+        "theirs": [detected((FACE, 0.8)), detected((FACE, 0.7125))],
     }
     scores = {}
-    for label, answer in answers.items():
-        found = dict(zip(keys, answer, strict=True))
-        boxes = {"scenes": judge_boxes(every, found, {})}
-        scores[label] = Score(boxes, {"people": judge_landmarks(every, found)})
+    for label, output in outputs.items():
+        found = dict(zip(keys, output, strict=True))
+        boxes = {"scenes": score_boxes(annotations, found, {})}
+        scores[label] = Score(boxes, {"people": score_landmarks(annotations, found)})
     files = {"mine.npy": Path("a/mine.npy"), "theirs": Path("b/w.npy")}
-    return Judged(files, scores, recipe_of("own.txt"), "Our detector")
+    return Evaluation(files, scores, recipe_of("own.txt"), "Our detector")
 
 
-def read(judged, folder):
-    return Reader(report.write(judged, folder).read_text(encoding="utf-8"))
+def read(evaluation: Evaluation, folder: Path) -> Page:
+    return Page(report.write(evaluation, folder).read_text(encoding="utf-8"))
 
 
-def test_the_page_says_what_there_is_to_know(judged, tmp_path):
-    content = read(judged, tmp_path / "report")
+def test_the_page_holds_inputs_metrics_and_errors(evaluation: Evaluation, tmp_path: Path) -> None:
+    content = read(evaluation, tmp_path / "report")
     assert not content.open, "every tag is closed"
-    for told in (
+    for text in (
         "Evaluation of mine.npy",
         "faces from 20 px, scale factor 0.709, thresholds 0.6, 0.7, 0.7",
         "mine.npy: a/mine.npy",
-        "scenes: 2 pictures, data/own.txt",
-        "people: 2 pictures, data/people.txt",
+        "scenes: 2 images, data/own.txt",
+        "people: 2 images, data/people.txt",
         "scenes: faces found 1 of 2 2 of 2",
-        "scenes: false alarms 1 on 2 pictures 0 on 2 pictures",
-        # The missed face: 80 px high, no proposal of the first net, found by the other weights.
+        "scenes: false alarms 1 on 2 images 0 on 2 images",
+        # The missed face: 80 px high, not proposed by the first net, found by the other weights.
         "longer side, px lost by pnet all 64 to 128 1 1 all 1 1",
         "The other weights find 1 of them, which come first here; they miss 0 that these find",
         "64 to 128 (px): 1 of 1 80 px: lost by pnet the other weights: 0.713 second<>.png",
         "0.875, 50 px no labelled face there second<>.png",
         "people: the worst landmarks",
     ):
-        assert told in content.text, told
+        assert text in content.text, text
     figures = (tmp_path / "report" / "figures.md").read_text()
     assert figures.startswith("| | mine.npy | theirs |\n")
     assert "| scenes: faces found | 1 of 2 | 2 of 2 |" in figures
 
 
-def test_the_page_holds_its_pictures(judged, tmp_path):
+def test_the_page_holds_its_images(evaluation: Evaluation, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    content = read(judged, tmp_path / "report")
-    tile = (visualization.MISTAKE_TILE, visualization.MISTAKE_TILE, 3)
-    shapes = [picture.shape for picture in content.pictures]
+    content = read(evaluation, tmp_path / "report")
+    tile = (visualization.TILE, visualization.TILE, 3)
+    shapes = [image.shape for image in content.images]
     # One missed face, one false alarm, the landmarks of one face; three curves and the sheet.
     assert shapes.count(tile) == 3 and len(shapes) == 7
 
 
 @pytest.mark.filterwarnings("error")
-def test_nothing_found_at_all(judged, tmp_path):
-    every = judged.scores["theirs"].boxes["scenes"].pictures
-    nothing = {picture.key: seen() for picture in every}
-    boxes = {"scenes": judge_boxes(every, nothing, {})}
-    scores = {"w.npy": Score(boxes, {"people": judge_landmarks(every, nothing)})}
-    blind = Judged({"w.npy": Path("w.npy")}, scores, recipe_of("own.txt"), "Our detector")
+def test_a_detector_that_finds_nothing(evaluation: Evaluation, tmp_path: Path) -> None:
+    annotations = evaluation.scores["theirs"].boxes["scenes"].annotations
+    nothing = {one.key: detected() for one in annotations}
+    boxes = {"scenes": score_boxes(annotations, nothing, {})}
+    scores = {"w.npy": Score(boxes, {"people": score_landmarks(annotations, nothing)})}
+    blind = Evaluation({"w.npy": Path("w.npy")}, scores, recipe_of("own.txt"), "Our detector")
     content = read(blind, tmp_path / "report")
     assert "scenes: faces found 0 of 2" in content.text
     assert "people: landmark NME, of the eye distance nan %" in content.text
 
 
-def test_another_report_in_its_place_is_told(judged, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(plots, "at_hand", lambda: False)  # they take their time
+def test_a_report_on_other_inputs_is_replaced_with_a_note(
+    evaluation: Evaluation,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(plots, "available", lambda: False)  # plots are slow
     for labels in ("own.txt", "own.txt", "other.txt"):
-        report.write(replace(judged, settings=recipe_of(labels)), tmp_path / "report")
-    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note:")]
-    assert len(told) == 1
-    assert 'is replaced (data.scenes: "data/own.txt" -> "data/other.txt").' in told[0]
+        report.write(replace(evaluation, settings=recipe_of(labels)), tmp_path / "report")
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note:")]
+    assert len(notes) == 1
+    assert 'is replaced (data.scenes: "data/own.txt" -> "data/other.txt").' in notes[0]
     content = json.loads((tmp_path / "report" / "report.json").read_text())
     assert content["figures"]["theirs"]["scenes: faces found"] == "2 of 2"
     assert content["inputs"]["detector.min_face_size"] == 20
 
 
-def test_without_matplotlib_the_rest_is_there(judged, tmp_path, monkeypatch, capsys):
+def test_without_matplotlib_only_the_plots_are_missing(
+    evaluation: Evaluation,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    content = read(judged, tmp_path / "report")
+    content = read(evaluation, tmp_path / "report")
     assert plots.MISSING.replace("`", "") in content.text.replace("  ", " ")
     assert plots.MISSING in capsys.readouterr().err
-    assert len(content.pictures) == 4
+    assert len(content.images) == 4
 
 
-def test_alone_and_without_mistakes(judged, tmp_path):
-    first = judged.scores["theirs"]
+def test_one_weights_file_without_errors(evaluation: Evaluation, tmp_path: Path) -> None:
+    first = evaluation.scores["theirs"]
     files = {"w.npy": Path("w.npy")}
-    alone = Judged(files, {"w.npy": first}, recipe_of("own.txt"), "Our detector")
-    content = read(alone, tmp_path / "report")
+    single = Evaluation(files, {"w.npy": first}, recipe_of("own.txt"), "Our detector")
+    content = read(single, tmp_path / "report")
     assert "scenes: faces found 2 of 2" in content.text
     assert "The other weights" not in content.text
 
 
-def test_a_tile_shows_the_place_and_its_colours(tmp_path):
-    picture = annotation(tmp_path, "dark")
-    result = judge_boxes([picture], {picture.key: seen()}, {})
-    (miss,) = missed(result)
-    tile = visualization.mistake_tile(miss)
-    size = visualization.MISTAKE_TILE
+def test_a_tile_shows_the_region_of_an_error_and_its_box(tmp_path: Path) -> None:
+    dark = annotation(tmp_path, "dark")
+    result = score_boxes([dark], {dark.key: detected()}, {})
+    (miss,) = missed_faces(result)
+    tile = visualization.error_tile(miss)
+    size = visualization.TILE
     # The face is 60 by 80 px, the tile 2.4 times 80 wide, the face in its middle.
     left, top = (int(size / 2 - side / 2 * size / 192) for side in (60, 80))
     assert tile[size // 2, left].tolist() == [255, 60, 60]
     assert tile[top, size // 2].tolist() == [255, 60, 60]
     assert tile[size // 2, size // 2].tolist() == [90, 90, 90]
-    assert tile[0, 0].tolist() == [0, 0, 0], "outside the picture"
+    assert tile[0, 0].tolist() == [0, 0, 0], "outside the image"
 
 
-def test_words_are_never_taken_for_tags():
-    parts = [
-        page.heading(TOLD),
-        page.paragraph(f"{TOLD} `{TOLD}`"),
-        page.table([TOLD], [[TOLD]]),
-        page.tiles([page.Tile(b"", [TOLD, TOLD], TOLD, Path(TOLD))]),
-    ]
-    text = page.page(TOLD, parts)
-    assert TOLD not in text
-    words = re.sub("<[^>]*>", " ", text.split("</style>")[1])
-    assert words.count("&lt;b&gt;&amp;amp; co") == 9
+def test_names_are_escaped(evaluation: Evaluation, tmp_path: Path) -> None:
+    files = {HOSTILE: Path(HOSTILE)}
+    scores = {HOSTILE: evaluation.scores["theirs"]}
+    hostile = Evaluation(files, scores, recipe_of(HOSTILE), HOSTILE)
+    target = report.write(hostile, tmp_path / "report")
+    text = target.read_text(encoding="utf-8")
+    assert HOSTILE not in text
+    # The title twice, the runtime, the label and the path of the weights, the column's header, and
+    # the labels file of two sources.
+    assert Page(text).text.count(HOSTILE) == 7
+    assert text.count("&lt;b&gt;&amp;amp; co") >= 7
+
+
+CHROMIUM = shutil.which("chromium")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+def test_a_browser_shows_the_page_and_all_its_images(
+    evaluation: Evaluation, tmp_path: Path
+) -> None:
+    target = report.write(evaluation, tmp_path / "report")
+    content = Page(target.read_text(encoding="utf-8"))
+    script = (
+        "<script>onload = () => { const images = [...document.images];"
+        "document.title = [images.filter(i => i.complete && i.naturalWidth > 0).length,"
+        "images.length, document.body.scrollWidth <= innerWidth].join(' '); }</script></body>"
+    )
+    checked = tmp_path / "checked.html"
+    checked.write_text(target.read_text(encoding="utf-8").replace("</body>", script))
+    dom = browse(checked, "--dump-dom")
+    count = len(content.images)
+    assert f"<title>{count} {count} true</title>" in dom, "all decode; no horizontal scrolling"
+    browse(target, f"--screenshot={tmp_path / 'page.png'}")
+    shown = cv2.imread(str(tmp_path / "page.png"))
+    assert shown is not None and shown.shape[1] == 1200
+    # Curves, tiles and the sheet are in colour on white.
+    assert (shown == 255).all(axis=2).mean() > 0.3 and np.ptp(shown, axis=2).max() > 100
+
+
+def browse(page: Path, *flags: str) -> str:
+    """The output of a headless browser that opens a page."""
+    assert CHROMIUM is not None
+    profile = f"--user-data-dir={page.parent / 'profile'}"
+    options = ["--headless", "--no-sandbox", "--disable-gpu", profile, "--window-size=1200,3000"]
+    done = subprocess.run(
+        [CHROMIUM, *options, *flags, page.as_uri()], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 @pytest.fixture
-def command(tmp_path, monkeypatch):
-    """`python -m evaluation ...` with real weights on two pictures of noise."""
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """`python -m evaluation ...` with real weights on two images of noise."""
     if not WEIGHTS.is_file():
         pytest.skip("mtcnn 0.1.1 is not in .consumers: `make consumers` puts it there")
     noise = np.random.default_rng(0).integers(0, 255, (2, 60, 80, 3), np.uint8)
@@ -214,9 +274,16 @@ def command(tmp_path, monkeypatch):
     labels = tmp_path / "own.txt"
     labels.write_text("a.png\n1\n5 5 30 30 0 0 0 0 0 0\nb.png\n0\n")
 
-    def run(name, *words):
-        given = ["--weights", str(WEIGHTS), "--data", str(labels), "--run", str(tmp_path / "run")]
-        monkeypatch.setattr(sys, "argv", ["evaluation", name, *given, *words])
+    def run(name: str, *words: str) -> Path:
+        arguments = [
+            "--weights",
+            str(WEIGHTS),
+            "--data",
+            str(labels),
+            "--run",
+            str(tmp_path / "run"),
+        ]
+        monkeypatch.setattr(sys, "argv", ["evaluation", name, *arguments, *words])
         monkeypatch.chdir(ROOT)
         command_line.main()
         return tmp_path / "run" / "evaluation"
@@ -224,32 +291,40 @@ def command(tmp_path, monkeypatch):
     return run
 
 
-def unable(*_):
-    raise AssertionError("all pictures had been looked at")
+def unable(*_: object) -> DetectFunction:
+    raise AssertionError("all images were in the log")
 
 
-def test_the_command_makes_the_report_and_makes_it_again_at_once(command, monkeypatch, capsys):
+def test_the_command_writes_the_report_and_the_second_time_from_the_log(
+    command: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     folder = command("score")
     made = {path.name for path in folder.iterdir()} - {".lock"}
     assert made == {"report.html", "report.json", "figures.md", "detections.jpg", "logs"}
     printed = capsys.readouterr().out
     assert "| own: faces found | 0 of 1 |" in printed and str(folder / "report.html") in printed
     page_before = (folder / "report.html").read_text(encoding="utf-8")
-    monkeypatch.setattr(detections, "ours", unable)
+    monkeypatch.setattr(detections, "load_cascade", unable)
     command("score")
     assert (folder / "report.html").read_text(encoding="utf-8") == page_before
-    with pytest.raises(AssertionError, match="had been looked at"):
+    with pytest.raises(AssertionError, match="were in the log"):
         command("score", "--set", "detector.min_face_size=30")
 
 
-def test_the_command_sweeps(command, monkeypatch, capsys):
+def test_the_command_sweeps(
+    command: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     pytest.importorskip("matplotlib")
     first = sweep.PARAMETERS["min_face_size"]._replace(values=(20, 40))
     monkeypatch.setattr(sweep, "PARAMETERS", {"min_face_size": first})
-    folder = command("sweep", "--pictures", "1") / "sweep"
+    folder = command("sweep", "--count", "1") / "sweep"
     text = (folder / "sweep.md").read_text()
-    assert text in capsys.readouterr().out and "mtcnn_weights.npy on 1 pictures" in text
+    assert text in capsys.readouterr().out and "mtcnn_weights.npy on 1 images" in text
     assert [line.split("|")[2].strip() for line in text.splitlines()[4:]] == ["**20**", "40"]
     assert cv2.imread(str(folder / "sweep.png")) is not None
-    with pytest.raises(UserError, match="PICTURES must be at least 1"):
-        command("sweep", "--pictures", "0")
+    with pytest.raises(UserError, match="COUNT must be at least 1"):
+        command("sweep", "--count", "0")

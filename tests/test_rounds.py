@@ -1,4 +1,4 @@
-"""Of several rounds the one whose cascade does best on held-out pictures is kept."""
+"""Of several rounds the weights with the highest AP on held-out images are kept."""
 
 import shutil
 from pathlib import Path
@@ -10,13 +10,15 @@ from configs import recipe
 from configs.settings import SAMPLE_TYPES
 from data_prep.sources import LabelledImage
 from evaluation import rounds
+from evaluation.detections import Runtime
 from mtcnn_detector.errors import UserError
+from mtcnn_detector.settings import DetectorSettings
 from pipeline.manifest import Stage
-from tests.test_evaluation import Fake, found, picture
+from tests.test_evaluation import FakeDetector, found, labelled_image
 
 RECIPE = Path(__file__).parents[1] / "configs/mtcnn.yaml"
 FACE, OTHER, TINY = (10, 10, 50, 50), (80, 60, 120, 100), (0, 0, 9, 9)
-# By how much of the truth each round finds; the second one also reports a face too small to count.
+# The detections of each round on two images; the second also reports a face too small to count.
 ROUNDS = {
     1: {1: found((FACE, 0.9)), 2: found(((0, 90, 20, 110), 0.95))},
     2: {1: found((FACE, 0.9), (TINY, 0.99)), 2: found((OTHER, 0.8))},
@@ -25,7 +27,7 @@ ROUNDS = {
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch):
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Three rounds whose weights files hold the round's number."""
     for number in ROUNDS:
         folder = tmp_path / "run" / f"round-{number}"
@@ -34,30 +36,33 @@ def run(tmp_path, monkeypatch):
         stage.finish({})
         (folder / "mtcnn_weights.npy").write_text(str(number))
     held_out = [
-        LabelledImage(picture(tmp_path, 1, [FACE, TINY]), SAMPLE_TYPES, np.ones(2)),
-        LabelledImage(picture(tmp_path, 2, [OTHER]), SAMPLE_TYPES, np.ones(1)),
+        LabelledImage(labelled_image(tmp_path, 1, [FACE, TINY]), SAMPLE_TYPES, np.ones(2)),
+        LabelledImage(labelled_image(tmp_path, 2, [OTHER]), SAMPLE_TYPES, np.ones(1)),
         LabelledImage(
-            picture(tmp_path, 3, [OTHER]), ("landmark",), np.ones(1)
+            labelled_image(tmp_path, 3, [OTHER]), ("landmark",), np.ones(1)
         ),  # others unlabelled
     ]
     monkeypatch.setattr(rounds, "labelled_images", lambda *_: {"validation": held_out, "train": []})
-    by_file = lambda _runtime, file, _settings: Fake(ROUNDS[int(file.read_text())])  # noqa: E731
-    monkeypatch.setattr(rounds, "when_needed", by_file)
+
+    def by_file(_runtime: Runtime, file: Path, _settings: DetectorSettings) -> FakeDetector:
+        return FakeDetector(ROUNDS[int(file.read_text())])
+
+    monkeypatch.setattr(rounds, "lazy_detector", by_file)
     return tmp_path / "run"
 
 
-def test_the_best_round_is_kept_and_told(run, capsys):
-    for _ in range(2):  # again: from the detections that are there
+def test_the_best_round_is_kept_and_reported(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):  # the second time from the logged detections
         rounds.keep_best(recipe.load(RECIPE), run, False)
         assert (run / "mtcnn_weights.npy").read_text() == "2"
-        told = (run / "rounds.md").read_text()
-        rows = [line for line in told.splitlines() if line.startswith("| round-")]
+        text = (run / "rounds.md").read_text()
+        rows = [line for line in text.splitlines() if line.startswith("| round-")]
         assert rows == ["| round-1 | 0.2500 |", "| round-2 | 1.0000 |", "| round-10 | 0.5000 |"]
-        assert told.startswith("AP on 2 held-out pictures")
+        assert text.startswith("AP on 2 held-out images")
         assert "round-2 is kept" in capsys.readouterr().out
 
 
-def test_an_unfinished_round_is_told(run):
+def test_an_unfinished_round_is_refused(run: Path) -> None:
     shutil.rmtree(run / "round-10" / "export")
     with pytest.raises(UserError, match=r"round-10/export is not there: `make rounds` makes it"):
         rounds.keep_best(recipe.load(RECIPE), run, False)
@@ -67,7 +72,7 @@ def test_an_unfinished_round_is_told(run):
         rounds.keep_best(recipe.load(RECIPE), run, False)
 
 
-def test_weights_that_are_no_rounds_are_kept_unless_forced(run):
+def test_weights_of_no_round_are_kept_unless_forced(run: Path) -> None:
     target = run / "mtcnn_weights.npy"
     target.write_text("of another training")
     with pytest.raises(UserError, match=r"mtcnn_weights\.npy is no round's: move it away"):
@@ -80,7 +85,9 @@ def test_weights_that_are_no_rounds_are_kept_unless_forced(run):
     assert target.read_text() == "2"
 
 
-def test_a_held_out_picture_that_does_not_decode_is_left_out(run, capsys):
+def test_a_held_out_image_that_does_not_decode_is_left_out(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (run.parent / "2.png").write_bytes(b"no picture")
     rounds.keep_best(recipe.load(RECIPE), run, False)
-    assert "AP on 1 held-out pictures" in capsys.readouterr().out
+    assert "AP on 1 held-out images" in capsys.readouterr().out
