@@ -41,7 +41,7 @@ def inspect(path: Path) -> bool:
 def _description(name: NetName, found: Found) -> Iterator[str]:
     net, weights = found.trained
     count = sum(array.size for array in weights.values())
-    owner = LAYOUTS[found.layout].whose if found.layout in LAYOUTS else "our own"
+    owner = LAYOUTS[found.layout].owner if found.layout in LAYOUTS else "our own"
     yield f"{name}: {owner} layout; {len(weights)} arrays, {count:,} numbers, {net.size} pixels"
     if net.convolutional:
         cells = cell_map(net, net.size)
@@ -105,7 +105,7 @@ def _possible_exports(nets: dict[NetName, Found]) -> str:
         for name, found in nets.items():
             try:
                 if key in LAYOUTS:
-                    refuse_unless_paper_net(LAYOUTS[key].whose, name, found.trained.net)
+                    refuse_unless_paper_net(LAYOUTS[key].owner, name, found.trained.net)
             except UserError as error:
                 reasons[key] = str(error)
     lines = [f"can be part of an export as {', '.join(k for k in FORMATS if k not in reasons)}"]

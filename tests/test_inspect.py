@@ -35,7 +35,7 @@ def test_every_layout_is_named_and_passes(
     }
     for name, count in counts.items():
         assert any(
-            line.startswith(f"{name}: {LAYOUTS[layout].whose} layout; {count} numbers")
+            line.startswith(f"{name}: {LAYOUTS[layout].owner} layout; {count} numbers")
             for line in lines
         )
     assert "  a cell of its map sees 12 pixels from 0 + 2 x" in lines

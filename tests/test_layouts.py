@@ -15,7 +15,7 @@ import pytest
 from mtcnn_detector.architecture import PAPER_NETS
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS, Layer, Net, NetName
-from mtcnn_detector.weights import serialization, weight_files
+from mtcnn_detector.weights import torch_files, weight_files
 from mtcnn_detector.weights.weight_files import TrainedNet, Weights
 from tests.weights_files import IPAZC, all_drawn, assert_same, drawn, pickled, saved, told
 
@@ -217,7 +217,7 @@ def test_our_layout_with_wrong_arrays_is_told(tmp_path: Path) -> None:
 def test_what_unpacks_to_more_than_any_weights_is_not_unpacked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serialization, "MOST", 1 << 25)
+    monkeypatch.setattr(torch_files, "MAX_BYTES", 1 << 25)
     path = resaved(tmp_path / "w.npz", box__bias=None)
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("box/bias.npy", bytes(1 << 26))

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mtcnn_detector.weights import serialization, weight_files
+from mtcnn_detector.weights import serialization, torch_files, weight_files
 from tests.torch_files import old_torch, torch_file
 from tests.weights_files import told
 
@@ -64,10 +64,10 @@ def test_a_tensor_that_lies_is_refused(tmp_path: Path, lie: str) -> None:
 
 def test_a_torch_file_does_not_tell_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     weights = {"conv1.weight": np.ones((10, 3, 3, 3), np.float32)}
-    once = serialization.dump_torch(weights)
+    once = torch_files.dump_torch(weights)
     later = time.time() + 86_400
     monkeypatch.setattr(time, "time", lambda: later)
-    assert serialization.dump_torch(weights) == once
+    assert torch_files.dump_torch(weights) == once
 
 
 def test_a_packed_torch_file_is_refused(tmp_path: Path) -> None:

@@ -264,12 +264,12 @@ def test_arrays_that_share_their_numbers_take_no_more_room_than_a_file_may(
     path.write_bytes(pickle.dumps([Shared() for _ in range(20)]))
     assert path.stat().st_size < 1 << 17
     assert "is refused" not in told(path)  # it is only no layout that we know
-    monkeypatch.setattr(safe_pickle, "MOST", 1 << 20)
+    monkeypatch.setattr(safe_pickle, "MAX_BYTES", 1 << 20)
     assert "its arrays take more than 1 MiB" in told(path)
 
 
 def test_so_do_tensors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "w.pt").write_bytes(torch_file())
     assert weight_files.read(tmp_path / "w.pt")
-    monkeypatch.setattr(safe_pickle, "MOST", 1 << 12)
+    monkeypatch.setattr(safe_pickle, "MAX_BYTES", 1 << 12)
     assert "its arrays take more than" in told(tmp_path / "w.pt")

@@ -7,7 +7,8 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from mtcnn_detector.weights import serialization, weight_files
+from mtcnn_detector.weights import torch_files as weights_torch
+from mtcnn_detector.weights import weight_files
 from tests.weights_files import all_drawn
 
 
@@ -17,7 +18,7 @@ def old_torch(path: Path, spoil: Callable[[list[bytes]], object] = lambda parts:
         program = archive.read("weights/data.pkl")
         count = len([name for name in archive.namelist() if "/data/" in name])
         storages = [archive.read(f"weights/data/{number}") for number in range(count)]
-    parts = [serialization.TORCH, pickle.dumps(1001, 2), pickle.dumps({"little_endian": True}, 2)]
+    parts = [weights_torch.LEGACY, pickle.dumps(1001, 2), pickle.dumps({"little_endian": True}, 2)]
     parts += [program, pickle.dumps([str(number) for number in range(count)], 2)]
     parts += [struct.pack("<q", len(storage) // 4) + storage for storage in storages]
     spoil(parts)
@@ -27,4 +28,4 @@ def old_torch(path: Path, spoil: Callable[[list[bytes]], object] = lambda parts:
 
 def torch_file() -> bytes:
     part = weight_files.LAYOUTS["facenet-pytorch"].part("pnet", all_drawn()["pnet"])
-    return serialization.dump_torch(part)
+    return weights_torch.dump_torch(part)

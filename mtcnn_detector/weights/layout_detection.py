@@ -1,4 +1,4 @@
-"""Tells by looking whose layout a file's content has, and takes the nets out of it."""
+"""Layout detection: which package's layout the content of a weights file has; its nets."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -10,37 +10,38 @@ import numpy as np
 from ..architecture import PAPER_NETS, shapes
 from ..errors import UserError
 from ..net import NETS, NetName
-from .external_layouts import LAYOUTS, Layout, Place, told
+from .external_layouts import LAYOUTS
+from .layout import Layout, Place, place_text
 from .net_weights import TrainedNet
 
-NESTED = "ipazc"  # a dictionary of arrays in the place of its list: the list that was meant
-MOST_ENTRIES, DEEPEST = 1000, 4  # how far we look for arrays in a part of a file
+NESTED = "ipazc"  # the layout that dictionaries of layers stand for: its list, nested
+MAX_ENTRIES, MAX_DEPTH = 1000, 4  # how far a part of a file is searched for arrays
 
 
 class Found(NamedTuple):
-    """A net, and by which of `packages.LAYOUTS` it was read; "own" is ours."""
+    """A net and the layout it was read by: a key of `LAYOUTS`, or "own"."""
 
     layout: str
     trained: TrainedNet
 
 
-class _Likeness(NamedTuple):
-    """How well a part of a file fits a layout as one of the nets."""
+class _Match(NamedTuple):
+    """How many arrays of a part of a file match a layout of one of the nets."""
 
     arrays: int
     layout: str
     name: NetName
 
     @property
-    def whole(self) -> bool:
+    def complete(self) -> bool:
         return self.arrays == len(list(shapes(PAPER_NETS[self.name])))
 
 
 def nets_in(content: Any, origin: str) -> dict[NetName, Found]:
-    """The nets in what `containers.load` gives.
+    """The nets in the content of a file, as `serialization.load` returns it.
 
     Raises:
-        UserError: which layout it resembles, and what is missing or wrong.
+        UserError: naming the layout that it resembles, and the array that is missing or wrong.
     """
     content = _without_wrapping(content)
     parts = _parts(content)
@@ -51,7 +52,7 @@ def nets_in(content: Any, origin: str) -> dict[NetName, Found]:
 
 
 def _without_wrapping(content: Any) -> Any:
-    """The weights out of {"state_dict": {...}, "step": 1000} and the like."""
+    """The weights out of wrappers such as {"state_dict": {...}, "step": 1000}."""
     for _ in range(3):
         if not isinstance(content, dict) or any(_net_of(key) for key in content):
             break
@@ -76,7 +77,7 @@ def _net_of(key: Any) -> NetName | None:
 
 
 def _by_prefix(content: Mapping[Any, Any]) -> dict[NetName, Any]:
-    """As torch names the arrays of a module with three nets: `pnet.conv1.weight`."""
+    """Parts of a torch module with three nets, whose arrays are named `pnet.conv1.weight`."""
     parts: dict[NetName, Any] = {}
     for key, value in content.items():
         net, _, rest = key.partition(".") if isinstance(key, str) else ("", "", "")
@@ -95,13 +96,13 @@ def _unwrapped(name: NetName, part: Any) -> Any:
 
 
 def _net_in(part: Any, names: list[NetName], origin: str) -> tuple[NetName, Found]:
-    """The net of one of these names that this part is."""
-    likenesses = [
-        _Likeness(layout.fitting(name, part), key, name)
+    """The part as the net that matches it best, of these names."""
+    candidates = [
+        _Match(layout.count_matches(name, part), key, name)
         for key, layout in LAYOUTS.items()
         for name in names
     ]
-    best = max(likenesses, key=lambda likeness: likeness.arrays)
+    best = max(candidates, key=lambda match: match.arrays)
     layout = LAYOUTS[best.layout]
     if not best.arrays and len(names) > 1:
         raise UserError(
@@ -111,10 +112,10 @@ def _net_in(part: Any, names: list[NetName], origin: str) -> tuple[NetName, Foun
     if not best.arrays:
         return names[0], _out_of_layers(names[0], part, origin)
     surplus = next(_surplus(layout, best.name, part), None)
-    like = f"{origin}: it resembles {layout.whose} layout as {best.name}"
-    if best.whole and surplus is not None:
-        raise UserError(f"{like}, but has an array more than that: {told(surplus)}.")
-    return best.name, Found(best.layout, layout.trained(best.name, part, like))
+    resembles = f"{origin}: it resembles {layout.owner} layout as {best.name}"
+    if best.complete and surplus is not None:
+        raise UserError(f"{resembles}, but has an array more than that: {place_text(surplus)}.")
+    return best.name, Found(best.layout, layout.trained(best.name, part, resembles))
 
 
 def _kind(part: Any) -> str:
@@ -125,7 +126,7 @@ def _kind(part: Any) -> str:
 
 
 def _surplus(layout: Layout, name: NetName, part: Any) -> Iterator[Place]:
-    """Arrays for which the layout has no place: the part is another net's."""
+    """Places of arrays that the layout does not have: the part is another net."""
     known = set(layout.places(name).values())
     for place, _ in _arrays(part):
         if place not in known:
@@ -133,18 +134,18 @@ def _surplus(layout: Layout, name: NetName, part: Any) -> Iterator[Place]:
 
 
 def _arrays(part: Any) -> Iterator[tuple[Place, Any]]:
-    """Arrays with their places, in the file's order; a hostile part can be endless."""
-    waiting: list[tuple[Place, Any]] = [((), part)]
-    for _ in range(MOST_ENTRIES):
-        if not waiting:
+    """Arrays with their places, in the file's order; limited, as a hostile part can be endless."""
+    pending: list[tuple[Place, Any]] = [((), part)]
+    for _ in range(MAX_ENTRIES):
+        if not pending:
             return
-        place, value = waiting.pop()
+        place, value = pending.pop()
         if isinstance(value, np.ndarray):
             yield place, value
-        if isinstance(value, dict | list) and len(place) < DEEPEST:
+        if isinstance(value, dict | list) and len(place) < MAX_DEPTH:
             entries = value.items() if isinstance(value, dict) else enumerate(value)
-            inner = [((*place, step), held) for step, held in islice(entries, MOST_ENTRIES)]
-            waiting += reversed(inner)
+            inner = [((*place, step), entry) for step, entry in islice(entries, MAX_ENTRIES)]
+            pending += reversed(inner)
 
 
 KINDS = {"kernel": r"kernel|weights?|w", "bias": r"bias(es)?|b", "alpha": r"alphas?"}
@@ -153,32 +154,34 @@ KINDS = {"kernel": r"kernel|weights?|w", "bias": r"bias(es)?|b", "alpha": r"alph
 def _out_of_layers(name: NetName, part: Any, origin: str) -> Found:
     """The net out of a dictionary of layers that has all arrays of the package's list.
 
-    Converters write the layers under names of their own, in alphabetical order or in theirs. Its
-    arrays are taken by kind and shape, in the file's order where two are alike, and as the
-    package would take them: for images that it feeds transposed.
+    Converters write the layers under names of their own, in alphabetical or in layer order. Arrays
+    are matched by kind and shape, in the file's order where two are alike, with kernels in the
+    package's axis order.
     """
-    left, taken, lacking = list(_arrays(part)), [], []
+    unused, taken, lacking = list(_arrays(part)), [], []
     for key, shape in shapes(PAPER_NETS[name]):
         kind = key.rpartition("/")[2]
         allowed = {shape, shape[-1:]} if kind == "alpha" else {shape}
-        at = next((i for i, entry in enumerate(left) if _is(entry, KINDS[kind], allowed)), None)
+        at = next(
+            (i for i, entry in enumerate(unused) if _matches(entry, KINDS[kind], allowed)), None
+        )
         if at is None:
             lacking.append(key)
         else:
-            taken.append(left.pop(at)[1].reshape(shape))
+            taken.append(unused.pop(at)[1].reshape(shape))
     layout = LAYOUTS[NESTED]
-    if not lacking and not left:
+    if not lacking and not unused:
         return Found(NESTED, layout.trained(name, taken, origin))
     problem = f" without {lacking[0]}" if taken and lacking else ""
     if taken and not lacking:
-        problem = f" with {told(left[0][0])} besides"
+        problem = f" with {place_text(unused[0][0])} besides"
     raise UserError(
-        f"{origin}: it resembles {layout.whose} layout, which has a list of "
+        f"{origin}: it resembles {layout.owner} layout, which has a list of "
         f"{len(taken) + len(lacking)} arrays as {name}; this file has a {_kind(part)}{problem}."
     )
 
 
-def _is(entry: tuple[Place, Any], kind: str, allowed: set[tuple[int, ...]]) -> bool:
+def _matches(entry: tuple[Place, Any], kind: str, allowed: set[tuple[int, ...]]) -> bool:
     place, array = entry
     last = str(place[-1]).split(":")[0].lower()  # Keras writes kernel:0
     return re.fullmatch(kind, last) is not None and array.shape in allowed

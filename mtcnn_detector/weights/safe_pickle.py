@@ -1,9 +1,9 @@
-"""Reads pickles of arrays and tensors without running anything that is in them.
+"""A restricted unpickler for arrays and tensors: it runs nothing that a file names.
 
-A pickle is a program: it names functions and calls them. Only the few names below are admitted,
-and they lead to stand-ins, because numpy's own classes can be called, or given a state, so that
-they read and write anywhere in memory. Every stand-in is a class with a `__setstate__` of its
-own: a state that a pickle gives to the class itself finds it, and fails.
+A pickle is a program that names functions and calls them. `find_class` has an allow-list, and its
+names lead to substitutes, because numpy's own classes read and write anywhere in memory when they
+are called or given a state by a hostile pickle. Every substitute is a class with its own
+`__setstate__`, so that a state given to the class itself meets that method and fails.
 """
 
 import io
@@ -14,11 +14,11 @@ from typing import Any, BinaryIO, NamedTuple, Self
 
 import numpy as np
 
-MOST = 1 << 28  # bytes; the largest net of the cascade has a hundredth of it
+MAX_BYTES = 1 << 28  # of a file, and of its arrays; the cascade's largest net has a hundredth
 
 
 class RefusedError(Exception):
-    """The file wants more than to be read."""
+    """The file asks for a call, or for more memory than weights need."""
 
 
 def load_arrays(file: BinaryIO) -> Any:
@@ -28,45 +28,46 @@ def load_arrays(file: BinaryIO) -> Any:
         RefusedError: it wants to run something, or its arrays do not fit their content.
         Exception: of any other kind, where it is damaged.
     """
-    # What joblib's wrapper announces follows the wrapper, as bytes between two instructions.
-    room = {"room": _Room()}
-    following = type("_Following", (_Following,), {"file": file} | room)
-    array = type("_Array", (_Array,), room)
-    own = {name: array if kind is _Array else kind for name, kind in ARRAYS.items()}
-    admitted = {**own, ("joblib.numpy_pickle", "NumpyArrayWrapper"): following}
-    return _Admits(file, admitted).load()
+    # The bytes of joblib's arrays follow their description, between two instructions.
+    budget = {"budget": _Budget()}
+    inline = type("_InlineArray", (_InlineArray,), {"file": file} | budget)
+    array = type("_Array", (_Array,), budget)
+    allowed = {name: array if kind is _Array else kind for name, kind in ARRAYS.items()}
+    allowed = {**allowed, ("joblib.numpy_pickle", "NumpyArrayWrapper"): inline}
+    return _Unpickler(file, allowed).load()
 
 
 def load_tensors(file: BinaryIO) -> tuple[Any, "list[Tensor]"]:
-    """The same for what torch wrote, and all its tensors, which are empty arrays still.
+    """The object that a pickle of torch describes, and its tensors, which are still empty.
 
-    Their values lie outside of the pickle, by the names of their storages: see `Tensor.fill`.
+    Their values are outside of the pickle, by the keys of their storages: see `Tensor.fill`.
     """
     made: list[Tensor] = []
-    tensor = type("_Tensor", (Tensor,), {"made": made, "room": _Room()})
-    admitted = {**TENSORS, ("torch._utils", "_rebuild_tensor_v2"): tensor}
-    return _Admits(file, admitted).load(), made
+    tensor = type("_Tensor", (Tensor,), {"made": made, "budget": _Budget()})
+    allowed = {**TENSORS, ("torch._utils", "_rebuild_tensor_v2"): tensor}
+    return _Unpickler(file, allowed).load(), made
 
 
 class Storage(NamedTuple):
-    """A row of numbers that lies elsewhere in the file."""
+    """A one-dimensional run of numbers elsewhere in the file."""
 
     key: str
     dtype: str
     length: int
 
 
-# The implementation in C reserves gigabytes for the notes of a few bytes, and reads ahead.
-class _Admits(pickle._Unpickler):
-    def __init__(self, file: BinaryIO, admitted: dict[tuple[str, str], Any]) -> None:
+# In pure Python: the C implementation sizes its memo by the largest index (ten bytes of pickle with
+# index 2**26 take 1 GB, with 2**31 they take 34 GB), and reads ahead of joblib's inline arrays.
+class _Unpickler(pickle._Unpickler):
+    def __init__(self, file: BinaryIO, allowed: dict[tuple[str, str], Any]) -> None:
         super().__init__(file, encoding="latin1")
-        self.admitted = admitted
+        self.allowed = allowed
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self.admitted:
+        if (module, name) not in self.allowed:
             wanted = f"{module}.{name}"[:60]
             raise RefusedError(f"it wants to run {wanted!r}; weights need no code")
-        return self.admitted[module, name]
+        return self.allowed[module, name]
 
     def persistent_load(self, pid: Any) -> Storage:
         _, dtype, key, _, count, *view = pid
@@ -87,49 +88,49 @@ class _Dtype:
         self.dtype = self.dtype.newbyteorder(state[1])
 
 
-class _Room:
-    """What the arrays of one load may still take; many can share what is in the file once."""
+class _Budget:
+    """Bytes that the arrays of one load may still take: many can share bytes of the file."""
 
     def __init__(self) -> None:
-        self.left = MOST
+        self.left = MAX_BYTES
 
     def take(self, length: int) -> None:
         self.left -= length
         if self.left < 0:
-            raise RefusedError(f"its arrays take more than {MOST >> 20} MiB")
+            raise RefusedError(f"its arrays take more than {MAX_BYTES >> 20} MiB")
 
 
 class _Array(np.ndarray[Any, Any]):
-    """Empty until its state comes, which is compared with its content before numpy gets it."""
+    """Empty until its state comes, which is checked against its content before numpy gets it."""
 
-    room = _Room()
+    budget = _Budget()
 
     def __new__(cls, *_: Any) -> Self:
         return super().__new__(cls, (0,), np.uint8)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        _, lengths, described, by_columns, content = state
+        _, lengths, described, fortran_order, content = state
         shape, dtype = tuple(int(length) for length in lengths), described.dtype
-        self.room.take(len(content) * (8 if dtype.hasobject else 1))
+        self.budget.take(len(content) * (8 if dtype.hasobject else 1))
         if isinstance(content, str):  # as Python 2 wrote bytes
             content = content.encode("latin1")
         form, size = (list, 1) if dtype.hasobject else (bytes, dtype.itemsize)
         fits = type(content) is form and len(content) == math.prod(shape) * size
         if not fits or min(shape, default=0) < 0:
             raise RefusedError("the shape of an array does not fit its content")
-        state = (1, shape, dtype, bool(by_columns), content)
+        state = (1, shape, dtype, bool(fortran_order), content)
         super().__setstate__(state)  # type: ignore[arg-type]
 
 
-class _Following(_Array):
-    """joblib's: the bytes of the array follow its description, after some for alignment."""
+class _InlineArray(_Array):
+    """joblib's wrapper: the array's bytes follow it in the file, after padding for alignment."""
 
     file: BinaryIO = io.BytesIO()
 
     def __setstate__(self, state: Any) -> None:
         shape, described = tuple(state["shape"]), state["dtype"]
         length = math.prod(shape) * described.dtype.itemsize
-        if described.dtype.hasobject or not 0 <= length <= MOST:
+        if described.dtype.hasobject or not 0 <= length <= MAX_BYTES:
             raise RefusedError("an array of it is too large or no array of numbers")
         if state.get("numpy_array_alignment_bytes") is not None:
             self.file.read(self.file.read(1)[0])
@@ -138,7 +139,7 @@ class _Following(_Array):
 
 
 class _Latin1:
-    """What `_codecs.encode` does for bytes in pickles of the protocols 0 to 2."""
+    """`_codecs.encode`, by which pickles of the protocols 0 to 2 hold bytes."""
 
     def __new__(cls, text: str, *_: Any) -> bytes:  # type: ignore[misc]
         return text.encode("latin1")
@@ -148,7 +149,7 @@ class _Latin1:
 
 
 class Tensor(_Array):
-    """torch's: its numbers are some of those of a storage, in some order."""
+    """A torch tensor: a strided view of a storage."""
 
     place: tuple[Storage, int, tuple[int, ...], tuple[int, ...]]
     made: "list[Tensor]" = []  # noqa: RUF012 (each load has its own)
@@ -170,12 +171,12 @@ class Tensor(_Array):
         raise RefusedError("it gives a state to what has none")
 
     def fill(self, content: bytes) -> None:
-        """Take the tensor's numbers out of the bytes of its storage."""
+        """Copy the tensor's values out of the bytes of its storage."""
         storage, offset, shape, strides = self.place
         values = np.frombuffer(content, storage.dtype)
         if len(values) != storage.length:
             raise RefusedError("the shape of a tensor does not fit its content")
-        self.room.take(math.prod(shape) * values.itemsize)
+        self.budget.take(math.prod(shape) * values.itemsize)
         steps = [step * values.itemsize for step in strides]
         numbers = np.lib.stride_tricks.as_strided(values[offset:], shape, steps).tobytes()
         state = (1, shape, values.dtype, False, numbers)
@@ -183,7 +184,7 @@ class Tensor(_Array):
 
 
 class _Parameter:
-    """A trainable tensor: the tensor."""
+    """torch's parameter: its tensor."""
 
     def __new__(cls, tensor: Any, *_: Any) -> Any:
         return tensor
@@ -193,7 +194,7 @@ class _Parameter:
 
 
 class _Ordered(dict[Any, Any]):
-    """An OrderedDict; what torch notes beside it is not needed."""
+    """An OrderedDict; the attributes that torch gives it are dropped."""
 
     def __setstate__(self, state: Any) -> None:
         pass
