@@ -86,9 +86,7 @@ def _resume(url: str, part: Path, size: int | None) -> str | None:
             _append(response, part, total)
         elif total != _size(part):
             part.unlink()
-            raise BrokenConnectionError(
-                "the part received is longer than the file; starting over"
-            )
+            raise BrokenConnectionError("the part received is longer than the file; starting over")
     if total is not None and _size(part) < total:
         raise BrokenConnectionError(f"the connection ended after {_size(part)} of {total} bytes")
     return redirects.sha256

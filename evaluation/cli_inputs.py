@@ -8,9 +8,9 @@ from typing import Any
 
 from data_prep.annotations import likely_format
 from data_prep.formats import READERS
+from evaluation.detections import digest_weights
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS
-from mtcnn_detector.weights import weight_files
 from pipeline import manifest
 
 SHIPPED = Path("mtcnn/data/mtcnn_weights.npy")  # inside an installation of mtcnn 0.1.1
@@ -36,7 +36,7 @@ def weights_files(weights: Path, against: str | None) -> dict[str, Path]:
     if other is None:
         return {weights.name: weights}
     _require_file(other, "AGAINST")
-    if _digest(weights) == _digest(other):
+    if digest_weights(weights) == digest_weights(other):
         return {weights.name: weights}
     label = "mtcnn 0.1.1" if against is None else other.name
     same = label == weights.name
@@ -85,10 +85,6 @@ def _require_file(path: Path, variable: str) -> None:
             f"{variable}= names other ones."
         )
     refuse_stale(path)
-
-
-def _digest(weights: Path) -> str:
-    return manifest.digest(weight_files.files(weights))
 
 
 def shipped() -> Path | None:

@@ -12,12 +12,14 @@ from pathlib import Path
 from tqdm import tqdm
 
 from evaluation.cli_inputs import refuse_stale
+from evaluation.detections import load_cascade
 from mtcnn_detector import pixels, single_net
-from mtcnn_detector.detector import MTCNN, as_dictionaries
+from mtcnn_detector.detector import as_dictionaries
 from mtcnn_detector.drawing import draw_faces
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS, NetName
 from mtcnn_detector.pixels import SUFFIXES, Image
+from mtcnn_detector.settings import DetectorSettings
 
 KNOWN = ", ".join(sorted(SUFFIXES))
 
@@ -74,14 +76,16 @@ def _predict_crops(files: Sequence[Path], name: NetName, weights: Path) -> None:
 
 
 def _detect(files: Sequence[Path], arguments: argparse.Namespace) -> None:
-    detector = MTCNN(
-        arguments.weights, arguments.min_face_size, arguments.thresholds, arguments.scale_factor
+    first, second, third = arguments.thresholds
+    settings = DetectorSettings(
+        arguments.min_face_size, arguments.scale_factor, (first, second, third)
     )
+    detect_stages = load_cascade(arguments.weights, settings)
     out = _free_folder(arguments.out) if arguments.out else None
     targets = _targets(files, out) if out else {}
     faces_found = images = 0
     for path, image in _read(files):
-        faces = detector.cascade.detect(image)
+        *_, faces = detect_stages(image)
         faces_found, images = faces_found + len(faces.scores), images + 1
         print(json.dumps({"image": str(path), "faces": as_dictionaries(faces)}), flush=True)
         if targets:

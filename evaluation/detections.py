@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from data_prep.annotations import Annotation
-from mtcnn_detector import backend, pixels
-from mtcnn_detector.cascade import Cascade, Faces
+from mtcnn_detector import backend, exported, pixels
+from mtcnn_detector.cascade import Faces
+from mtcnn_detector.detector import MTCNN
 from mtcnn_detector.errors import UserError
-from mtcnn_detector.net import NETS
 from mtcnn_detector.settings import DetectorSettings
 from mtcnn_detector.weights import weight_files
 from pipeline import manifest
@@ -70,11 +70,16 @@ def _code_digest(folder: Path) -> str:
 
 
 def load_cascade(weights: Path, settings: DetectorSettings) -> DetectFunction:
-    """Our cascade with a weights file that holds all three nets."""
-    trained = weight_files.read(weights)
-    if len(trained) < len(NETS):
-        raise UserError(f"{weights} holds only {', '.join(trained)}; a detector needs all three.")
-    return Cascade(trained, settings).stages
+    """Our cascade with any weights that `MTCNN` takes, folders of exported nets included."""
+    thresholds, smallest = settings.thresholds, settings.min_face_size
+    return MTCNN(weights, smallest, thresholds, settings.scale_factor).cascade.stages
+
+
+def digest_weights(weights: Path) -> str:
+    """SHA-256 of a weights file, or of the files of the nets in a folder."""
+    if exported.is_export(weights):
+        return manifest.digest_of(weights)
+    return manifest.digest(weight_files.files(weights))
 
 
 def load_package(weights: Path, settings: DetectorSettings, folder: Path) -> DetectFunction:
@@ -83,13 +88,15 @@ def load_package(weights: Path, settings: DetectorSettings, folder: Path) -> Det
     Its slow `predict` calls are replaced by traced calls of the same Keras models. The package
     unpickles its weights file, so a file that our safe reader does not recognise is refused.
     """
-    if any(found.layout != "ipazc" for found in weight_files.look(weights).values()):
+    if exported.is_export(weights) or any(
+        found.layout != "ipazc" for found in weight_files.look(weights).values()
+    ):
         raise UserError(
             f"{weights} is not as mtcnn 0.1.1 loads it: `make export-weights` writes it."
         )
     sys.path.insert(0, str(folder))
     try:
-        from mtcnn import MTCNN
+        import mtcnn as package
     except ImportError as error:
         raise UserError(
             f"{folder} holds no usable mtcnn ({error}): `make consumers` installs it there."
@@ -98,7 +105,7 @@ def load_package(weights: Path, settings: DetectorSettings, folder: Path) -> Det
     if folder.resolve() not in module.resolve().parents:
         raise UserError(f"mtcnn was imported from {module}, not from {folder}.")
     thresholds, smallest = list(settings.thresholds), settings.min_face_size
-    mtcnn = MTCNN(str(weights), smallest, thresholds, settings.scale_factor)
+    mtcnn = package.MTCNN(str(weights), smallest, thresholds, settings.scale_factor)
     for net in ("_pnet", "_rnet", "_onet"):
         setattr(mtcnn, net, _Traced(getattr(mtcnn, net)))
     return lambda image: [_as_faces(mtcnn.detect_faces(image))]
@@ -134,7 +141,7 @@ def log_folder(root: Path, weights: Path, settings: DetectorSettings, runtime: R
     another detector; `detector.json` inside holds the same in readable form.
     """
     description = {
-        "weights": manifest.digest(weight_files.files(weights)),
+        "weights": digest_weights(weights),
         "code": runtime.code,
         **asdict(settings),
     }

@@ -1,14 +1,11 @@
-"""The detector's face: kinds of pictures, the package's dictionaries, the command."""
+"""The public class: kinds of images, the package's dictionaries, single nets."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
-from evaluation import __main__ as command
 from models import keras_nets
 from mtcnn_detector import boxes, single_net
 from mtcnn_detector.architecture import PAPER_NETS
@@ -89,107 +86,12 @@ def test_weights_that_lack_a_net_are_refused(tmp_path: Path) -> None:
         MTCNN(path)
 
 
-def test_the_command_writes_a_line_and_a_picture_for_each_file(
-    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    for name in ("a.png", "b.jpg"):
-        cv2.imwrite(str(tmp_path / name), np.zeros((40, 60, 3), np.uint8))
-    (tmp_path / "broken.png").write_bytes(b"no picture")
-    out = tmp_path / "out"
-    arguments = [
-        "evaluation",
-        "detect",
-        str(tmp_path),
-        "--weights",
-        str(weights),
-        "--out",
-        str(out),
-    ]
-    monkeypatch.setattr("sys.argv", arguments)
-    command.main()
-    printed = capsys.readouterr()
-    lines = [json.loads(line) for line in printed.out.splitlines()]
-    assert [Path(line["picture"]).name for line in lines] == ["a.png", "b.jpg"]
-    assert sorted(p.name for p in out.iterdir()) == ["a.png", "b.jpg"]
-    assert "broken.png does not decode" in printed.err
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
-    monkeypatch.setattr("sys.argv", ["evaluation", "detect", *map(str, arguments)])
-    command.main()
-
-
-def test_pictures_of_one_name_do_not_overwrite_each_other_nor_anything_else(
-    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    given = [tmp_path / "in" / place for place in ("a/x.png", "b/x.png", "b/x.jpg")]
-    for path in given:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(path), np.zeros((20, 20, 3), np.uint8))
-    out = tmp_path / "out"
-    run(monkeypatch, *given, given[0], "--weights", weights, "--out", out)
-    made = sorted(str(p.relative_to(out)) for p in out.rglob("*") if p.is_file())
-    assert made == ["a/x.png", "b/x.jpg", "b/x.png"]
-    with pytest.raises(UserError, match="is there already"):
-        run(monkeypatch, *given, "--weights", weights, "--out", out)
-
-
-def test_annotated_pictures_stay_inside_their_folder(
-    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("here/a.png", "there/b.png"):
-        (tmp_path / name).parent.mkdir()
-        cv2.imwrite(str(tmp_path / name), np.zeros((20, 20, 3), np.uint8))
-    monkeypatch.chdir(tmp_path / "here")
-    run(monkeypatch, "a.png", "../there/b.png", "--weights", weights, "--out", "out")
-    made = sorted(str(p.relative_to("out")) for p in Path("out").rglob("*") if p.is_file())
-    assert made == ["here/a.png", "there/b.png"]
-    assert not (tmp_path / "there" / "b.png").samefile("out/there/b.png")
-
-
-def test_a_picture_without_a_pictures_ending_is_detected_on_but_not_drawn(
-    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((20, 20, 3), np.uint8))
-    bare = (tmp_path / "a.png").rename(tmp_path / "bare")
-    run(monkeypatch, bare, "--weights", weights)
-    assert json.loads(capsys.readouterr().out)["faces"] == []
-    with pytest.raises(UserError, match="bare does not end like a picture"):
-        run(monkeypatch, bare, "--weights", weights, "--out", tmp_path / "out")
-
-
 def test_an_onet_without_landmarks_is_no_detectors(tmp_path: Path) -> None:
     nets = {name: lively(name, 1) for name in NETS}
     nets["onet"] = lively("onet", 1, replace(PAPER_NETS["onet"], landmarks=False))
     weight_files.write_own_folder(tmp_path, nets)
     with pytest.raises(UserError, match="onet given has no head for the landmarks"):
         MTCNN(tmp_path)
-
-
-def test_a_folder_without_pictures_is_refused(
-    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with pytest.raises(UserError, match="no picture"):
-        run(monkeypatch, tmp_path, "--weights", weights)
-
-
-@pytest.mark.parametrize("name", NETS)
-def test_one_net_alone_says_what_it_thinks_of_a_crop(
-    name: NetName,
-    weights: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture,
-) -> None:
-    cv2.imwrite(str(tmp_path / "crop.png"), np.full((60, 60, 3), 90, np.uint8))
-    own = tmp_path / "weights.npz"
-    weight_files.write_own(own, weight_files.read(weights)[name])
-    run(monkeypatch, tmp_path / "crop.png", "--net", name, "--weights", own)
-    from_own = capsys.readouterr().out
-    run(monkeypatch, tmp_path / "crop.png", "--net", name, "--weights", weights)
-    assert capsys.readouterr().out == from_own
-    assert "probability that this is a face" in from_own
-    assert ("nose" in from_own) == (name == NETS[-1])
 
 
 @pytest.mark.parametrize("name", NETS)
