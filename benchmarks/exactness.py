@@ -61,13 +61,15 @@ def both(
 
     weights = package / "mtcnn" / "data" / "mtcnn_weights.npy"
     theirs = detections.detect_all(
-        detections.package(weights, DetectorSettings(), package),
+        detections.load_package(weights, DetectorSettings(), package),
         labelled,
         out / "mtcnn-0.1.1.jsonl",
     )
     log = out / "ours.jsonl"
     log.unlink(missing_ok=True)
-    ours = detections.detect_all(detections.ours(weights, DetectorSettings()), labelled, log)
+    ours = detections.detect_all(
+        detections.load_cascade(weights, DetectorSettings()), labelled, log
+    )
     return _whole(ours), _whole(theirs)
 
 

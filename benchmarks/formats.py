@@ -16,7 +16,7 @@ from pipeline import cli, tf_setup
 from pipeline.cli import run_cli
 
 if TYPE_CHECKING:
-    from evaluation.detections import Detect, Runtime
+    from evaluation.detections import DetectFunction, Runtime
 
 
 def main() -> None:
@@ -41,7 +41,7 @@ def main() -> None:
     for path, runtime in ((arguments.weights, ours), (arguments.written, written)):
         given = arguments.weights, settings.detector
         log = detections.log_folder(arguments.run / "benchmark-formats", *given, runtime)
-        result = metrics.score(settings, detections.when_needed(runtime, *given), log)
+        result = metrics.score(settings, detections.lazy_detector(runtime, *given), log)
         columns[str(path)] = metrics.figures(result)
     print(metrics.table(columns))
 
@@ -53,7 +53,7 @@ def _runtime(written: Path, format: str, code: str) -> "Runtime":
     from mtcnn_detector.weights import weight_files
     from pipeline import manifest
 
-    def start(weights: Path, settings: DetectorSettings) -> "Detect":
+    def start(weights: Path, settings: DetectorSettings) -> "DetectFunction":
         load = functools.partial(FORMATS[format].load, written)
         return exported_cascade(weight_files.read(weights), load, settings).stages
 
