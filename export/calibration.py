@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from export.formats import Batches, Nets
+from export.deployment import Nets
+from export.formats import Batches
 from mtcnn_detector import boxes, pixels
 from mtcnn_detector.cascade import Cascade
 from mtcnn_detector.errors import UserError

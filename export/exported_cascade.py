@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from export.formats import Nets
+from export.deployment import Nets
 from mtcnn_detector import boxes
 from mtcnn_detector.architecture import cell_map
 from mtcnn_detector.backend import CompiledNet, Outputs, Predict
@@ -24,7 +24,7 @@ def exported_cascade(
     nets: Nets, load: Callable[[NetName], Predict], detector: DetectorSettings
 ) -> Cascade:
     """The cascade of these nets, run by the exported models that `load` gives by name."""
-    return Cascade(nets, detector, lambda name, _: _ExportedNet(name, nets[name].net, load(name)))
+    return Cascade(nets, detector, lambda name, _: _RuntimeNet(name, nets[name].net, load(name)))
 
 
 class FaceCounts(NamedTuple):
@@ -47,7 +47,7 @@ def compare(nets: Nets, load: Callable[[NetName], Predict], images: Sequence[Ima
     return FaceCounts(*map(int, counts))
 
 
-class _ExportedNet(CompiledNet):
+class _RuntimeNet(CompiledNet):
     """An exported model with the interface of a compiled net.
 
     Args:

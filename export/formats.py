@@ -4,13 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from export.deployment import Nets, write_companions
 from mtcnn_detector.backend import CompiledNet, Predict
 from mtcnn_detector.net import NETS, NetName
 from mtcnn_detector.pixels import Image
 from mtcnn_detector.weights import weight_files
-from mtcnn_detector.weights.weight_files import TrainedNet
 
-Nets = Mapping[NetName, TrainedNet]
 Batches = Mapping[NetName, Sequence[Image]]  # calibration inputs, (N, H, W, 3) uint8 each
 Write = Callable[[Path, Nets, Batches], None]
 INT8 = "tflite-int8"
@@ -61,6 +60,7 @@ def _write_savedmodel(path: Path, nets: Nets, _: Batches) -> None:
 
     for name in NETS:
         write_savedmodel(path / name, name, nets[name])
+    write_companions(path, nets)
 
 
 def _load_savedmodel(path: Path, name: NetName) -> Predict:
@@ -76,6 +76,7 @@ def _write_tflite(path: Path, nets: Nets, batches: Batches) -> None:
     for name in NETS:
         model = tflite_model(name, nets[name], batches.get(name, ()))
         (path / f"{name}.tflite").write_bytes(model)
+    write_companions(path, nets)
 
 
 def _load_tflite(path: Path, name: NetName) -> Predict:
@@ -90,6 +91,7 @@ def _write_onnx(path: Path, nets: Nets, _: Batches) -> None:
     path.mkdir(parents=True, exist_ok=True)
     for name in NETS:
         (path / f"{name}.onnx").write_bytes(onnx_model(name, nets[name]))
+    write_companions(path, nets)
 
 
 def _load_onnx(path: Path, name: NetName) -> Predict:

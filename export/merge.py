@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export import calibration, exported_cascade
-from export.formats import FORMATS, INT8, Format, Nets
+from export.deployment import Nets
+from export.formats import FORMATS, INT8, Format
 from mtcnn_detector.backend import CompiledNet, Outputs
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS, NetName

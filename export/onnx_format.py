@@ -13,6 +13,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from export import deployment
 from models import keras_nets
 from mtcnn_detector.backend import CHANNELS_FIRST, CHANNELS_LAST, Outputs, Predict, inference_net
 from mtcnn_detector.errors import UserError
@@ -47,6 +48,7 @@ def onnx_model(name: NetName, trained: TrainedNet) -> bytes:
     whole = onnx.helper.make_graph(graph.nodes, name, inputs, outputs, graph.constants)
     opset = [onnx.helper.make_opsetid("", OPSET)]
     proto = onnx.helper.make_model(whole, opset_imports=opset, ir_version=IR_VERSION)
+    onnx.helper.set_model_props(proto, deployment.metadata(name, net))
     onnx.checker.check_model(proto, full_check=True)
     content: bytes = proto.SerializeToString()
     return content

@@ -32,6 +32,7 @@ class _Deployed(tf.Module):
     def __init__(self, name: NetName, trained: TrainedNet) -> None:
         super().__init__(name)
         net = inference_net(name, trained.net)
+        self.size = net.size
         self._model = model = keras_nets.build(net)
         keras_nets.set_weights(model, trained.weights, f"the {name} to export")
         # Constants of the graph: the converter to LiteRT leaves variables empty.
@@ -84,7 +85,24 @@ def tflite_model(name: NetName, trained: TrainedNet, batches: Sequence[Image] = 
         converter.inference_input_type = tf.uint8
     with tf_setup.silence():  # the converter logs its inner steps
         model: bytes = converter.convert()
-    return model
+    return _with_nominal_input(model, net.size)
+
+
+def _with_nominal_input(model: bytes, size: int) -> bytes:
+    """A LiteRT model whose unknown input sides are `size` until they are resized.
+
+    The converter declares them as 1 pixel, of which P-Net's convolutions cannot be allocated.
+    Inputs and outputs also get the names that their signature has.
+    """
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    content = flatbuffer_utils.read_model_from_bytearray(bytearray(model))
+    (graph,), (signature,) = content.subgraphs, content.signatureDefs
+    for tensor in (*signature.inputs, *signature.outputs):
+        graph.tensors[tensor.tensorIndex].name = tensor.name
+    shape = graph.tensors[graph.inputs[0]].shape
+    shape[1:3] = size, size
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(content))
 
 
 def load_tflite(path: Path) -> Predict:
