@@ -18,9 +18,9 @@ STAGE = --config $(CONFIG) --run $(RUN) $(if $(SET),--set $(SET)) $(if $(FORCE),
 CONSUMERS := .consumers/mtcnn-0.1.1 .consumers/mtcnn-1.0.0 .consumers/mtcnn-0.0.9
 TORCH_CONSUMER := .consumers/facenet-pytorch-2.6.0
 ASIDE = $(PY) -m pip install --quiet --disable-pip-version-check --target
-# DATA= labels (IMAGES= their folder, FORMAT= where it is not told by the file) or a data folder;
+# DATA= a data folder, or LABELS= a labels file (IMAGES= its folder, LABELS_FORMAT= if not recognised);
 # MTCNN= a folder with the real package, to run that in place of our detector.
-JUDGED = $(if $(WEIGHTS),--weights $(WEIGHTS)) $(if $(DATA),--data $(DATA)) $(if $(IMAGES),--images $(IMAGES)) $(if $(FORMAT),--format $(FORMAT)) $(if $(MTCNN),--mtcnn $(MTCNN))
+JUDGED = $(if $(WEIGHTS),--weights $(WEIGHTS)) $(if $(DATA),--data $(DATA)) $(if $(LABELS),--labels $(LABELS)) $(if $(IMAGES),--images $(IMAGES)) $(if $(LABELS_FORMAT),--labels-format $(LABELS_FORMAT)) $(if $(MTCNN),--mtcnn $(MTCNN))
 
 NETS := pnet rnet onet
 ROUNDS ?= 2

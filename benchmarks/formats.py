@@ -57,7 +57,7 @@ def _runtime(written: Path, format: str, code: str) -> "Runtime":
         load = functools.partial(FORMATS[format].load, written)
         return exported_cascade(weight_files.read(weights), load, settings).stages
 
-    return Runtime(start, f"{code}, {format} {manifest.digest_of(written)}")
+    return Runtime(start, f"{code}, {format} {manifest.digest_tree(written)}")
 
 
 if __name__ == "__main__":

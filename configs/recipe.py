@@ -1,5 +1,6 @@
-"""A YAML recipe and `key.path=value` overrides into checked `Settings`."""
+"""Reads a YAML recipe and `key.path=value` overrides into checked `Settings`."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +15,7 @@ from mtcnn_detector.net import NETS
 from mtcnn_detector.schema import Schema
 from mtcnn_detector.weights import weight_files
 
-# Keys of recipes from before version 0.2, by their last part: what they are called now.
+# The last part of a key in recipes of before version 0.2 -> its name now.
 RENAMED = {
     "batch_shares": "batch_fractions",
     "broken_share": "max_broken_fraction",
@@ -36,6 +37,8 @@ RENAMED = {
     "weight_average": "ema_decay",
 }
 
+KEY = re.compile(r"[\w.-]+=")
+
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Settings:
     """Read a recipe; a recipe that says `base: other.yaml` changes only what it names.
@@ -51,27 +54,55 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Settings:
     return settings
 
 
+def split_overrides(texts: Sequence[str]) -> list[str]:
+    """Take `a.b=1 c=[1, 2]` apart: a setting begins after a space, where `key=` follows.
+
+    Spaces in brackets or quotes, or before anything else than `key=`, belong to a value.
+    """
+    return [part for text in texts for part in _split(text)]
+
+
+def _split(text: str) -> list[str]:
+    starts, depth, quote = [0], 0, ""
+    for place, character in enumerate(text):
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in "\"'" and not text[:place][-1:].isalnum():
+            quote = character
+        else:
+            depth += (character in "[{") - (character in "]}")
+            if character.isspace() and depth <= 0 and KEY.match(text, place + 1):
+                starts.append(place + 1)
+    ends = [*starts[1:], len(text)]
+    parts = [text[start:end].strip() for start, end in zip(starts, ends, strict=True)]
+    return [part for part in parts if part]
+
+
 def to_dict(settings: Any) -> dict[str, Any]:
-    """Settings as plain values, as they are written beside what they made."""
+    """Settings as nested dictionaries of plain values and tuples."""
     return asdict(settings)
 
 
 def refuse_unless_exportable(settings: Settings) -> None:
-    """Say before anything is made which layer the layout of the recipe's export cannot hold."""
+    """Refuse a net that the layout of the recipe's export cannot hold.
+
+    Raises:
+        UserError: names the net's layer.
+    """
     if settings.export.layout == "own":
         return
     for name in NETS:
         try:
             weight_files.refuse_unless_ipazc(name, folded(settings.stage(name).net))
         except UserError as error:
-            told = str(error).rstrip(".")
+            problem = str(error).rstrip(".")
             raise UserError(
-                f'{told}; SET="export.layout=own" trains it for our own detector alone.'
+                f'{problem}; SET="export.layout=own" trains it for our own detector alone.'
             ) from None
 
 
 def _read_tree(path: Path, over: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The recipe over its base; `over` are the recipes that this one is the base of."""
+    """The recipe merged over its base; `over` are the recipes whose base this one is."""
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -126,7 +157,7 @@ def _override(tree: dict[str, Any], override: str) -> None:
 
 
 def _entry(tree: Any, name: str, key: str) -> Any:
-    """What a section or a list has under a name; a list's items are counted from 1."""
+    """The item of a section, by its key, or of a list, by its place counted from 1."""
     if isinstance(tree, dict):
         return tree.setdefault(name, {})
     place = int(name) if name.isdecimal() else 0

@@ -4,11 +4,10 @@ import argparse
 import os
 from pathlib import Path
 
-from configs import recipe
 from data_prep import download
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS
-from pipeline import cli, manifest
+from pipeline import cli, folders
 from pipeline.cli import run_cli
 
 
@@ -28,11 +27,11 @@ def main() -> None:
 def _records(arguments: argparse.Namespace) -> None:
     from data_prep.build_records import prepare
 
-    settings = recipe.load(arguments.config, arguments.set)
+    run = cli.open_run(arguments)
     if arguments.workers < 1:
         raise UserError(f"--workers must be at least 1; got {arguments.workers}.")
-    with manifest.locked(arguments.run):
-        prepare(settings, arguments.command, arguments.run, arguments.workers, arguments.force)
+    with folders.locked(run.folder):
+        prepare(run.settings, arguments.command, run.folder, arguments.workers, arguments.force)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -20,7 +20,7 @@ from mtcnn_detector.errors import UserError
 from mtcnn_detector.files import write_atomically
 from mtcnn_detector.net import NETS, NetName
 from mtcnn_detector.weights import weight_files
-from pipeline import manifest, tf_setup
+from pipeline import manifest, run_recipe, tf_setup
 from pipeline.survival import require_survival
 
 SCHEMA_VERSION = 3  # of `records.FEATURES` and of what a crop is; 2 named the landmarks `points`
@@ -55,6 +55,7 @@ def prepare(settings: Settings, name: NetName, run: Path, workers: int, force: b
     stage = manifest.Stage(run / "records" / name, recipe, f"{name}-data")
     if not stage.begin(force):
         return
+    run_recipe.keep(run, settings)
     chunks = list(_chunks(split, settings.stage(name).records.images_per_shard))
     for part in SPLITS:
         (stage.folder / part).mkdir(exist_ok=True)
@@ -72,7 +73,7 @@ def _miners(settings: Settings, name: NetName, run: Path) -> dict[NetName, Path]
         return {name: Path(mined_by)}
     earlier = NETS[: NETS.index(name)]
     for net in earlier:
-        manifest.require(run / net, f"train-{net}")
+        manifest.require_complete(run / net, f"train-{net}")
     if earlier:
         require_survival(run, earlier[-1], settings.data.min_survival)
     return {net: run / net / "weights.npz" for net in earlier}

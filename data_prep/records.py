@@ -24,7 +24,7 @@ from configs.settings import SAMPLE_TYPES, SampleType
 from data_prep.crops import Crops
 from mtcnn_detector.errors import UserError
 
-MEND = "repeat the command that makes the records, with FORCE=1"
+REMEDY = "repeat the command that makes the records, with FORCE=1"
 FRAME = 16  # bytes that a TFRecord puts around an example: its length and two checksums
 EXAMPLES_AT_ONCE = 4096
 TARGETS = {"box": 4, "landmarks": 10, "side": 1}
@@ -101,13 +101,14 @@ def write_shard(path: Path, crops: Crops, kind: SampleType) -> None:
     temporary.replace(path)
 
 
-def read_shard(path: Path, size: int, kind: SampleType) -> Crops:
+def read_shard(path: Path, size: int, kind: SampleType, remedy: str = REMEDY) -> Crops:
     """The crops of one shard, in the order in which they were written.
 
     Args:
         path: the shard.
         size: side of its crops, pixels.
         kind: the kind of all its crops.
+        remedy: what the user can do about a damaged shard, for the error.
 
     Raises:
         UserError: the shard is missing, damaged, or holds crops of another size or kind.
@@ -120,10 +121,10 @@ def read_shard(path: Path, size: int, kind: SampleType) -> Crops:
         if length != path.stat().st_size:  # TensorFlow passes over a last length of a few bytes
             raise ValueError("it ends within an example")
     except tf.errors.NotFoundError:
-        raise UserError(f"{path} is missing: {MEND}.") from None
+        raise UserError(f"{path} is missing: {remedy}.") from None
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"{path} is damaged or of another schema ({reason}): {MEND}.") from None
+        raise UserError(f"{path} is damaged or of another schema ({reason}): {remedy}.") from None
     return Crops(*(np.concatenate(fields) for fields in zip(*parts, strict=True)))
 
 

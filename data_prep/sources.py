@@ -14,6 +14,7 @@ from data_prep.annotations import Annotation
 from data_prep.sampling import scale_weights
 from mtcnn_detector.boxes import FloatArray, longer_sides
 from mtcnn_detector.errors import UserError
+from pipeline.make_command import make_command
 
 Split = Literal["train", "validation"]
 SPLITS: tuple[Split, ...] = ("train", "validation")
@@ -56,9 +57,10 @@ def read_source(folder: Path, name: str, source: Source) -> list[Annotation]:
     labels, images = folder / source.labels, folder / source.images
     for path in (labels, images):
         if not path.exists():
+            other = None if folder == Path("data") else folder
             raise UserError(
-                f"{path} is not there: `make wider` downloads WIDER FACE into {folder}, or "
-                'SET="data.folder=..." names the folder that has it.'
+                f"{path} is not there: `{make_command('wider', False, DATA=other)}` downloads "
+                f'WIDER FACE into {folder}, or SET="data.folder=..." names the folder that has it.'
             )
     landmarks = None if source.landmarks is None else folder / source.landmarks
     if landmarks is not None and not landmarks.exists():

@@ -15,6 +15,7 @@ from data_prep import worker
 from data_prep.sources import LabelledImage, Split
 from data_prep.worker import Cut, Plan
 from mtcnn_detector.errors import UserError
+from pipeline.make_command import make_command
 
 
 class Chunk(NamedTuple):
@@ -53,8 +54,8 @@ def cut_in_order(plan: Plan, chunks: list[Chunk], workers: int) -> Iterator[tupl
             yield pending[0][0], pending.popleft()[1].result()
     except BrokenProcessPool:
         raise UserError(
-            "a worker was killed, probably for want of memory: repeat the command with "
-            "WORKERS=1, or lower images_per_shard."
+            "a worker was killed, probably for want of memory: repeat the command with WORKERS=1 "
+            f"(`{make_command(f'{plan.name}-data', WORKERS=1)}`), or lower images_per_shard."
         ) from None
     finally:
         pool.shutdown(wait=False, cancel_futures=True)

@@ -3,12 +3,10 @@
 import argparse
 from pathlib import Path
 
-from configs import recipe
-from configs.settings import Settings
 from evaluation import cli_inputs, detect
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS
-from pipeline import cli, manifest, tf_setup
+from pipeline import cli, folders, manifest, tf_setup
 from pipeline.cli import run_cli
 
 
@@ -56,14 +54,19 @@ def _add_inputs(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--data",
         type=Path,
-        metavar="PATH",
-        help="an own labels file, or another data folder, in place of the recipe's",
+        metavar="FOLDER",
+        help="another data folder in place of the recipe's",
     )
     command.add_argument(
-        "--images", type=Path, metavar="FOLDER", help="the images of --data (beside the labels)"
+        "--labels", type=Path, metavar="FILE", help="own labels in place of the recipe's"
     )
     command.add_argument(
-        "--format", help="the format of --data: wider, retinaface, mtfl, celeba or coco (guessed)"
+        "--images", type=Path, metavar="FOLDER", help="the images of --labels (beside them)"
+    )
+    command.add_argument(
+        "--labels-format",
+        metavar="FORMAT",
+        help="of --labels: wider, retinaface, mtfl, celeba or coco (guessed)",
     )
     command.add_argument(
         "--mtcnn",
@@ -74,54 +77,55 @@ def _add_inputs(command: argparse.ArgumentParser) -> None:
 
 
 def _recall(arguments: argparse.Namespace) -> None:
-    settings = recipe.load(arguments.config, arguments.set)
+    run = cli.open_run(arguments)
     from evaluation.recall import write_report
 
-    manifest.require(arguments.run / arguments.net, f"train-{arguments.net}")
-    write_report(settings, arguments.net, arguments.run)
+    manifest.require_complete(run.folder / arguments.net, f"train-{arguments.net}")
+    write_report(run.settings, arguments.net, run.folder)
 
 
 def _rounds(arguments: argparse.Namespace) -> None:
-    settings = recipe.load(arguments.config, arguments.set)
+    run = cli.open_run(arguments)
     from evaluation.rounds import keep_best
 
-    with manifest.locked(arguments.run):
-        keep_best(settings, arguments.run, arguments.force)
+    with folders.locked(run.folder):
+        keep_best(run.settings, run.folder, arguments.force)
 
 
 def _score(arguments: argparse.Namespace) -> None:
-    settings = _settings(arguments)
-    files = cli_inputs.weights_files(_weights(arguments), arguments.against)
+    run = _run(arguments)
+    files = cli_inputs.weights_files(_weights(arguments, run), arguments.against)
     if arguments.mtcnn:
         tf_setup.import_tensorflow()
     from evaluation import report
 
-    folder = arguments.run / "evaluation"
-    with manifest.locked(folder):
-        report.make(settings, files, folder, arguments.mtcnn)
+    folder = run.folder / "evaluation"
+    with folders.locked(folder):
+        report.make(run.settings, files, folder, arguments.mtcnn)
 
 
 def _sweep(arguments: argparse.Namespace) -> None:
-    settings = _settings(arguments)
-    (weights,) = cli_inputs.weights_files(_weights(arguments), "none").values()
+    run = _run(arguments)
+    (weights,) = cli_inputs.weights_files(_weights(arguments, run), "none").values()
     if arguments.count < 1:
         raise UserError(f"COUNT must be at least 1; got {arguments.count}.")
     if arguments.mtcnn:
         tf_setup.import_tensorflow()
     from evaluation import report
 
-    folder = arguments.run / "evaluation" / "sweep"
-    with manifest.locked(folder):
-        report.make_sweep(settings, weights, folder, arguments.count, arguments.mtcnn)
+    folder = run.folder / "evaluation" / "sweep"
+    with folders.locked(folder):
+        report.make_sweep(run.settings, weights, folder, arguments.count, arguments.mtcnn)
 
 
-def _settings(arguments: argparse.Namespace) -> Settings:
-    own = cli_inputs.overrides(arguments.data, arguments.images, arguments.format)
-    return recipe.load(arguments.config, [*arguments.set, *own])
+def _run(arguments: argparse.Namespace) -> cli.Run:
+    data, labels = arguments.data, arguments.labels
+    own = cli_inputs.overrides(data, labels, arguments.images, arguments.labels_format)
+    return cli.open_run(arguments, own)
 
 
-def _weights(arguments: argparse.Namespace) -> Path:
-    weights: Path = arguments.weights or cli_inputs.exported(arguments.run)
+def _weights(arguments: argparse.Namespace, run: cli.Run) -> Path:
+    weights: Path = arguments.weights or cli_inputs.exported(run.folder)
     return weights
 
 

@@ -12,6 +12,7 @@ from evaluation.detections import digest_weights
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS
 from pipeline import manifest
+from pipeline.make_command import make_command
 
 SHIPPED = Path("mtcnn/data/mtcnn_weights.npy")  # inside an installation of mtcnn 0.1.1
 CONSUMER = Path(__file__).parents[1] / ".consumers" / "mtcnn-0.1.1"
@@ -61,11 +62,11 @@ def refuse_stale(weights: Path) -> None:
         if made is None or Path(made.get("file", "")).name != weights.name:
             continue
         if changed := list(_changed_nets(run, made)):
-            _, dash, kind = folder.name.partition("-")
+            format = folder.name.removeprefix("export").removeprefix("-") or None
+            again = make_command("export-weights", False, RUN=run, FORMAT=format, FORCE=1)
             raise UserError(
                 f"{weights} was exported before {' and '.join(changed)} of {run} were trained as "
-                f"they are now: `make export-weights RUN={run}{' FORMAT=' * bool(dash)}{kind} "
-                "FORCE=1` exports them anew."
+                f"they are now: `{again}` exports them anew."
             )
 
 
@@ -81,7 +82,7 @@ def _changed_nets(run: Path, made: dict[str, Any]) -> Iterator[str]:
 def _require_file(path: Path, variable: str) -> None:
     if not path.exists():
         raise UserError(
-            f"{path} is not there: `make export-weights` writes a run's weights, "
+            f"{path} is not there: `{make_command('export-weights')}` writes a run's weights, "
             f"{variable}= names other ones."
         )
     refuse_stale(path)
@@ -96,33 +97,38 @@ def shipped() -> Path | None:
     return next((folder / SHIPPED for folder in folders if (folder / SHIPPED).is_file()), None)
 
 
-def overrides(data: Path | None, images: Path | None, format: str | None) -> list[str]:
-    """The settings, as `key.path=value`, that evaluate own labels in place of the recipe's.
+def overrides(
+    data: Path | None, labels: Path | None, images: Path | None, labels_format: str | None
+) -> list[str]:
+    """The settings, as `key.path=value`, that evaluate other data in place of the recipe's.
 
     Args:
-        data: A labels file; or a folder laid out as the recipe's `data.folder`; None for the
-            recipe's sources.
+        data: A folder laid out as the recipe's `data.folder`; None for the recipe's.
+        labels: A labels file, which takes the place of all sources; None for the recipe's.
         images: The folder that the listed paths are relative to; None for that of the labels.
-        format: The format of the labels; None to recognise it by the file's first lines.
+        labels_format: The format of the labels; None to recognise it by the file's first lines.
 
     Raises:
-        UserError: the labels are missing, or their format is not recognised; or `images` or
-            `format` come without a labels file.
+        UserError: the data or labels are missing, or the labels' format is not recognised; or
+            `images` or `labels_format` come without `labels`.
     """
-    if (data is None or data.is_dir()) and (images or format):
-        raise UserError("IMAGES= and FORMAT= say more about DATA=, a labels file: name it, too.")
-    if data is None:
-        return []
-    if data.is_dir():
-        return [f"data.folder={json.dumps(str(data))}"]
-    if not data.is_file():
-        raise UserError(f"DATA={data} is not there: it names a labels file, or a data folder.")
-    format = format or likely_format(data)
+    if labels is None and (images or labels_format):
+        raise UserError("IMAGES= and LABELS_FORMAT= describe LABELS=, a labels file: name it, too.")
+    if data is not None and not data.is_dir():
+        raise UserError(f"DATA={data} is not a folder; LABELS= names a labels file.")
+    settings = [] if data is None else [f"data.folder={json.dumps(str(data))}"]
+    if labels is None:
+        return settings
+    if not labels.is_file():
+        raise UserError(f"LABELS={labels} is not there: it names a labels file.")
+    format = labels_format or likely_format(labels)
     if format is None:
         known = ", ".join(READERS)
-        raise UserError(f"cannot tell the format of {data}: FORMAT= names it, one of {known}.")
-    source: dict[str, Any] = {"format": format, "labels": str(data.resolve())}
-    source["images"] = str((images or data.parent).resolve())
+        raise UserError(
+            f"cannot tell the format of {labels}: LABELS_FORMAT= names it, one of {known}."
+        )
+    source: dict[str, Any] = {"format": format, "labels": str(labels.resolve())}
+    source["images"] = str((images or labels.parent).resolve())
     if format in ONE_FACE_FORMATS:
         source["sample_types"] = ["landmark"]
-    return [f"data.validation={json.dumps({data.stem: source})}"]
+    return [*settings, f"data.validation={json.dumps({labels.stem: source})}"]

@@ -22,6 +22,7 @@ from mtcnn_detector.errors import UserError
 from mtcnn_detector.settings import DetectorSettings
 from mtcnn_detector.weights import weight_files
 from pipeline import manifest
+from pipeline.make_command import make_command
 
 Floats = NDArray[np.floating]
 # RGB image -> the output of each net in turn; the last one is the faces. The mtcnn package
@@ -92,7 +93,8 @@ def load_package(weights: Path, settings: DetectorSettings, folder: Path) -> Det
         found.layout != "ipazc" for found in weight_files.look(weights).values()
     ):
         raise UserError(
-            f"{weights} is not as mtcnn 0.1.1 loads it: `make export-weights` writes it."
+            f"{weights} is not as mtcnn 0.1.1 loads it: `{make_command('export-weights')}` "
+            "writes such a file."
         )
     sys.path.insert(0, str(folder))
     try:

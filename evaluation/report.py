@@ -100,7 +100,7 @@ def write(evaluation: Evaluation, folder: Path) -> Path:
 def _write_json(
     evaluation: Evaluation, columns: Mapping[str, metrics.Figures], target: Path
 ) -> None:
-    inputs = manifest.flat(
+    inputs = manifest.flatten(
         {
             "weights": {label: str(path) for label, path in evaluation.weights.items()},
             "runtime": evaluation.runtime,
@@ -112,7 +112,7 @@ def _write_json(
     )
     if target.exists():
         before = json.loads(target.read_text(encoding="utf-8"))["inputs"]
-        if changed := manifest.changes(before, inputs):
+        if changed := manifest.describe_changes(before, inputs):
             print(f"note: the report that was in {target.parent} is replaced ({changed}).")
     content = json.dumps({"inputs": inputs, "figures": columns}, indent=1) + "\n"
     write_atomically(target, content.encode())

@@ -22,9 +22,9 @@ from mtcnn_detector.boxes import longer_sides
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.settings import DetectorSettings
 from mtcnn_detector.weights import weight_files
-from pipeline import manifest
-
-EXPORTS = {"ipazc": "export", "own": "export-own"}  # export.layout -> folder of its stage
+from pipeline import folders, manifest
+from pipeline.make_command import make_command
+from pipeline.stages import EXPORT_FOLDERS, rounds_of
 
 
 def keep_best(settings: Settings, run: Path, force: bool) -> None:
@@ -34,7 +34,7 @@ def keep_best(settings: Settings, run: Path, force: bool) -> None:
         UserError: there is no round, or one is not complete; or the run's weights are of none
             of the rounds, and `force` is not set.
     """
-    rounds = _rounds(run, EXPORTS[settings.export.layout])
+    rounds = _rounds(run, EXPORT_FOLDERS[settings.export.layout])
     target = run / exported(rounds[0]).name
     if target.exists() and not force:
         _refuse_foreign(target, rounds)
@@ -82,13 +82,12 @@ def _detections(
 
 def _rounds(run: Path, export: str) -> list[Path]:
     """The folders of the rounds, in their order."""
-    numbered = {path.name.removeprefix("round-"): path for path in run.glob("round-*")}
-    folders = [numbered[n] for n in sorted((n for n in numbered if n.isdecimal()), key=int)]
-    if not folders:
-        raise UserError(f"{run} holds no round-1: `make rounds` trains the rounds.")
-    for folder in folders:
-        manifest.require(folder / export, "rounds")
-    return folders
+    rounds = rounds_of(run)
+    if not rounds:
+        raise UserError(f"{run} holds no round-1: `{make_command('rounds')}` trains the rounds.")
+    for folder in rounds:
+        manifest.require_complete(folder / export, "rounds")
+    return rounds
 
 
 def _truth(annotation: Annotation, min_face: int) -> GroundTruth:
@@ -104,4 +103,4 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copytree(source, draft)
     else:
         shutil.copy2(source, draft)
-    manifest.put(draft, target)
+    folders.replace(draft, target)

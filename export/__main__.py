@@ -4,10 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from configs import recipe
 from export.formats import FORMATS
 from mtcnn_detector.net import NETS
-from pipeline import cli, manifest, tf_setup
+from pipeline import cli, folders, tf_setup
 from pipeline.cli import run_cli
 from pipeline.survival import require_survival
 
@@ -38,30 +37,30 @@ def main() -> None:
         "file", type=Path, help="a weights file, or a folder of a layout's files"
     )
     arguments = parser.parse_args()
-    settings = recipe.load(arguments.config, arguments.set)
-    format_name = arguments.format or settings.export.layout
-    tf_setup.import_tensorflow()  # it takes seconds: after the errors of the command line
     if arguments.command:
         _inspect(arguments.file)
     else:
-        _merge(arguments, format_name, settings.data.min_survival)
+        _merge(arguments, cli.open_run(arguments))
 
 
 def _inspect(file: Path) -> None:
+    tf_setup.import_tensorflow()  # it takes seconds: after the errors of the command line
     from export.inspect import inspect
 
     if not inspect(file):
         sys.exit("error: a check has failed.")
 
 
-def _merge(arguments: argparse.Namespace, format_name: str, min_survival: float) -> None:
+def _merge(arguments: argparse.Namespace, run: cli.Run) -> None:
+    tf_setup.import_tensorflow()
     from export.merge import merge
 
+    format_name = arguments.format or run.settings.export.layout
     sources = {name: vars(arguments)[name] for name in NETS if vars(arguments)[name]}
     if not sources:
-        require_survival(arguments.run, NETS[-1], min_survival)
-    with manifest.locked(arguments.run):
-        merge(arguments.run, sources, arguments.force, format_name, arguments.calibration)
+        require_survival(run.folder, NETS[-1], run.settings.data.min_survival)
+    with folders.locked(run.folder):
+        merge(run.folder, sources, arguments.force, format_name, arguments.calibration)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS, NetName
 from mtcnn_detector.weights import weight_files
 from mtcnn_detector.weights.weight_files import TrainedNet
-from pipeline import manifest
+from pipeline import folders, manifest
 
 DEFAULT = "ipazc"
 MIN_FOUND_AGAIN = 0.5  # fraction of the faces that int8 must find again
@@ -48,9 +48,12 @@ def merge(
     paths = _paths(run, sources)
     nets = {name: weight_files.read_net(path, name) for name, path in paths.items()}
     suffix = "" if format_name == DEFAULT else f"-{format_name}"
-    command = "export-weights" + (f" FORMAT={format_name}" if suffix else "")
     recipe = _input_digests(paths, calibration_images)
-    stage = manifest.Stage(run / f"export{suffix}", recipe, command)
+    variables = {"FORMAT": format_name} if suffix else {}
+    variables |= {name.upper(): str(path) for name, path in sources.items()}
+    if calibration_images is not None:
+        variables["CALIBRATION"] = str(calibration_images)
+    stage = manifest.Stage(run / f"export{suffix}", recipe, "export-weights", variables)
     target = run / export_format.target
     if not force:
         _refuse_unless_exported(target, stage)
@@ -61,9 +64,12 @@ def merge(
         facts, summary = _write(draft, export_format, nets)
     else:
         facts, summary = _write_calibrated(draft, export_format, nets, calibration_images)
-    manifest.put(draft, target)
+    folders.replace(draft, target)
     files = {name: str(path) for name, path in paths.items()}
-    stage.finish({"file": str(target), "made": manifest.digest_of(target), "from": files, **facts})
+    stage.finish(
+        {"file": str(target), "made": manifest.digest_tree(target), "from": files, **facts}
+    )
+    command = stage.command + (f" FORMAT={format_name}" if suffix else "")
     print(f"{command}: {target}; {summary} {export_format.usage.format(target)}")
 
 
@@ -71,7 +77,7 @@ def _paths(run: Path, sources: Mapping[NetName, Path]) -> dict[NetName, Path]:
     """The weights file of each net; raises `UserError` where the run's own is not complete."""
     for name in NETS:
         if name not in sources:
-            manifest.require(run / name, f"train-{name}")
+            manifest.require_complete(run / name, f"train-{name}")
     return {name: sources.get(name, run / name / "weights.npz") for name in NETS}
 
 
@@ -91,10 +97,10 @@ def _refuse_unless_exported(target: Path, stage: manifest.Stage) -> None:
         return
     previous = manifest.read_manifest(stage.folder)
     # The stage may have been killed between writing the target and the manifest's last state.
-    if previous is None or previous.get("made") not in (None, manifest.digest_of(target)):
+    if previous is None or previous.get("made") not in (None, manifest.digest_tree(target)):
         raise UserError(
             f"{target} was not made by an export, or was changed since: move it away, or replace "
-            f"it by `make {stage.command} FORCE=1`."
+            f"it by `{stage.again}`."
         )
 
 

@@ -1,4 +1,4 @@
-"""Command-line entry landmarks: the arguments of every stage; errors without a traceback."""
+"""Command lines: the arguments of every stage, and errors without a traceback."""
 
 import argparse
 import errno
@@ -6,19 +6,31 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
+from configs import recipe
+from configs.settings import Settings
 from mtcnn_detector.errors import UserError
+from pipeline import run_recipe
+from pipeline.make_command import set_variables
 
-# What a user can mend where a file or folder is named.
-THEIRS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+# Errors of files and folders that the user can correct.
+USER_ERRNOS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+
+
+class Run(NamedTuple):
+    """A run's folder and its settings, as a command line names them."""
+
+    folder: Path
+    settings: Settings
 
 
 def run_cli(main: Callable[[], None]) -> None:
-    """Run a command; turn what the user can mend into one sentence on stderr and exit status 1.
+    """Run a command; turn a user's error into one sentence on stderr and exit status 1.
 
-    Everything else keeps its traceback: it is our fault, and we want to see it.
+    All other errors keep their traceback: they are faults of this project.
     """
     sys.unraisablehook = _interrupt_again
     try:
@@ -29,18 +41,18 @@ def run_cli(main: Callable[[], None]) -> None:
         sys.stdout.flush()
         sys.stderr.write("\nstopped; the same command goes on from here.\n")
         sys.stderr.flush()
-        os._exit(130)  # TensorFlow's threads would otherwise hold the exit up for many seconds
+        os._exit(130)  # TensorFlow's threads would otherwise delay the exit by many seconds
     except OSError as error:
         if error.errno == errno.ENOSPC:
             where = f" while writing {error.filename}" if error.filename else ""
             sys.exit(f"error: the disk is full{where}: free some space and repeat the command.")
-        if error.errno not in THEIRS or not error.filename:
+        if error.errno not in USER_ERRNOS or not error.filename:
             raise
         sys.exit(f"error: {error.filename}: {error.strerror}; mend that, or name another place.")
 
 
 def _interrupt_again(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Repeat a Ctrl-C that came while Python cleaned up after an object, where it is dropped.
+    """Repeat a Ctrl-C that came while an object was finalised, where Python drops it.
 
     TensorFlow has weak references called back all the time: between two epochs one in a hundred
     was lost.
@@ -53,20 +65,18 @@ def _interrupt_again(unraisable: "sys.UnraisableHookArgs") -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments that every stage takes."""
+    """Add the arguments that every stage takes."""
     parser.add_argument(
         "--config",
         type=Path,
-        default=Path("configs/mtcnn.yaml"),
         metavar="YAML",
-        help="the recipe (%(default)s)",
+        help=f"the recipe (the one that the run keeps, or {run_recipe.DEFAULT})",
     )
     parser.add_argument(
         "--run",
         type=Path,
-        default=Path("runs/mtcnn"),
         metavar="FOLDER",
-        help="where everything the run makes goes (%(default)s)",
+        help="where everything the run makes goes (in runs/, named after the recipe)",
     )
     parser.add_argument(
         "--set",
@@ -74,8 +84,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         action="extend",
         metavar="KEY.PATH=VALUE",
-        help="change settings of the recipe",
+        help="change settings of the recipe; kept by the run",
     )
     parser.add_argument(
         "--force", action="store_true", help="make it anew, removing what another recipe made"
     )
+
+
+def open_run(
+    arguments: argparse.Namespace, unkept: Sequence[str] = (), default: Path | None = None
+) -> Run:
+    """The run that a command line names by the arguments of `add_arguments`.
+
+    Args:
+        arguments: The parsed command line.
+        unkept: Settings of this command only, as `key.path=value`.
+        default: The recipe of a new run; None: `configs/mtcnn.yaml`.
+
+    Raises:
+        UserError: the recipe is missing or wrong.
+    """
+    set_variables(make_variables(arguments))
+    config, folder = run_recipe.locate(arguments.config, arguments.run, default)
+    overrides = recipe.split_overrides(arguments.set)
+    return Run(folder, run_recipe.load(config, folder, overrides, unkept))
+
+
+def make_variables(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The make variables that stand for the arguments of `add_arguments`."""
+    settings = " ".join(arguments.set)
+    return {"CONFIG": arguments.config, "RUN": arguments.run, "SET": settings}

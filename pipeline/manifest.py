@@ -1,38 +1,49 @@
-"""What lies beside everything a run makes: by which recipe, and whether it is complete.
+"""Manifests: by which recipe a stage's folder was made, and whether it is complete.
 
 A stage (records, a training, an export) owns one folder with a `manifest.json`. The manifest is
-written first with `complete: false`, so that a killed stage is known for what it is, and last
-with the stage's facts.
+written first with `complete: false`, so that a killed stage is recognised, and last with the
+stage's facts.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import importlib.metadata
 import json
 import platform
-import shutil
 import subprocess
-import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.files import DRAFT, write_atomically
+from pipeline import folders
+from pipeline.make_command import make_command
 
 MANIFEST = "manifest.json"
-VERSION = 2  # of what a manifest holds; 1 was before settings were renamed
+PACKAGES = (
+    *("tensorflow", "keras", "ai-edge-litert", "openvino"),
+    *("numpy", "opencv-python", "opencv-python-headless"),
+)
+VERSION = 2  # of the manifest; 1 was before settings were renamed
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage's folder, the settings and inputs that decide its content, and its make target."""
+    """A stage's folder, the settings and inputs that decide its content, and its make target.
+
+    Args:
+        folder: The folder, which holds nothing else.
+        recipe: Settings and digests of inputs, nested; a stage with another recipe is another one.
+        command: The make target, for messages.
+        variables: Make variables of the command besides those of the run.
+    """
 
     folder: Path
     recipe: Mapping[str, Any]
     command: str
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     def begin(self, force: bool) -> bool:
         """Whether there is work to do; prepares the folder for it.
@@ -47,21 +58,26 @@ class Stage:
                 f"{self.folder} holds files but no {MANIFEST}, so no stage made it: move it away, "
                 "or name another folder by RUN=."
             )
-        changed = "" if found is None else changes(found["recipe"], flat(self.recipe))
+        changed = "" if found is None else describe_changes(found["recipe"], flatten(self.recipe))
         done = found is not None and found["complete"]
         if changed and not force and (done or self._holds_work()):
             raise UserError(
                 f"{self.folder} was made by another recipe ({changed}): "
-                f"`make {self.command} FORCE=1` makes it anew, RUN= names another folder."
+                f"`{self.again}` makes it anew, RUN= names another folder."
             )
         if not changed and done and not force:
             print(f"{self.command}: {self.folder} is complete for this recipe; nothing to do.")
             return False
         if force and self.folder.exists():
-            _remove(self.folder)
+            folders.remove(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._write(False, {})
         return True
+
+    @property
+    def again(self) -> str:
+        """The make command that makes the stage anew."""
+        return make_command(self.command, **self.variables, FORCE=1)
 
     def _holds_work(self) -> bool:
         """Whether there is anything that a new recipe could mix with."""
@@ -77,30 +93,10 @@ class Stage:
             "version": VERSION,
             "complete": complete,
             **facts,
-            "recipe": flat(self.recipe),
+            "recipe": flatten(self.recipe),
             **versions(),
         }
         write_atomically(self.folder / MANIFEST, json.dumps(content, indent=1).encode())
-
-
-def _remove(folder: Path) -> None:
-    """Remove a folder under another name: what a kill leaves is never taken for a beginning."""
-    doomed = folder.with_name(f".{folder.name}.removed")
-    shutil.rmtree(doomed, ignore_errors=True)
-    folder.rename(doomed)
-    shutil.rmtree(doomed)
-
-
-def put(draft: Path, target: Path) -> None:
-    """Give a draft, file or folder, its name; what bore the name before goes last."""
-    if not target.is_dir():
-        draft.replace(target)
-        return
-    old = target.with_name(f".{target.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    target.rename(old)
-    draft.rename(target)
-    shutil.rmtree(old)
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
@@ -124,8 +120,12 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     return manifest
 
 
-def require(folder: Path, command: str) -> dict[str, Any]:
+def require_complete(folder: Path, target: str) -> dict[str, Any]:
     """The manifest of a completed stage.
+
+    Args:
+        folder: The stage's folder.
+        target: The make target that completes it.
 
     Raises:
         UserError: it is missing or unfinished; the sentence holds the command that makes it.
@@ -133,49 +133,36 @@ def require(folder: Path, command: str) -> dict[str, Any]:
     manifest = read_manifest(folder)
     if manifest is None or not manifest["complete"]:
         state = "is not there" if manifest is None else "is not complete"
-        raise UserError(f"{folder} {state}: `make {command}` makes it.")
+        raise UserError(f"{folder} {state}: `{make_command(target)}` makes it.")
     return manifest
 
 
-@contextlib.contextmanager
-def locked(run: Path) -> Iterator[None]:
-    """Hold a run's folder alone: a second command waits for the first instead of mixing in."""
-    run.mkdir(parents=True, exist_ok=True)
-    with (run / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"another command is at work in {run}; waiting for it.", file=sys.stderr)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """A nested recipe as one level of `section.key`, its values as JSON gives them back."""
     leaves: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            leaves |= flat(value, f"{prefix}{key}.")
+            leaves |= flatten(value, f"{prefix}{key}.")
         else:
             leaves[f"{prefix}{key}"] = json.loads(json.dumps(value))
     return leaves
 
 
-def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """What differs between two flat recipes, in words; a setting of null is one not given."""
+def describe_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """The differences of two flattened recipes, in words; null is the same as left out."""
     keys = {**old, **new}
-    differing = [key for key in keys if _given(old.get(key)) != _given(new.get(key))]
-    told = [f"{key}: {_short(old.get(key))} -> {_short(new.get(key))}" for key in differing[:4]]
+    differing = [k for k in keys if _without_null(old.get(k)) != _without_null(new.get(k))]
+    shown = [f"{key}: {_short(old.get(key))} -> {_short(new.get(key))}" for key in differing[:4]]
     more = f", and {len(differing) - 4} more" if len(differing) > 4 else ""
-    return "; ".join(told) + more
+    return "; ".join(shown) + more
 
 
-def _given(value: Any) -> Any:
+def _without_null(value: Any) -> Any:
     """A value without the settings of null inside it."""
     if isinstance(value, list):
-        return [_given(item) for item in value]
+        return [_without_null(item) for item in value]
     if isinstance(value, Mapping):
-        return {key: _given(item) for key, item in value.items() if item is not None}
+        return {key: _without_null(item) for key, item in value.items() if item is not None}
     return value
 
 
@@ -193,16 +180,15 @@ def digest(paths: list[Path]) -> str:
     return total.hexdigest()
 
 
-def digest_of(path: Path) -> str:
+def digest_tree(path: Path) -> str:
     """`digest` of a file, or of all files in a folder."""
     return digest(sorted(part for part in (path, *path.rglob("*")) if part.is_file()))
 
 
 def versions() -> dict[str, Any]:
-    """What the result may depend on besides the recipe."""
-    nets, pixels = ("tensorflow", "keras", "ai-edge-litert", "openvino"), ("numpy", "opencv-python")
+    """Versions of Python, packages and this project, which a result may depend on."""
     found = {"python": platform.python_version()}
-    for name in (*nets, *pixels, "opencv-python-headless"):
+    for name in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return {"versions": found, "commit": _commit()}
@@ -211,7 +197,7 @@ def versions() -> dict[str, Any]:
 def _commit() -> str | None:
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     try:
-        told = subprocess.run(command, capture_output=True, text=True, check=True)
+        described = subprocess.run(command, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
-    return told.stdout.strip()
+    return described.stdout.strip()

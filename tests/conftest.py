@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 
 from mtcnn_detector import threads
+from pipeline.make_command import set_variables
 
 # No deadline: other work on the machine makes a test slow, not wrong. The same examples each time:
 # a run that passed passes again. `pytest --hypothesis-profile=default` looks for new ones.
@@ -27,6 +28,13 @@ def thread_counts() -> Iterator[None]:
     cv2.setNumThreads(opencv)
     if threads._threads.count != detector:
         threads.use_threads(detector)
+
+
+@pytest.fixture(autouse=True)
+def no_make_variables() -> Iterator[None]:
+    """Forget the command line of a command that ran in the tests' own process."""
+    yield
+    set_variables({})
 
 
 # `tests.trainings` is imported where it is needed: it loads TensorFlow, which most tests don't use.

@@ -204,7 +204,7 @@ def test_damaged_checkpoint_is_told_in_a_sentence(run, short, how):
         train(run, *SHORT)
     sentence = str(stopped.value)
     assert f"{run / 'pnet' / 'last.weights.h5'} is damaged or of another net" in sentence
-    assert sentence.endswith("remove it, or make the training anew with FORCE=1.")
+    assert sentence.endswith("remove it, or make the training anew with `make train-pnet FORCE=1`.")
     assert "\n" not in sentence
 
 

@@ -75,8 +75,10 @@ def test_a_missing_file_is_named_with_its_variable(
         cli_inputs.weights_files(files / weights, against and str(files / against))
 
 
-def settings(data: Path | None, images: Path | None, format: str | None) -> Settings:
-    return recipe.load(RECIPE, cli_inputs.overrides(data, images, format))
+def settings(
+    labels: Path | None, images: Path | None, format: str | None, data: Path | None = None
+) -> Settings:
+    return recipe.load(RECIPE, cli_inputs.overrides(data, labels, images, format))
 
 
 def test_own_labels_replace_the_recipes_sources(tmp_path: Path) -> None:
@@ -98,7 +100,7 @@ def test_formats_with_one_face_per_image_serve_for_landmarks_only(tmp_path: Path
 
 
 def test_a_folder_replaces_the_recipes_data_folder(tmp_path: Path) -> None:
-    moved = settings(tmp_path, None, None)
+    moved = settings(None, None, None, tmp_path)
     assert moved.data.folder == str(tmp_path)
     assert list(moved.data.validation) == list(settings(None, None, None).data.validation)
 
@@ -107,7 +109,7 @@ def test_a_folder_named_like_a_number_or_a_mapping_is_a_folder(tmp_path: Path) -
     for name in ("2024", "a: b"):
         (tmp_path / name).mkdir()
         with contextlib.chdir(tmp_path):
-            assert settings(Path(name), None, None).data.folder == name
+            assert settings(None, None, None, Path(name)).data.folder == name
 
 
 @pytest.mark.parametrize("more", [(Path("images"), None), (None, "coco")])
@@ -115,15 +117,17 @@ def test_images_and_format_are_refused_without_labels(
     tmp_path: Path, more: tuple[Path | None, str | None]
 ) -> None:
     for data in (None, tmp_path):
-        with pytest.raises(UserError, match="IMAGES= and FORMAT= say more about DATA="):
-            settings(data, *more)
+        with pytest.raises(UserError, match="IMAGES= and LABELS_FORMAT= describe LABELS="):
+            settings(None, *more, data)
 
 
 def test_impossible_data_is_refused_in_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"gone\.txt is not there: it names a labels file"):
         settings(tmp_path / "gone.txt", None, None)
+    with pytest.raises(UserError, match=r"DATA=.*gone is not a folder; LABELS= names a labels f"):
+        settings(None, None, None, tmp_path / "gone")
     (tmp_path / "what.txt").write_text("these are no labels\n")
-    with pytest.raises(UserError, match=r"FORMAT= names it, one of wider, .*coco"):
+    with pytest.raises(UserError, match=r"LABELS_FORMAT= names it, one of wider, .*coco"):
         settings(tmp_path / "what.txt", None, None)
     with pytest.raises(UserError, match=r"validation\.what\.format must be one of wider"):
         settings(tmp_path / "what.txt", None, "yolo")

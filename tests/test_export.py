@@ -193,7 +193,8 @@ def test_the_command_names_a_missing_net_in_one_sentence(
     with pytest.raises(SystemExit) as caught:
         run_cli(main)
     assert caught.value.code == (
-        f"error: {tmp_path / 'run' / 'pnet'} is not there: `make train-pnet` makes it."
+        f"error: {tmp_path / 'run' / 'pnet'} is not there: "
+        f"`make train-pnet RUN={tmp_path / 'run'}` makes it."
     )
 
 

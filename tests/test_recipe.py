@@ -334,3 +334,22 @@ def test_one_layer_of_a_list_is_set_by_its_place() -> None:
 )
 def test_a_place_that_a_list_has_not_is_refused(override: str, told: str) -> None:
     assert told in said(override)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("seed=7 pnet.train.steps=5", ["seed=7", "pnet.train.steps=5"]),
+        ("a.b=[1, 2, 3]  c={d: e}", ["a.b=[1, 2, 3]", "c={d: e}"]),
+        ("data.folder=/my pictures seed=7", ["data.folder=/my pictures", "seed=7"]),
+        ("data.folder='a b=c' seed=7", ["data.folder='a b=c'", "seed=7"]),
+        ("a={x: b=c, y: [d=e f=g]} h=1", ["a={x: b=c, y: [d=e f=g]}", "h=1"]),
+        ("data.folder=it's seed=1", ["data.folder=it's", "seed=1"]),
+        ("\n  seed=7 \n", ["seed=7"]),
+        ("seed", ["seed"]),
+        ("", []),
+    ],
+)
+def test_several_settings_in_one_text(text: str, parts: list[str]) -> None:
+    assert recipe.split_overrides([text]) == parts
+    assert recipe.split_overrides([text, "z=1"]) == [*parts, "z=1"]

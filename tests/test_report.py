@@ -278,7 +278,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pa
         arguments = [
             "--weights",
             str(WEIGHTS),
-            "--data",
+            "--labels",
             str(labels),
             "--run",
             str(tmp_path / "run"),

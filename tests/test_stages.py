@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mtcnn_detector.errors import UserError
-from pipeline import manifest
+from pipeline import folders, manifest
 from pipeline.manifest import Stage
 
 ROOT = Path(__file__).parent.parent
@@ -118,11 +118,13 @@ def test_a_kill_while_the_old_is_removed_leaves_nothing_of_it(
 def test_changes_are_told_shortly() -> None:
     old = {"a": 1, "b": "x" * 99, "c": 1, "d": 1, "e": 1, "f": 1, "same": 0}
     new = {"a": 2, "b": None, "c": 2, "d": 2, "e": 2, "f": 2, "same": 0}
-    told = manifest.changes(old, new)
+    told = manifest.describe_changes(old, new)
     assert told.startswith('a: 1 -> 2; b: "' + "x" * 36 + "... -> null; c: 1 -> 2; d: 1 -> 2")
     assert told.endswith(", and 2 more")
-    assert manifest.changes({"a": 1}, {"b": 1}) == "a: 1 -> null; b: null -> 1"
-    assert manifest.changes({"a": 1}, {"a": 1, "b": None}) == "", "a new setting that is not used"
+    assert manifest.describe_changes({"a": 1}, {"b": 1}) == "a: 1 -> null; b: null -> 1"
+    assert manifest.describe_changes({"a": 1}, {"a": 1, "b": None}) == "", (
+        "a new setting that is not used"
+    )
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "5", '{"complete": true}', '{"recipe": {}}'])
@@ -132,28 +134,28 @@ def test_a_damaged_manifest_is_told(tmp_path: Path, content: str) -> None:
     with pytest.raises(UserError, match=r"manifest\.json is damaged: remove .*stage and make it"):
         made.begin(force=False)
     with pytest.raises(UserError, match="is damaged"):
-        manifest.require(made.folder, "pnet-data")
+        manifest.require_complete(made.folder, "pnet-data")
 
 
 def test_a_later_stage_names_the_command_it_needs(tmp_path: Path) -> None:
     made = stage(tmp_path)
     with pytest.raises(UserError, match=r"stage is not there: `make pnet-data` makes it\."):
-        manifest.require(made.folder, "pnet-data")
+        manifest.require_complete(made.folder, "pnet-data")
     made.begin(force=False)
     with pytest.raises(UserError, match=r"stage is not complete: `make pnet-data` makes it\."):
-        manifest.require(made.folder, "pnet-data")
+        manifest.require_complete(made.folder, "pnet-data")
     made.finish({"images": 3})
-    assert manifest.require(made.folder, "pnet-data")["images"] == 3
+    assert manifest.require_complete(made.folder, "pnet-data")["images"] == 3
 
 
 def test_a_second_command_waits(tmp_path: Path) -> None:
     run = tmp_path / "deep" / "run"
     script = (
-        "import sys; from pathlib import Path; from pipeline import manifest\n"
-        f"with manifest.locked(Path({str(run)!r})): print('in', flush=True)\n"
+        "import sys; from pathlib import Path; from pipeline import folders\n"
+        f"with folders.locked(Path({str(run)!r})): print('in', flush=True)\n"
     )
     command = [sys.executable, "-c", script]
-    with manifest.locked(run):
+    with folders.locked(run):
         second = subprocess.Popen(
             command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -169,15 +171,15 @@ def test_a_second_command_waits(tmp_path: Path) -> None:
 
 def test_a_killed_command_holds_nobody_up(tmp_path: Path) -> None:
     script = (
-        "import time; from pathlib import Path; from pipeline import manifest\n"
-        f"with manifest.locked(Path({str(tmp_path)!r})): print('in', flush=True); time.sleep(60)\n"
+        "import time; from pathlib import Path; from pipeline import folders\n"
+        f"with folders.locked(Path({str(tmp_path)!r})): print('in', flush=True); time.sleep(60)\n"
     )
     first = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE)
     assert first.stdout is not None
     assert first.stdout.readline() == b"in\n"
     first.kill()
     first.wait()
-    with manifest.locked(tmp_path):
+    with folders.locked(tmp_path):
         pass
 
 
@@ -219,7 +221,7 @@ def test_putting_and_removing_touch_no_neighbour(tmp_path: Path) -> None:
     for content in ("first", "second"):
         (tmp_path / "draft").mkdir()
         (tmp_path / "draft" / "file").write_text(content)
-        manifest.put(tmp_path / "draft", tmp_path / "target")
+        folders.replace(tmp_path / "draft", tmp_path / "target")
         assert (tmp_path / "target" / "file").read_text() == content
         assert finished(tmp_path / content).begin(force=True)
     finished(tmp_path)

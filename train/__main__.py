@@ -2,9 +2,8 @@
 
 import argparse
 
-from configs import recipe
 from mtcnn_detector.net import NETS
-from pipeline import cli, manifest, tf_setup
+from pipeline import cli, folders, tf_setup
 from pipeline.cli import run_cli
 
 
@@ -14,12 +13,12 @@ def main() -> None:
     parser.add_argument("net", choices=NETS, help="which net to train")
     cli.add_arguments(parser)
     arguments = parser.parse_args()
-    settings = recipe.load(arguments.config, arguments.set)
+    run = cli.open_run(arguments)
     tf_setup.import_tensorflow()  # it takes seconds: first the recipe's faults
     from train.loop import train
 
-    with manifest.locked(arguments.run):
-        train(settings, arguments.net, arguments.run, arguments.force)
+    with folders.locked(run.folder):
+        train(run.settings, arguments.net, run.folder, arguments.force)
 
 
 if __name__ == "__main__":

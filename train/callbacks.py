@@ -13,6 +13,7 @@ from configs.settings import NetSettings, TrainSettings
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NetName
 from mtcnn_detector.weights.weight_files import Weights
+from pipeline.make_command import make_command
 from train import dataset, metrics
 from train.log import read_log, write_log
 from train.trainable_net import average_with_init, save_inference_net
@@ -42,7 +43,7 @@ class Checkpoint(keras.callbacks.Callback):
         except (ValueError, OSError, KeyError, UserWarning):
             raise UserError(
                 f"{self.path} is damaged or of another net: remove it, or make the training anew "
-                "with FORCE=1."
+                f"with `{make_command(f'train-{self.path.parent.name}', FORCE=1)}`."
             ) from None
         # The last epoch may have been a shorter one.
         return math.ceil(int(model.optimizer.iterations.numpy()) / self.steps_per_epoch)

@@ -25,6 +25,7 @@ from mtcnn_detector.boxes import net_offsets
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NetName
 from mtcnn_detector.pixels import normalise
+from pipeline.make_command import make_command
 from train import augment
 
 ALIGNMENT = 64  # bytes; of TensorFlow's tensors
@@ -61,7 +62,7 @@ def load(folder: Path, split: str, size: int, counts: Mapping[str, int]) -> Crop
     """Read all crops of a split of a net's records.
 
     Args:
-        folder: the net's records.
+        folder: the net's records, a folder named after it.
         split: `train` or `validation`.
         size: side of the crops, pixels.
         counts: number of crops of each kind, as the manifest says.
@@ -75,12 +76,13 @@ def load(folder: Path, split: str, size: int, counts: Mapping[str, int]) -> Crop
     crops = Crops(*(_allocate_aligned(count, field, folder) for field in Crops.joined([], size)))
     buffers: tuple[Any, ...] = crops
     paths = {kind: sorted((folder / split).glob(f"{kind}-*.tfrecord")) for kind in SAMPLE_TYPES}
+    remedy = f"`{make_command(f'{folder.name}-data', FORCE=1)}` makes the records anew"
     filled = 0
     with tqdm(total=sum(map(len, paths.values())), unit="shard", desc=f"{split} records") as bar:
         for kind in SAMPLE_TYPES:
             found = 0
             for path in paths[kind]:
-                part = records.read_shard(path, size, kind)
+                part = records.read_shard(path, size, kind, remedy)
                 rows = slice(filled + found, filled + found + len(part.images))
                 found += len(part.images)
                 if found <= wanted[kind]:
@@ -90,8 +92,7 @@ def load(folder: Path, split: str, size: int, counts: Mapping[str, int]) -> Crop
             if found != wanted[kind]:
                 raise UserError(
                     f"{folder / split} holds {found} {kind} crops, its manifest counts "
-                    f"{wanted[kind]}: a shard is missing or cut off; make the records anew "
-                    "with FORCE=1."
+                    f"{wanted[kind]}: a shard is missing or cut off; {remedy}."
                 )
             filled += found
     return CropSet(crops, wanted)

@@ -13,7 +13,8 @@ from configs.settings import Settings
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS, NetName
 from mtcnn_detector.weights import weight_files
-from pipeline import manifest
+from pipeline import manifest, run_recipe
+from pipeline.make_command import make_command
 from train import dataset, plot_curves
 from train.callbacks import Checkpoint, StopAtLastStep, StopOnNonFinite, Validation
 from train.log import best_row
@@ -31,12 +32,13 @@ def train(settings: Settings, name: NetName, run: Path, force: bool) -> None:
     """
     refuse_unless_exportable(settings)
     steps, records_folder = settings.stage(name).train.steps, run / "records" / name
-    made = manifest.require(records_folder, f"{name}-data") if steps else {}
+    made = manifest.require_complete(records_folder, f"{name}-data") if steps else {}
     if steps:
         _refuse_others(made["recipe"], settings, name, run)
     stage = manifest.Stage(run / name, _recipe(settings, name, made), f"train-{name}")
     if not stage.begin(force):
         return
+    run_recipe.keep(run, settings)
     keras.utils.set_random_seed(settings.seed)
     tf.config.experimental.enable_op_determinism()  # a resumed training must end the same
     if steps:
@@ -52,7 +54,7 @@ def train(settings: Settings, name: NetName, run: Path, force: bool) -> None:
 
 def _refuse_others(recipe: dict[str, Any], settings: Settings, name: NetName, run: Path) -> None:
     """Refuse records of another recipe, or mined by other nets than the run has now."""
-    now = manifest.flat(to_dict(settings))
+    now = manifest.flatten(to_dict(settings))
     source = "data.train."
     # Another seed may be tried on the same records.
     old = {k: v for k, v in recipe.items() if (k in now and k != "seed") or k.startswith(source)}
@@ -63,10 +65,10 @@ def _refuse_others(recipe: dict[str, Any], settings: Settings, name: NetName, ru
             files = weight_files.files(Path(mined_by or run / net / "weights.npz"))
             old[f"the {net} that mined"] = digest
             new[f"the {net} that mined"] = manifest.digest(files)[: len(digest)]
-    if changed := manifest.changes(old, new):
+    if changed := manifest.describe_changes(old, new):
         raise UserError(
             f"{run / 'records' / name} was made by another recipe ({changed}): "
-            f"`make {name}-data FORCE=1` makes it anew."
+            f"`{make_command(f'{name}-data', FORCE=1)}` makes it anew."
         )
 
 
@@ -81,7 +83,7 @@ def _load(
     if not any(held_out.counts.values()):
         raise UserError(
             f"{folder} holds no crop to validate on: raise data.validation_fraction and "
-            f"repeat `make {name}-data`."
+            f"repeat `{make_command(f'{name}-data', FORCE=1)}`."
         )
     return loaded, held_out
 
