@@ -9,7 +9,6 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from configs import recipe
 from export.formats import FORMATS
 from mtcnn_detector.settings import DetectorSettings
 from pipeline import cli, tf_setup
@@ -31,7 +30,7 @@ def main() -> None:
     parser.add_argument("--written", type=Path, required=True, help="the export's folder or file")
     parser.add_argument("--format", choices=FORMATS, required=True, help="its format")
     arguments = parser.parse_args()
-    settings = recipe.load(arguments.config, arguments.set)
+    folder, settings = cli.open_run(arguments)
     tf_setup.import_tensorflow()
     from evaluation import detections, metrics
 
@@ -40,7 +39,7 @@ def main() -> None:
     written = _runtime(arguments.written, arguments.format, ours.code)
     for path, runtime in ((arguments.weights, ours), (arguments.written, written)):
         given = arguments.weights, settings.detector
-        log = detections.log_folder(arguments.run / "benchmark-formats", *given, runtime)
+        log = detections.log_folder(folder / "benchmark-formats", *given, runtime)
         result = metrics.score(settings, detections.lazy_detector(runtime, *given), log)
         columns[str(path)] = metrics.figures(result)
     print(metrics.table(columns))

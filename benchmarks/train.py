@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from configs import recipe
 from configs.settings import SAMPLE_TYPES, Settings
 from mtcnn_detector.net import NETS, NetName
 from pipeline import cli, manifest, tf_setup
@@ -37,7 +36,7 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=25, help="of each kind (%(default)s)")
     parser.add_argument("--steps", type=int, help="counted in a block (by the net)")
     arguments = parser.parse_args()
-    settings = recipe.load(arguments.config, arguments.set)
+    folder, settings = cli.open_run(arguments)
     tf_setup.import_tensorflow()
     import tensorflow as tf
 
@@ -48,7 +47,7 @@ def main() -> None:
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for name in arguments.nets:
         steps = arguments.steps or STEPS[name]
-        print(row(settings, name, arguments.run, arguments.blocks, steps), flush=True)
+        print(row(settings, name, folder, arguments.blocks, steps), flush=True)
 
 
 def row(settings: Settings, name: NetName, run: Path, blocks: int, steps: int) -> str:

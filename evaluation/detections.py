@@ -79,7 +79,7 @@ def load_cascade(weights: Path, settings: DetectorSettings) -> DetectFunction:
 def digest_weights(weights: Path) -> str:
     """SHA-256 of a weights file, or of the files of the nets in a folder."""
     if exported.is_export(weights):
-        return manifest.digest_of(weights)
+        return manifest.digest_tree(weights)
     return manifest.digest(weight_files.files(weights))
 
 
