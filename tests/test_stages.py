@@ -174,11 +174,11 @@ def test_a_killed_command_holds_nobody_up(tmp_path: Path) -> None:
         "import time; from pathlib import Path; from pipeline import folders\n"
         f"with folders.locked(Path({str(tmp_path)!r})): print('in', flush=True); time.sleep(60)\n"
     )
-    first = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE)
-    assert first.stdout is not None
-    assert first.stdout.readline() == b"in\n"
-    first.kill()
-    first.wait()
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == b"in\n"
+        first.kill()
     with folders.locked(tmp_path):
         pass
 
