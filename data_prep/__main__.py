@@ -31,7 +31,14 @@ def _records(arguments: argparse.Namespace) -> None:
     if arguments.workers < 1:
         raise UserError(f"--workers must be at least 1; got {arguments.workers}.")
     with folders.locked(run.folder):
-        prepare(run.settings, arguments.command, run.folder, arguments.workers, arguments.force)
+        prepare(
+            run.settings,
+            arguments.command,
+            run.folder,
+            arguments.workers,
+            arguments.force,
+            arguments.scheduler,
+        )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -42,6 +49,9 @@ def _parser() -> argparse.ArgumentParser:
         cli.add_arguments(records)
         cores = os.cpu_count() or 1
         records.add_argument("--workers", type=int, default=cores, help="processes (%(default)s)")
+        records.add_argument(
+            "--scheduler", metavar="ADDRESS", help="a Dask scheduler whose workers cut the crops"
+        )
     wider = commands.add_parser("wider", help="download WIDER FACE")
     wider.add_argument("--folder", type=Path, default=Path("data"), help="default: %(default)s")
     wider.add_argument("--url", default=download.HUB, help="where the three zips lie (%(default)s)")

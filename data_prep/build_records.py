@@ -15,7 +15,7 @@ from configs.recipe import refuse_unless_exportable, to_dict
 from configs.settings import SAMPLE_TYPES, SampleType, Settings
 from data_prep.sources import SPLITS, LabelledImage, Split, fingerprint, labelled_images
 from data_prep.worker import Cut, Plan
-from data_prep.worker_pool import Chunk, cut_in_order
+from data_prep.worker_pool import Chunk, LocalPool, Pool, cut_in_order
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.files import write_atomically
 from mtcnn_detector.net import NETS, NetName
@@ -30,7 +30,14 @@ NOT_IN_RECIPE = ("validation", "max_broken_fraction", "min_survival", "folder")
 MAX_REASONS = 5  # broken images that a message names
 
 
-def prepare(settings: Settings, name: NetName, run: Path, workers: int, force: bool) -> None:
+def prepare(
+    settings: Settings,
+    name: NetName,
+    run: Path,
+    workers: int,
+    force: bool,
+    scheduler: str | None = None,
+) -> None:
     """Make a net's records under `run/records/<name>`, or go on where an earlier call stopped.
 
     Args:
@@ -39,6 +46,7 @@ def prepare(settings: Settings, name: NetName, run: Path, workers: int, force: b
         run: the folder of the run.
         workers: number of processes.
         force: whether records of another recipe are replaced.
+        scheduler: of a Dask cluster whose workers cut in place of processes of this machine.
 
     Raises:
         UserError: as `pipeline.manifest` and the annotation readers; or too many images are
@@ -62,7 +70,9 @@ def prepare(settings: Settings, name: NetName, run: Path, workers: int, force: b
     missing = [chunk for chunk in chunks if not chunk.summary(stage.folder).exists()]
     if len(missing) < len(chunks):
         print(f"{name}-data: goes on; {len(chunks) - len(missing)} of {len(chunks)} chunks done.")
-    _fill(Plan(settings, name, trained), stage.folder, missing, workers)
+    plan = Plan(settings, name, trained)
+    if missing:
+        _fill(plan, _pool(plan, workers, scheduler), stage.folder, missing)
     _finish(stage, chunks, settings.data.max_broken_fraction)
 
 
@@ -101,12 +111,20 @@ def _chunks(split: Mapping[Split, list[LabelledImage]], images_per_shard: int) -
             yield Chunk(part, number, split[part][start : start + images_per_shard])
 
 
-def _fill(plan: Plan, folder: Path, chunks: list[Chunk], workers: int) -> None:
-    """Cut chunks in worker processes; write them here, in order."""
+def _pool(plan: Plan, workers: int, scheduler: str | None) -> Pool:
+    if scheduler is None:
+        return LocalPool(plan, workers)
+    from data_prep.cluster import ClusterPool
+
+    return ClusterPool(plan, scheduler)
+
+
+def _fill(plan: Plan, pool: Pool, folder: Path, chunks: list[Chunk]) -> None:
+    """Cut chunks in the workers; write them here, in order."""
     total = sum(len(chunk.images) for chunk in chunks)
     made: Counter[str] = Counter()
     with tqdm(total=total, unit="img", desc=f"{plan.name}-data", smoothing=0.05) as bar:
-        for chunk, cut in cut_in_order(plan, chunks, workers):
+        for chunk, cut in cut_in_order(pool, chunks):
             made.update(_write(folder, chunk, cut))
             bar.update(len(chunk.images))
             bar.set_postfix_str(f"{sum(made.values())} crops")

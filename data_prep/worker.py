@@ -1,4 +1,4 @@
-"""Worker process of the record stages: images in, crops out; no TensorFlow unless it mines."""
+"""Worker process of the record stages: images in, crops out; without TensorFlow."""
 
 import multiprocessing
 import os
@@ -17,7 +17,6 @@ from data_prep.sources import LabelledImage
 from mtcnn_detector import pixels
 from mtcnn_detector.net import NETS, NetName
 from mtcnn_detector.weights.weight_files import TrainedNet
-from pipeline import tf_setup
 
 
 class Cut(NamedTuple):
@@ -47,16 +46,20 @@ class _Worker(NamedTuple):
 
 
 _worker: _Worker
+_token = ""  # of the plan that the process was last prepared for by `cut_for_plan`
 
 
 def start(plan: Plan) -> None:
-    """Initialise a worker process for `cut_chunk`."""
-    global _worker
+    """Initialise a worker process of the local pool for `cut_chunk`."""
     threading.Thread(target=_die_with_parent, daemon=True).start()
+    _prepare(plan)
+
+
+def _prepare(plan: Plan) -> None:
+    global _worker
     pixels.use_threads(1)
     cascade = None
     if plan.nets:
-        tf_setup.import_tensorflow()
         from mtcnn_detector.cascade import Cascade
         from mtcnn_detector.threads import use_threads
 
@@ -64,6 +67,15 @@ def start(plan: Plan) -> None:
         low = plan.settings.stage(plan.name).records.proposal_thresholds
         cascade = Cascade(plan.nets, plan.settings.detector.at(low))
     _worker = _Worker(plan, cascade)
+
+
+def cut_for_plan(token: str, plan: Plan, images: list[LabelledImage]) -> Cut:
+    """`cut_chunk` in a process that serves any plan; `token` tells one plan from another."""
+    global _token
+    if token != _token:
+        _prepare(plan)
+        _token = token
+    return cut_chunk(images)
 
 
 def _die_with_parent() -> None:

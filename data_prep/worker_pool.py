@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from configs.settings import SampleType
 from data_prep import worker
@@ -34,37 +34,71 @@ class Chunk(NamedTuple):
         return folder / self.split / f"chunk-{self.number:05}.json"
 
 
-def cut_in_order(plan: Plan, chunks: list[Chunk], workers: int) -> Iterator[tuple[Chunk, Cut]]:
-    """Every chunk with its crops; at most `2 * workers + 1` are pending, so memory stays flat.
+class Pool(Protocol):
+    """Cuts chunks somewhere else."""
 
-    Raises:
-        UserError: a worker was killed.
+    workers: int
+
+    def submit(self, images: list[LabelledImage]) -> Any:
+        """A future of the crops of some images."""
+
+    def result(self, future: Any) -> Cut:
+        """The crops, when they are there; raises `UserError` where they never will be."""
+
+    def close(self) -> None:
+        """Drop the pending chunks."""
+
+
+class LocalPool:
+    """Cuts chunks in processes of this machine.
+
+    Args:
+        plan: the stage.
+        workers: number of processes.
     """
-    # The resource tracker would warn about us, below the sentence that Ctrl-C ends with.
-    sys.warnoptions.append("ignore:resource_tracker")
-    spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, spawn, initializer=worker.start, initargs=(plan,))
-    pending: deque[tuple[Chunk, Future[Cut]]] = deque()
+
+    def __init__(self, plan: Plan, workers: int) -> None:
+        self.workers, self._name = workers, plan.name
+        # The resource tracker would warn about us, below the sentence that Ctrl-C ends with.
+        sys.warnoptions.append("ignore:resource_tracker")
+        spawn = multiprocessing.get_context("spawn")
+        self._executor = ProcessPoolExecutor(
+            workers, spawn, initializer=worker.start, initargs=(plan,)
+        )
+
+    def submit(self, images: list[LabelledImage]) -> Future[Cut]:
+        """A future of the crops of some images."""
+        # Workers started by it inherit a blocked SIGINT: the parent stops them.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return self._executor.submit(worker.cut_chunk, images)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+    def result(self, future: Future[Cut]) -> Cut:
+        """The crops, when they are there; raises `UserError` where a worker was killed."""
+        try:
+            return future.result()
+        except BrokenProcessPool:
+            raise UserError(
+                "a worker was killed, probably for want of memory: repeat the command with WORKERS=1 "
+                f"(`{make_command(f'{self._name}-data', WORKERS=1)}`), or lower images_per_shard."
+            ) from None
+
+    def close(self) -> None:
+        """Drop the pending chunks."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+def cut_in_order(pool: Pool, chunks: list[Chunk]) -> Iterator[tuple[Chunk, Cut]]:
+    """Every chunk with its crops; at most two for each worker are pending: memory stays flat."""
+    pending: deque[tuple[Chunk, Any]] = deque()
     try:
         for chunk in chunks:
-            pending.append((chunk, _submit(pool, chunk.images)))
-            if len(pending) > 2 * workers:
-                yield pending[0][0], pending.popleft()[1].result()
+            pending.append((chunk, pool.submit(chunk.images)))
+            if len(pending) > 2 * pool.workers:
+                yield pending[0][0], pool.result(pending.popleft()[1])
         while pending:
-            yield pending[0][0], pending.popleft()[1].result()
-    except BrokenProcessPool:
-        raise UserError(
-            "a worker was killed, probably for want of memory: repeat the command with WORKERS=1 "
-            f"(`{make_command(f'{plan.name}-data', WORKERS=1)}`), or lower images_per_shard."
-        ) from None
+            yield pending[0][0], pool.result(pending.popleft()[1])
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _submit(pool: ProcessPoolExecutor, images: list[LabelledImage]) -> Future[Cut]:
-    """Submit a chunk; workers started by it inherit a blocked SIGINT: the parent stops them."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        return pool.submit(worker.cut_chunk, images)
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        pool.close()

@@ -196,7 +196,7 @@ def pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Pool]]:
 def cut_in_order(settings: Settings, contents: list[Any], workers: int) -> Iterator[Any]:
     chunks = [Chunk("train", number, content) for number, content in enumerate(contents)]
     cuts: Iterator[tuple[Chunk, Cut]] = worker_pool.cut_in_order(
-        Plan(settings, "pnet", {}), chunks, workers
+        worker_pool.LocalPool(Plan(settings, "pnet", {}), workers), chunks
     )
     for chunk, cut in cuts:
         Pool.waiting -= 1
