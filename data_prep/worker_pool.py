@@ -80,9 +80,10 @@ class LocalPool:
         try:
             return future.result()
         except BrokenProcessPool:
+            command = make_command(f"{self._name}-data", WORKERS=1)
             raise UserError(
-                "a worker was killed, probably for want of memory: repeat the command with WORKERS=1 "
-                f"(`{make_command(f'{self._name}-data', WORKERS=1)}`), or lower images_per_shard."
+                "a worker was killed, probably for want of memory: repeat the command with "
+                f"WORKERS=1 (`{command}`), or lower images_per_shard."
             ) from None
 
     def close(self) -> None:
