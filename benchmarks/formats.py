@@ -32,7 +32,7 @@ def main() -> None:
     arguments = parser.parse_args()
     folder, settings = cli.open_run(arguments)
     tf_setup.import_tensorflow()
-    from evaluation import detections, metrics
+    from evaluation import detections, figures, metrics
 
     columns = {}
     ours = detections.our_runtime()
@@ -41,8 +41,8 @@ def main() -> None:
         given = arguments.weights, settings.detector
         log = detections.log_folder(folder / "benchmark-formats", *given, runtime)
         result = metrics.score(settings, detections.lazy_detector(runtime, *given), log)
-        columns[str(path)] = metrics.figures(result)
-    print(metrics.table(columns))
+        columns[str(path)] = figures.figures(result)
+    print(figures.table(columns))
 
 
 def _runtime(written: Path, format: str, code: str) -> "Runtime":

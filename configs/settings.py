@@ -70,6 +70,7 @@ class DataSettings:
     min_survival: float = setting(
         "of the held-out faces must survive a net; under it the next stage stops", "[0, 1]", 0.2
     )
+    object: str = setting("what is detected, a noun for reports", default="face")
     min_face: int = setting(
         "px, longer side; smaller faces are neither faces nor background", "[1, inf)", 16
     )

@@ -26,7 +26,7 @@ from pipeline.survival import require_survival
 SCHEMA_VERSION = 3  # of `records.FEATURES` and of what a crop is; 2 named the landmarks `points`
 # Parts of data's settings that change no crop: the fingerprint of the annotations stands for the
 # folder, which may be moved or named in another way.
-NOT_IN_RECIPE = ("validation", "max_broken_fraction", "min_survival", "folder")
+NOT_IN_RECIPE = ("validation", "max_broken_fraction", "min_survival", "object", "folder")
 MAX_REASONS = 5  # broken images that a message names
 
 

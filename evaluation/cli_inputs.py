@@ -31,17 +31,23 @@ def weights_files(weights: Path, against: str | None) -> dict[str, Path]:
         UserError: a named file is missing, or an export is older than the nets of its run.
     """
     _require_file(weights, "WEIGHTS")
-    if against == "none":
-        return {weights.name: weights}
+    label = _label(weights)
     other = shipped() if against is None else Path(against)
-    if other is None:
-        return {weights.name: weights}
+    if against == "none" or other is None:
+        return {label: weights}
     _require_file(other, "AGAINST")
     if digest_weights(weights) == digest_weights(other):
-        return {weights.name: weights}
-    label = "mtcnn 0.1.1" if against is None else other.name
-    same = label == weights.name
-    return {str(weights) if same else weights.name: weights, str(other) if same else label: other}
+        return {label: weights}
+    other_label = "mtcnn 0.1.1" if against is None else _label(other)
+    if label == other_label:
+        return {str(weights): weights, str(other): other}
+    return {label: weights, other_label: other}
+
+
+def _label(weights: Path) -> str:
+    """The name of the file; of a run's export, which is always of one name, the run's before it."""
+    run = weights.resolve().parent.name
+    return f"{run}/{weights.name}" if weights.stem == "mtcnn_weights" else weights.name
 
 
 def exported(run: Path) -> Path:

@@ -14,9 +14,10 @@ FAILURE = 0.1  # NME above which a face counts as a failure, as a share of the e
 
 @dataclass(frozen=True, eq=False)
 class LabelledFace:
-    """The one labelled face of an image: box (4,) xyxy half-open, landmarks (5, 2), in pixels.
+    """One labelled face: box (4,) xyxy half-open, landmarks (5, 2), in pixels.
 
-    Landmarks are left eye, right eye, nose, left and right corner of the mouth, each x and y.
+    Landmarks are left eye, right eye, nose, left and right corner of the mouth, each x and y;
+    NaN where unknown, the eyes excepted.
     """
 
     box: Floats
@@ -25,7 +26,7 @@ class LabelledFace:
 
 @dataclass(frozen=True)
 class LandmarkErrors:
-    """NME of each face found, by image key, in eye distances; and the keys of missed faces."""
+    """NME of each face found, by key, in eye distances; and the keys of the missed faces."""
 
     errors: dict[str, float]
     missed: tuple[str, ...]
@@ -62,7 +63,13 @@ def evaluate(
     faces: Mapping[str, LabelledFace],
     min_overlap: float = MIN_OVERLAP,
 ) -> LandmarkErrors:
-    """Landmark errors on the images of `faces`; an image without an entry has no detections.
+    """Landmark errors of labelled faces.
+
+    Args:
+        detections: The detections on the image of each face, by the face's key; a key without an
+            entry has none.
+        faces: The labelled faces, by key.
+        min_overlap: IoU from which a detection is on the face.
 
     The highest-scoring detection that overlaps the face at IoU `min_overlap` or more counts: a
     user, too, has scores but no labels to choose by. A face without one is missed; it is listed
@@ -70,7 +77,7 @@ def evaluate(
 
     Raises:
         UserError: the labelled eyes of a face coincide, so that its error has no unit; or there
-            are detections for an image without a labelled face.
+            are detections under a key without a labelled face.
     """
     unlabelled = sorted(detections.keys() - faces.keys())
     if unlabelled:
@@ -90,12 +97,15 @@ def evaluate(
 
 
 def point_error(landmarks: Floats, labelled: Floats) -> float:
-    """Mean distance of landmarks (5, 2) from labelled (5, 2), divided by the labelled eye distance.
+    """Mean distance of landmarks (5, 2) from the labelled ones (5, 2), in labelled eye distances.
+
+    Unknown landmarks, which are NaN, have no part in the mean.
 
     The measure of the MTFL benchmark, which counts errors above a tenth as failures (Zhang et al.,
     "Facial Landmark Detection by Deep Multi-task Learning", ECCV 2014).
     """
-    distances = np.linalg.norm(landmarks - labelled, axis=1)
+    known = np.isfinite(labelled).all(axis=1)
+    distances = np.linalg.norm(landmarks[known] - labelled[known], axis=1)
     return float(distances.mean()) / eye_distance(labelled)
 
 

@@ -7,20 +7,22 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from configs.settings import Settings, Source
+from configs.settings import Settings
 from data_prep.annotations import Annotation
-from data_prep.sources import read_sources
 from evaluation import landmark_error, protocol
+from evaluation.data_sets import data_sets, file_stem
 from evaluation.detections import DetectFunction, ImageDetections, detect_all
 from evaluation.landmark_error import LabelledFace, LandmarkErrors
-from evaluation.protocol import Detections, GroundTruth, Match, PrecisionRecall
+from evaluation.protocol import MIN_OVERLAP, Detections, GroundTruth, Match, PrecisionRecall
 from evaluation.recall import SPANS, size_label
+from evaluation.wording import FACE
 from mtcnn_detector.boxes import longer_sides
 
-Figures = dict[str, str]  # name of a metric -> its value as it is printed
 # MTFL's boxes are tighter than WIDER's: at 0.5 the box, not the landmarks, would decide.
 LANDMARK_OVERLAP = 0.3
+MIN_EYE_DISTANCE = 0.1  # of the box's longer side; below it a face is in profile
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +33,7 @@ class BoxScore:
     detections: list[ImageDetections]
     matches: list[Match]
     curves: dict[str, PrecisionRecall]  # "plain", and WIDER's levels where its files are present
+    mean_ap: float  # AP50-95
 
     @property
     def faces(self) -> int:
@@ -48,21 +51,40 @@ class BoxScore:
         return sum(int(match.false_alarm.sum()) for match in self.matches)
 
 
+class LabelledLandmarks(NamedTuple):
+    """One face with labelled landmarks, and the detections on its image."""
+
+    annotation: Annotation
+    face: int  # its index in the annotation
+    detections: ImageDetections
+
+    @property
+    def key(self) -> str:
+        """A name of the face, unique in a data set."""
+        return f"{self.annotation.key} {self.face}"
+
+
 @dataclass(frozen=True, eq=False)
 class LandmarkScore:
-    """Landmarks on one source of N images with one labelled face each."""
+    """Landmarks of the faces of one data set whose eyes are labelled."""
 
-    annotations: list[Annotation]
-    detections: list[ImageDetections]
+    faces: list[LabelledLandmarks]
     errors: LandmarkErrors
+    min_overlap: float  # IoU from which a detection is on a face
+
+    @property
+    def images(self) -> set[str]:
+        """The keys of the images of these faces."""
+        return {face.annotation.key for face in self.faces}
 
 
 @dataclass(frozen=True)
 class Score:
-    """The results of one detector, by source."""
+    """The results of one detector, by data set."""
 
     boxes: dict[str, BoxScore] = field(default_factory=dict)
     landmarks: dict[str, LandmarkScore] = field(default_factory=dict)
+    object: str = FACE  # what is detected, in words
 
 
 class SizeRow(NamedTuple):
@@ -80,16 +102,17 @@ class SizeRow(NamedTuple):
 
 
 def score(settings: Settings, detect: DetectFunction, folder: Path) -> Score:
-    """Run or resume a detector over all validation sources; detections are logged in `folder`."""
-    sources, root = settings.data.validation, Path(settings.data.folder)
-    result = Score()
-    for name, annotations in read_sources(root, sources).items():
-        detections = detect_all(detect, annotations, folder / f"{name}.jsonl")
-        if sources[name].landmarks_only:
-            result.landmarks[name] = score_landmarks(annotations, detections)
-        else:
-            curves = _wider_curves(sources[name], root, detections)
-            result.boxes[name] = score_boxes(annotations, detections, curves)
+    """Run or resume a detector over all data sets; detections are logged in `folder`."""
+    result = Score(object=settings.data.object)
+    for name, data in data_sets(settings).items():
+        detections = detect_all(detect, data.annotations, folder / f"{file_stem(name)}.jsonl")
+        if data.has_boxes:
+            curves = _wider_curves(data.wider_ground_truth, detections)
+            result.boxes[name] = score_boxes(data.annotations, detections, curves)
+        overlap = MIN_OVERLAP if data.has_boxes else LANDMARK_OVERLAP
+        landmarks = score_landmarks(data.annotations, detections, overlap)
+        if landmarks is not None:
+            result.landmarks[name] = landmarks
     return result
 
 
@@ -106,6 +129,7 @@ def score_boxes(
         [detections[annotation.key] for annotation in annotations],
         [protocol.match(boxes[a.key], truths[a.key]) for a in annotations],
         {"plain": protocol.average_precision(boxes, truths), **wider_curves},
+        protocol.mean_average_precision(boxes, truths),
     )
 
 
@@ -114,13 +138,10 @@ def _scored_boxes(detections: Mapping[str, ImageDetections]) -> dict[str, Detect
 
 
 def _wider_curves(
-    source: Source, root: Path, detections: Mapping[str, ImageDetections]
+    folder: Path | None, detections: Mapping[str, ImageDetections]
 ) -> dict[str, PrecisionRecall]:
     """Curves of WIDER FACE's own protocol, where its ground truth files are present."""
-    if source.wider_ground_truth is None:
-        return {}
-    folder = root / source.wider_ground_truth
-    if not _has_ground_truth(folder):
+    if folder is None or not _has_ground_truth(folder):
         return {}
     boxes = {_wider_key(key): value for key, value in _scored_boxes(detections).items()}
     truths = {level: protocol.read_wider_mats(folder, level) for level in protocol.LEVELS}
@@ -150,14 +171,45 @@ def _wider_key(key: str) -> str:
 
 
 def score_landmarks(
-    annotations: list[Annotation], detections: Mapping[str, ImageDetections]
-) -> LandmarkScore:
-    """Landmark errors of the one labelled face of each image."""
-    labelled = [annotation for annotation in annotations if len(annotation.boxes)]
-    faces = {a.key: LabelledFace(a.boxes[0], a.landmarks[0]) for a in labelled}
-    detected = {key: detections[key].faces for key in faces}
-    errors = landmark_error.evaluate(detected, faces, LANDMARK_OVERLAP)
-    return LandmarkScore(labelled, [detections[key] for key in faces], errors)
+    annotations: list[Annotation],
+    detections: Mapping[str, ImageDetections],
+    min_overlap: float = LANDMARK_OVERLAP,
+) -> LandmarkScore | None:
+    """Landmark errors of all faces that count and whose eyes are labelled apart.
+
+    Returns:
+        None where there is no such face, or where the detector gives no landmarks.
+    """
+    faces = [
+        LabelledLandmarks(annotation, int(face), detections[annotation.key])
+        for annotation in annotations
+        for face in np.flatnonzero(_has_landmarks(annotation))
+    ]
+    known = [np.isfinite(face.detections.faces.landmarks).ravel() for face in faces]
+    if not faces or (np.concatenate(known).size and not np.concatenate(known).any()):
+        return None
+    errors = landmark_error.evaluate(
+        {face.key: face.detections.faces for face in faces},
+        {
+            face.key: LabelledFace(
+                face.annotation.boxes[face.face], face.annotation.landmarks[face.face]
+            )
+            for face in faces
+        },
+        min_overlap,
+    )
+    return LandmarkScore(faces, errors, min_overlap)
+
+
+def _has_landmarks(annotation: Annotation) -> NDArray[np.bool_]:
+    """(N,) whether a face counts and has labelled eyes that are not in profile, one over another.
+
+    The error is measured in eye distances, so it has no meaning without them.
+    """
+    eyes = np.linalg.norm(annotation.landmarks[:, 0] - annotation.landmarks[:, 1], axis=1)
+    apart = (eyes > 0) & (eyes >= MIN_EYE_DISTANCE * longer_sides(annotation.boxes))
+    known: NDArray[np.bool_] = apart & ~annotation.ignored
+    return known
 
 
 def recall_by_size(result: BoxScore) -> list[SizeRow]:
@@ -173,36 +225,3 @@ def recall_by_size(result: BoxScore) -> list[SizeRow]:
         within = (side >= low) & (side < high)
         rows.append(SizeRow(low, high, int(within.sum()), int((found & within).sum())))
     return [row for row in rows if row.faces]
-
-
-def figures(result: Score) -> Figures:
-    """The metrics of one detector, by their names."""
-    rows: Figures = {}
-    for name, boxes in result.boxes.items():
-        rows[f"{name}: faces found"] = f"{boxes.found} of {boxes.faces}"
-        rows[f"{name}: false alarms"] = f"{boxes.false_alarms} on {len(boxes.annotations)} images"
-        rows[f"{name}: AP"] = f"{boxes.curves['plain'].ap:.3f}"
-        for level in protocol.LEVELS:
-            if level in boxes.curves:
-                row = f"{name}: AP {level}, WIDER protocol on these images"
-                rows[row] = f"{boxes.curves[level].ap:.3f}"
-    for name, errors in ((name, one.errors) for name, one in result.landmarks.items()):
-        found = errors.faces - len(errors.missed)
-        rows[f"{name}: faces found (IoU {LANDMARK_OVERLAP})"] = f"{found} of {errors.faces}"
-        rows[f"{name}: landmark NME, of the eye distance"] = f"{100 * errors.nme:.2f} %"
-        rows[f"{name}: failures (NME over 10 %)"] = f"{100 * errors.failure_rate:.2f} %"
-    return rows
-
-
-def table(columns: Mapping[str, Figures]) -> str:
-    """A Markdown table: metrics down, weights across."""
-    header, rows = as_rows(columns)
-    lines = ["| | " + " | ".join(columns) + " |", "| --- " * len(header) + "|"]
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
-
-
-def as_rows(columns: Mapping[str, Figures]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the table of metrics (down) and weights (across)."""
-    names = list(dict.fromkeys(name for figures in columns.values() for name in figures))
-    rows = [[name, *(figures.get(name, "") for figures in columns.values())] for name in names]
-    return ["", *columns], rows

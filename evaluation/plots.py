@@ -11,6 +11,7 @@ from evaluation.landmark_error import FAILURE
 from evaluation.metrics import Score
 from evaluation.metrics import recall_by_size as recall_rows
 from evaluation.sweep import SweepResult
+from evaluation.wording import plural
 
 COLOURS = ("#1764ab", "#d95f02")  # first and other weights; distinct for the colour-blind too
 MISSING = "No curves: they need matplotlib; `.venv/bin/pip install -e '.[report]'` installs it."
@@ -55,7 +56,9 @@ def precision_recall(columns: Mapping[str, Score], source: str, target: IO[bytes
             curve = score.curves[name]
             legend = f"{label}: AP {curve.ap:.3f}"
             axis.plot(curve.recall, curve.precision, color=colour, label=legend, linewidth=1.6)
-        title = "plain, all faces" if name == "plain" else f"WIDER protocol, {name}"
+        title = (
+            f"plain, all {plural(_noun(columns))}" if name == "plain" else f"WIDER protocol, {name}"
+        )
         axis.set(title=title, xlabel="recall", xlim=(0, 1))
         axis.legend(loc="lower left", frameon=False)
         axis.grid(alpha=0.25)
@@ -69,6 +72,7 @@ def precision_recall(columns: Mapping[str, Score], source: str, target: IO[bytes
 def recall_by_size(columns: Mapping[str, Score], source: str, target: IO[bytes]) -> None:
     """Bars: share of the faces found, by span of sizes."""
     figure, (axis,) = _panels(1, width=7.5)
+    nouns = plural(_noun(columns))
     width = 0.8 / len(columns)
     for column, (label, score) in enumerate(columns.items()):
         rows = recall_rows(score.boxes[source])
@@ -76,8 +80,8 @@ def recall_by_size(columns: Mapping[str, Score], source: str, target: IO[bytes])
         centres = np.arange(len(rows)) + (column - (len(columns) - 1) / 2) * width
         bars = axis.bar(centres, shares, width * 0.95, color=COLOURS[column], label=label)
         axis.bar_label(bars, fmt="%.0f", padding=1, fontsize=8)
-    axis.set_xticks(np.arange(len(rows)), [f"{row.label}\n{row.faces} faces" for row in rows])
-    axis.set(title="faces found, by size", xlabel="longer side, px", ylabel="%", ylim=(0, 112))
+    axis.set_xticks(np.arange(len(rows)), [f"{row.label}\n{row.faces} {nouns}" for row in rows])
+    axis.set(title=f"{nouns} found, by size", xlabel="longer side, px", ylabel="%", ylim=(0, 112))
     axis.legend(loc="upper left", frameon=False, ncols=2)
     _save(figure, target)
 
@@ -117,6 +121,10 @@ def sweep(results: Sequence[SweepResult], target: Path) -> None:
     for axis, name in zip(axes[-1], names, strict=True):
         axis.set_xlabel(name)
     _save(figure, target)
+
+
+def _noun(columns: Mapping[str, Score]) -> str:
+    return next(iter(columns.values())).object
 
 
 def _panels(count: int, width: float | None = None) -> tuple[Any, Sequence[Any]]:

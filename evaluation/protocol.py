@@ -16,13 +16,14 @@ Level = Literal["easy", "medium", "hard"]
 LEVELS: tuple[Level, ...] = get_args(Level)
 
 MIN_OVERLAP = 0.5
+OVERLAPS = tuple(np.arange(50, 100, 5) / 100)  # COCO's: 0.50, 0.55, ..., 0.95
 WIDER_BORDER = 1.0  # the official tool measures a side as x2 - x1 + 1, with x2 = x1 + width
 WIDER_THRESHOLDS = 1.0 - np.arange(1, 1001) / 1000.0
 
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """What a detector reports on one image: boxes (N, 4) xyxy half-open in pixels, scores (N,).
+    """The output of a detector on one image: boxes (N, 4) xyxy half-open in pixels, scores (N,).
 
     Raises:
         ValueError: the shapes disagree, or a number is not finite.
@@ -53,7 +54,7 @@ class GroundTruth:
 
 @dataclass(frozen=True, eq=False)
 class Match:
-    """What became of each detection of one image.
+    """The result of each detection of one image.
 
     face (N,): index of the overlapped face, -1 for none; found (N,) bool: the first on a face that
     counts; false_alarm (N,) bool: on no face, or on one found before. On an ignored face: neither.
@@ -73,13 +74,26 @@ class PrecisionRecall:
     """A curve over falling thresholds: three arrays (K,), and the area under its envelope.
 
     `thresholds` are scores, in WIDER's protocol normalised ones. Where nothing is reported
-    precision is set to 1, which `ap` does not feel.
+    precision is set to 1, which does not change `ap`.
     """
 
     precision: Floats
     recall: Floats
     ap: float
     thresholds: Floats
+
+    def best_f1(self) -> tuple[float, float]:
+        """The highest F1 (harmonic mean of precision and recall) and its threshold; 0, NaN: none.
+
+        Of equal ones the highest threshold.
+        """
+        total = self.precision + self.recall
+        f1 = np.divide(
+            2 * self.precision * self.recall, total, out=np.zeros(total.shape), where=total > 0
+        )
+        best = int(f1.argmax()) if f1.size else -1
+        found = best >= 0 and f1[best] > 0
+        return (float(f1[best]), float(self.thresholds[best])) if found else (0.0, float("nan"))
 
 
 def evaluate(
@@ -88,10 +102,10 @@ def evaluate(
     """WIDER FACE's protocol on the images of `truths`; an image without an entry has no detections.
 
     After the official evaluation tool (Yang et al., "WIDER FACE: A Face Detection Benchmark",
-    CVPR 2016, `eval_tools`): scores are brought to [0, 1] by the least and the greatest of all
-    images at hand; precision and recall are read at the 1000 thresholds 0.999, 0.998, ..., 0;
-    AP is the area under the precision envelope, as PASCAL VOC has it since 2010. Sides are
-    measured one pixel longer (`WIDER_BORDER`), which makes 0.5 a little easier for small faces.
+    CVPR 2016, `eval_tools`): scores are scaled to [0, 1] by the lowest and the highest of all
+    images passed; precision and recall are read at the 1000 thresholds 0.999, 0.998, ..., 0;
+    AP is the area under the precision envelope, as in PASCAL VOC since 2010. Sides are measured
+    one pixel longer (`WIDER_BORDER`), which makes 0.5 a little easier for small faces.
 
     Raises:
         UserError: detections of an image that is not in `truths`, or no face that counts.
@@ -101,36 +115,50 @@ def evaluate(
 
 
 def average_precision(
-    detections: Mapping[str, Detections], truths: Mapping[str, GroundTruth]
+    detections: Mapping[str, Detections],
+    truths: Mapping[str, GroundTruth],
+    min_overlap: float = MIN_OVERLAP,
 ) -> PrecisionRecall:
-    """Plain AP at IoU 0.5: as `evaluate`, but half-open boxes and every score is a threshold.
+    """Plain AP at an IoU: as `evaluate`, but half-open boxes and every score is a threshold.
 
     Raises:
         UserError: as `evaluate`.
     """
-    found, false_alarms, faces = _pool(detections, truths)
+    found, false_alarms, faces = _pool(detections, truths, min_overlap=min_overlap)
     thresholds = np.unique(np.concatenate([found, false_alarms]))[::-1]
     return _curve(found, false_alarms, faces, thresholds)
 
 
-def match(detections: Detections, truth: GroundTruth, border: float = 0.0) -> Match:
-    """Give every detection, best score first, to the face that it overlaps most, at 0.5 or more.
+def mean_average_precision(
+    detections: Mapping[str, Detections], truths: Mapping[str, GroundTruth]
+) -> float:
+    """AP50-95: the mean of the plain AP at the ten IoUs of `OVERLAPS`, as in COCO's evaluation."""
+    return float(np.mean([average_precision(detections, truths, at).ap for at in OVERLAPS]))
+
+
+def match(
+    detections: Detections,
+    truth: GroundTruth,
+    border: float = 0.0,
+    min_overlap: float = MIN_OVERLAP,
+) -> Match:
+    """Assign each detection, best score first, to the face of highest IoU from `min_overlap` on.
 
     As in the official tool a detection has no second choice: one whose best face is taken is a
-    false alarm, one whose best face is ignored is passed over.
+    false alarm, one whose best face is ignored is neither.
     """
     count = len(detections.scores)
     face = np.full(count, -1, dtype=np.intp)
     if count and len(truth.boxes):
         overlap = overlaps(detections.boxes, truth.boxes, border)
-        face = np.where(overlap.max(axis=1) >= MIN_OVERLAP, overlap.argmax(axis=1), -1)
-    passed_over = np.append(truth.ignored, False)[face]  # -1 reads the appended one
+        face = np.where(overlap.max(axis=1) >= min_overlap, overlap.argmax(axis=1), -1)
+    on_ignored = np.append(truth.ignored, False)[face]  # -1 reads the appended False
     order = np.argsort(-detections.scores, kind="stable")
-    candidates = order[((face >= 0) & ~passed_over)[order]]
+    candidates = order[((face >= 0) & ~on_ignored)[order]]
     _, first = np.unique(face[candidates], return_index=True)
     found = np.zeros(count, dtype=np.bool_)
     found[candidates[first]] = True
-    return Match(face, found, ~found & ~passed_over)
+    return Match(face, found, ~found & ~on_ignored)
 
 
 def overlaps(boxes: Floats, faces: Floats, border: float = 0.0) -> Floats:
@@ -143,15 +171,17 @@ def overlaps(boxes: Floats, faces: Floats, border: float = 0.0) -> Floats:
 
 
 def restrict(truths: Mapping[str, GroundTruth], keys: Iterable[str]) -> dict[str, GroundTruth]:
-    """The ground truth of the images at hand.
+    """The ground truth of the images named.
 
     Raises:
         UserError: an image has no ground truth.
     """
     wanted = list(keys)
-    strangers = [key for key in wanted if key not in truths]
-    if strangers:
-        raise UserError(f"{strangers[0]} has no ground truth: take only images of the annotation.")
+    unknown = [key for key in wanted if key not in truths]
+    if unknown:
+        raise UserError(
+            f"{unknown[0]} has no ground truth: pass detections of annotated images only."
+        )
     return {key: truths[key] for key in wanted}
 
 
@@ -159,7 +189,7 @@ def read_wider_mats(folder: Path, level: Level) -> dict[str, GroundTruth]:
     """The official ground truth of WIDER FACE's 3,226 validation images, by image key.
 
     `folder` holds `wider_face_val.mat` (all boxes) and `wider_<level>_val.mat`, whose `gt_list`
-    gives the 1-based places of the faces that count; the other faces of the image are ignored.
+    gives the 1-based indices of the faces that count; the other faces of the image are ignored.
 
     Raises:
         UserError: scipy or a file is missing, or a file is not the official one.
@@ -199,14 +229,19 @@ def _normalised(detections: Mapping[str, Detections]) -> dict[str, Detections]:
 
 
 def _pool(
-    detections: Mapping[str, Detections], truths: Mapping[str, GroundTruth], border: float = 0.0
+    detections: Mapping[str, Detections],
+    truths: Mapping[str, GroundTruth],
+    border: float = 0.0,
+    min_overlap: float = MIN_OVERLAP,
 ) -> tuple[Floats, Floats, int]:
-    """All images in one: sorted scores of found faces, of false alarms; number of faces."""
+    """Over all images: sorted scores of found faces, of false alarms; number of faces."""
     known = restrict(truths, detections)
     faces = sum(int((~truth.ignored).sum()) for truth in truths.values())
     if not faces:
         raise UserError("no face counts in these images: give images with labelled faces.")
-    matches = [(d.scores, match(d, known[key], border)) for key, d in detections.items()]
+    matches = [
+        (d.scores, match(d, known[key], border, min_overlap)) for key, d in detections.items()
+    ]
     found = np.concatenate([np.zeros(0), *(scores[match.found] for scores, match in matches)])
     alarms = np.concatenate(
         [np.zeros(0), *(scores[match.false_alarm] for scores, match in matches)]

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from configs.settings import Settings
 from data_prep.sources import LabelledImage, labelled_images
+from evaluation.wording import with_object
 from mtcnn_detector import boxes, pixels
 from mtcnn_detector.boxes import BoolArray, FloatArray
 from mtcnn_detector.cascade import Cascade
@@ -22,7 +23,7 @@ from mtcnn_detector.weights import weight_files
 from mtcnn_detector.weights.weight_files import TrainedNet
 from pipeline.survival import write_survival
 
-# Crops of IoU 0.4 with a face are trained on as parts of it, so the next net can still refine them.
+# IoU 0.4 with a squared face makes a training crop a part of it, so the next net can refine it.
 SURVIVES, FOUND = 0.4, 0.5
 SIZES = (20, 32, 64, 128, 256)  # px, longer side
 SPANS = tuple(itertools.pairwise((0, *SIZES, np.inf)))
@@ -63,12 +64,16 @@ def measure(cascade: Cascade, held_out: list[LabelledImage], min_face: int) -> S
 
 
 def survives(detected: FloatArray, faces: FloatArray, stage: int) -> BoolArray:
-    """(N,) which of the faces (N, 4) are covered by a box (K, 4) of the net number `stage`."""
-    last = stage == len(NETS) - 1
-    # Only the last net's boxes are meant as annotated ones; the others' are windows.
-    windows = detected if last else boxes.windows_of(detected)
-    overlap = boxes.iou(faces, windows).max(axis=1, initial=0)
-    covered: BoolArray = overlap >= (FOUND if last else SURVIVES)
+    """(N,) which of the faces (N, 4) are covered by a box (K, 4) of the net number `stage`.
+
+    The boxes before the last net are crops, always square, so they are compared with the squares
+    around the faces: a plate of 4:1 could never reach the IoU with a square.
+    """
+    if stage == len(NETS) - 1:
+        overlap, enough = boxes.iou(faces, detected), FOUND
+    else:
+        overlap, enough = boxes.iou(boxes.squared(faces), boxes.windows_of(detected)), SURVIVES
+    covered: BoolArray = overlap.max(axis=1, initial=0) >= enough
     return covered
 
 
@@ -110,8 +115,10 @@ def write_report(settings: Settings, name: NetName, run: Path) -> None:
     thresholds = ", ".join(f"{t:g}" for t in settings.detector.thresholds[: len(trained)])
     text = (
         f"Faces of {images} held-out images that survive at thresholds {thresholds}\n"
-        f"(IoU {SURVIVES} with a crop, {FOUND} with a box of the last net):\n\n" + table(survival)
+        f"(IoU {SURVIVES} of a crop with the square around the face, {FOUND} of a box of the last "
+        "net with the face):\n\n" + table(survival)
     )
+    text = with_object(text, settings.data.object)
     (run / name / "recall.md").write_text(text + "\n", encoding="utf-8")
     write_survival(run, name, float(survival.passed[:, -1].mean()), len(survival.sides))
     print(f"{text}\n{run / name / 'recall.md'}")

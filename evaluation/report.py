@@ -1,13 +1,15 @@
 """The report of an evaluation: an HTML page, metrics as Markdown and JSON, a sheet of images."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from configs.settings import Settings
-from evaluation import detections, metrics, plots, report_page, sweep, visualization
+from evaluation import detections, figures, metrics, plots, report_page, sweep, visualization
+from evaluation.data_sets import HELD_OUT, file_stem
 from evaluation.metrics import Score
+from evaluation.report_page import DataSource
 from mtcnn_detector.files import write_atomically
 from pipeline import manifest
 
@@ -20,6 +22,7 @@ class Evaluation:
     scores: Mapping[str, Score]
     settings: Settings
     runtime: str  # in words
+    run: str  # name of the run, for the names of files
 
 
 def make(settings: Settings, files: Mapping[str, Path], folder: Path, package: Path | None) -> None:
@@ -36,8 +39,9 @@ def make(settings: Settings, files: Mapping[str, Path], folder: Path, package: P
         log = detections.log_folder(folder / "logs", weights, settings.detector, runtime)
         scores[label] = metrics.score(settings, detector, log)
     description = f"mtcnn 0.1.1 from {package}" if package else "Our detector"
-    target = write(Evaluation(files, scores, settings, description), folder)
-    print(f"{(folder / 'figures.md').read_text(encoding='utf-8')}{folder / 'figures.md'}\n{target}")
+    target = write(Evaluation(files, scores, settings, description, folder.parent.name), folder)
+    markdown = target.with_name(target.name.removesuffix(".html") + ".md")
+    print(f"{markdown.read_text(encoding='utf-8')}{markdown}\n{target}")
 
 
 def make_sweep(
@@ -71,43 +75,47 @@ def make_sweep(
 
 
 def write(evaluation: Evaluation, folder: Path) -> Path:
-    """Write `report.html`, and parts of it as `figures.md`, `report.json`, `detections.jpg`.
+    """Write the report into `folder`, as files that are named after the run and the data sets.
 
-    An earlier report is replaced; a note is printed when its inputs were others.
+    `.html` is the page, `.md` and `.json` are the metrics, `.jpg` is a sheet of detections. An
+    earlier report on the same data sets is replaced; a note is printed when its inputs were others.
 
     Returns:
         The page's path.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    columns = {label: metrics.figures(score) for label, score in evaluation.scores.items()}
-    _write_json(evaluation, columns, folder / "report.json")
-    (folder / "figures.md").write_text(metrics.table(columns) + "\n", encoding="utf-8")
-    first, sheet = next(iter(evaluation.scores.values())), folder / "detections.jpg"
+    sources = _sources(evaluation)
+    stem = folder / file_stem(evaluation.run, *(source.name for source in sources))
+    columns = {label: figures.figures(score) for label, score in evaluation.scores.items()}
+    _write_json(evaluation, columns, sources, stem.with_name(stem.name + ".json"))
+    markdown, sheet, target = (stem.with_name(stem.name + end) for end in (".md", ".jpg", ".html"))
+    markdown.write_text(figures.table(columns) + "\n", encoding="utf-8")
+    first = next(iter(evaluation.scores.values()))
     page = report_page.render(
         evaluation.scores,
         sheet.read_bytes() if visualization.draw_sheet(first, sheet) else None,
-        title=f"Evaluation of {next(iter(columns))}",
+        title=f"Evaluation of {next(iter(columns))} on {', '.join(s.name for s in sources)}",
         runtime=evaluation.runtime,
         detector=evaluation.settings.detector,
         weights=evaluation.weights,
-        sources=_sources(evaluation),
+        sources=sources,
     )
-    target = folder / "report.html"
     target.write_text(page, encoding="utf-8")
     return target
 
 
 def _write_json(
-    evaluation: Evaluation, columns: Mapping[str, metrics.Figures], target: Path
+    evaluation: Evaluation,
+    columns: Mapping[str, figures.Figures],
+    sources: Sequence[DataSource],
+    target: Path,
 ) -> None:
     inputs = manifest.flatten(
         {
             "weights": {label: str(path) for label, path in evaluation.weights.items()},
             "runtime": evaluation.runtime,
             "detector": asdict(evaluation.settings.detector),
-            "data": {
-                name: _labels(evaluation, name) for name in evaluation.settings.data.validation
-            },
+            "data": {source.name: source.labels for source in sources},
         }
     )
     if target.exists():
@@ -118,15 +126,13 @@ def _write_json(
     write_atomically(target, content.encode())
 
 
-def _labels(evaluation: Evaluation, name: str) -> str:
-    data = evaluation.settings.data
-    return str(Path(data.folder) / data.validation[name].labels)
-
-
-def _sources(evaluation: Evaluation) -> list[report_page.Source]:
-    first = next(iter(evaluation.scores.values()))
-    counts = {name: len(one.annotations) for name, one in first.boxes.items()}
-    counts |= {name: len(one.annotations) for name, one in first.landmarks.items()}
+def _sources(evaluation: Evaluation) -> list[DataSource]:
+    first, data = next(iter(evaluation.scores.values())), evaluation.settings.data
+    counts = {name: len(one.images) for name, one in first.landmarks.items()}
+    counts |= {name: len(one.annotations) for name, one in first.boxes.items()}
+    held_out = {name + HELD_OUT: source for name, source in data.train.items()}
+    labels = {name: source.labels for name, source in (held_out | data.validation).items()}
     return [
-        report_page.Source(name, count, _labels(evaluation, name)) for name, count in counts.items()
+        DataSource(name, counts[name], str(Path(data.folder) / labels[name]))
+        for name in dict.fromkeys([*first.boxes, *first.landmarks])
     ]

@@ -11,10 +11,13 @@ from typing import IO, Any, NamedTuple
 
 import jinja2
 
-from evaluation import error_analysis, metrics, plots, visualization
+from evaluation import error_analysis, plots, visualization
 from evaluation.error_analysis import DetectionError
+from evaluation.figures import as_rows, confidence, figures
 from evaluation.metrics import BoxScore, LandmarkScore, Score
 from evaluation.protocol import MIN_OVERLAP
+from evaluation.wording import plural, with_object
+from mtcnn_detector.net import NETS
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 MAX_TILES, MAX_PER_IMAGE = 12, 3  # shown of each span of sizes
@@ -22,7 +25,7 @@ MAX_TILES, MAX_PER_IMAGE = 12, 3  # shown of each span of sizes
 Table = tuple[list[str], list[list[str]]]  # header and rows
 
 
-class Source(NamedTuple):
+class DataSource(NamedTuple):
     """One data set of the report."""
 
     name: str
@@ -54,12 +57,20 @@ class Group(NamedTuple):
     tiles: list[Tile]
 
 
+class Training(NamedTuple):
+    """The plots of a run's trainings, by net."""
+
+    label: str  # of its weights
+    plots: dict[str, bytes]  # PNG
+
+
 class ErrorSection(NamedTuple):
-    """Missed faces and false alarms on one source, of the first weights."""
+    """Missed faces and false alarms on one data set, of the first weights."""
 
     name: str
     missed_table: Table
     missed: list[Group]
+    best_f1: str  # F1 and the confidence that reaches it, in words; empty where nothing is found
     alarm_table: Table
     alarms: list[Group]
     rescued: int | None  # missed faces that the other weights find; None without other weights
@@ -73,7 +84,7 @@ def render(scores: Mapping[str, Score], sheet: bytes | None, **header: Any) -> s
         scores: The results by the labels of the weights; errors are shown of the first.
         sheet: A JPEG image of detections, or None.
         header: What the head of the page says: `title`, `runtime`, `detector` (its settings),
-            `weights` (label -> path) and `sources` (a list of `Source`).
+            `weights` (label -> path) and `sources` (a list of `DataSource`).
     """
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
@@ -81,18 +92,30 @@ def render(scores: Mapping[str, Score], sheet: bytes | None, **header: Any) -> s
     environment.filters["base64"] = lambda content: base64.b64encode(content).decode("ascii")
     first, *others = scores.values()
     other = others[0].boxes if others else {}
-    columns = {label: metrics.figures(score) for label, score in scores.items()}
+    columns = {label: figures(score) for label, score in scores.items()}
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         **header,
         min_overlap=MIN_OVERLAP,
         tile_size=visualization.TILE,
-        figures=metrics.as_rows(columns),
+        figures=as_rows(columns),
+        noun=first.object,
+        nouns=plural(first.object),
         plots=list(_plots(scores)) if plots.available() else [],
         plots_missing=plots.MISSING,
-        sections=[_errors(name, boxes, other.get(name)) for name, boxes in first.boxes.items()],
+        trainings=[_training(label, path) for label, path in header["weights"].items()],
+        sections=[
+            _errors(name, first, boxes, other.get(name)) for name, boxes in first.boxes.items()
+        ],
         landmarks={name: _worst_landmarks(one) for name, one in first.landmarks.items()},
         sheet=sheet,
     )
+
+
+def _training(label: str, weights: Path) -> Training:
+    """The curves that the trainings of a run drew; none for weights that lie in no run."""
+    run = weights if (weights / NETS[0]).is_dir() else weights.parent
+    files = {net: run / net / "curves.png" for net in NETS}
+    return Training(label, {net: f.read_bytes() for net, f in files.items() if f.is_file()})
 
 
 def _plots(scores: Mapping[str, Score]) -> Iterator[Plot]:
@@ -115,30 +138,40 @@ def _plot(
     return Plot(heading, content.getvalue(), f"{name}: {draw.__name__.replace('_', ' ')}")
 
 
-def _errors(name: str, boxes: BoxScore, other: BoxScore | None) -> ErrorSection:
+def _errors(name: str, score: Score, boxes: BoxScore, other: BoxScore | None) -> ErrorSection:
+    f1, threshold = boxes.curves["plain"].best_f1()
+    noun = score.object
     missed = error_analysis.missed_faces(boxes, other)
     alarms = error_analysis.false_alarms(boxes, other)
     missed_by_other = error_analysis.missed_faces(other, boxes) if other else []
     return ErrorSection(
         name,
-        error_analysis.count_kinds(missed),
-        _groups(missed, _describe_miss),
-        error_analysis.count_kinds(alarms),
-        _groups(alarms, _describe_alarm),
+        _kinds(missed, noun),
+        _groups(missed, _describe_miss, noun),
+        f"{f1:.3f} at {confidence(threshold)}" if f1 else "",
+        _kinds(alarms, noun),
+        _groups(alarms, _describe_alarm, noun),
         sum(miss.other_score > 0 for miss in missed) if other else None,
         sum(miss.other_score > 0 for miss in missed_by_other),
     )
 
 
+def _kinds(errors: Sequence[DetectionError], noun: str) -> Table:
+    header, rows = error_analysis.count_kinds(errors)
+    return [with_object(cell, noun) for cell in header], rows
+
+
 def _groups(
-    errors: Sequence[DetectionError], describe: Callable[[DetectionError], list[str]]
+    errors: Sequence[DetectionError],
+    describe: Callable[[DetectionError], list[str]],
+    noun: str,
 ) -> list[Group]:
     return [
         Group(
             label,
             len(within),
             [
-                _error_tile(error, describe(error))
+                _error_tile(error, [with_object(line, noun) for line in describe(error)])
                 for error in error_analysis.sample(within, MAX_TILES, MAX_PER_IMAGE)
             ],
         )
@@ -164,14 +197,14 @@ def _describe_alarm(alarm: DetectionError) -> list[str]:
 
 def _worst_landmarks(score: LandmarkScore) -> list[Tile]:
     errors = score.errors.errors
-    rows = zip(score.annotations, score.detections, strict=True)
-    found = [row for row in rows if row[0].key in errors]
-    found.sort(key=lambda row: -errors[row[0].key])
+    found = sorted(
+        (face for face in score.faces if face.key in errors), key=lambda face: -errors[face.key]
+    )
     return [
         Tile(
-            visualization.as_jpeg(visualization.landmarks_tile(annotation, 0, detections.faces)),
-            [f"error {100 * errors[annotation.key]:.1f} %"],
-            annotation.image,
+            visualization.as_jpeg(visualization.landmarks_tile(face)),
+            [f"error {100 * errors[face.key]:.1f} %"],
+            face.annotation.image,
         )
-        for annotation, detections in found[:MAX_TILES]
+        for face in found[:MAX_TILES]
     ]

@@ -10,8 +10,8 @@ from tqdm import tqdm
 
 from configs.settings import Settings
 from data_prep.annotations import Annotation
-from data_prep.sources import read_sources
 from evaluation import detections
+from evaluation.data_sets import data_sets
 from evaluation.detections import ImageDetections, Runtime
 from evaluation.metrics import score_boxes
 from mtcnn_detector.errors import UserError
@@ -73,12 +73,11 @@ def choose(settings: Settings, count: int) -> list[Annotation]:
     Raises:
         UserError: no validation source has labelled boxes.
     """
-    sources = settings.data.validation
-    labelled = {name: source for name, source in sources.items() if not source.landmarks_only}
-    if not labelled:
+    sources = settings.data.validation or settings.data.train
+    if all(source.landmarks_only for source in sources.values()):
         raise UserError("the sweep needs labelled boxes: data.validation has only landmarks.")
-    found = read_sources(Path(settings.data.folder), labelled)
-    annotations = [annotation for source in found.values() for annotation in source]
+    labelled = [data for data in data_sets(settings).values() if data.has_boxes]
+    annotations = [annotation for data in labelled for annotation in data.annotations]
     spaced = np.linspace(0, len(annotations) - 1, min(count, len(annotations)))
     return [annotations[row] for row in np.unique(spaced.round().astype(int))]
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from data_prep.annotations import Annotation
 from evaluation.error_analysis import DetectionError
-from evaluation.metrics import Score
+from evaluation.metrics import LabelledLandmarks, Score
 from evaluation.protocol import Match
 from mtcnn_detector import pixels
 from mtcnn_detector.boxes import FloatArray
@@ -65,13 +65,14 @@ def error_tile(error: DetectionError) -> pixels.Image:
     return tile
 
 
-def landmarks_tile(annotation: Annotation, face: int, detected: Faces) -> pixels.Image:
+def landmarks_tile(face: LabelledLandmarks) -> pixels.Image:
     """(TILE, TILE, 3) a labelled face: detected landmarks green, labelled ones white rings."""
-    box = annotation.boxes[face]
+    annotation, detected = face.annotation, face.detections.faces
+    box, labelled = annotation.boxes[face.face], annotation.landmarks[face.face]
     side = int(LANDMARK_CONTEXT * (box[2:] - box[:2]).max())
     tile, corner = _region(annotation, box, side)
     draw_boxes(tile, _to_tile(detected.boxes, corner, side), GREEN)
-    _draw_points(tile, (annotation.landmarks[face] - corner) * TILE / side, WHITE, 4, 1)
+    _draw_points(tile, (labelled - corner) * TILE / side, WHITE, 4, 1)
     _draw_points(tile, (detected.landmarks.reshape(-1, 2) - corner) * TILE / side, GREEN, 2, -1)
     return tile
 

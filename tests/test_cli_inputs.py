@@ -153,7 +153,7 @@ def run(tmp_path: Path) -> Path:
 
 def test_an_export_older_than_its_nets_is_refused(run: Path) -> None:
     weights = cli_inputs.exported(run)
-    assert cli_inputs.weights_files(weights, "none") == {weights.name: weights}
+    assert cli_inputs.weights_files(weights, "none") == {"run/mtcnn_weights.npy": weights}
     (run / "rnet" / "weights.npz").write_text("trained anew")
     with pytest.raises(UserError) as refused:
         cli_inputs.weights_files(weights, "none")

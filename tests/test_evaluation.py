@@ -14,7 +14,7 @@ from configs import recipe
 from configs.settings import Settings
 from data_prep.annotations import Annotation
 from evaluation import __main__ as command_line
-from evaluation import detections, metrics, visualization
+from evaluation import detections, figures, metrics, visualization
 from evaluation.detections import ImageDetections, detect_all, read_log
 from export.formats import FORMATS
 from mtcnn_detector import backend
@@ -235,12 +235,15 @@ def scored(settings: Settings, folder: Path) -> metrics.Score:
 
 
 def test_score_by_hand(settings: Settings, tmp_path: Path) -> None:
-    figures = metrics.figures(scored(settings, tmp_path / "logs"))
+    rows = figures.figures(scored(settings, tmp_path / "logs"))
     # Precision 1 at a third, 2/3 at two thirds, 3/4 at the whole: the envelope is 1, 3/4, 3/4.
-    assert figures == {
+    assert rows == {
         "scenes: faces found": "3 of 3",
         "scenes: false alarms": "2 on 2 images",
         "scenes: AP": "0.833",
+        "scenes: AP50-95": "0.833",
+        # Precision 3/4 and recall 1 at the lowest face: 6/7.
+        "scenes: best F1": "0.857 at confidence 0.600",
         "people: faces found (IoU 0.3)": "1 of 2",
         "people: landmark NME, of the eye distance": "5.00 %",
         "people: failures (NME over 10 %)": "0.00 %",
@@ -252,7 +255,7 @@ def test_score_by_hand(settings: Settings, tmp_path: Path) -> None:
 
 
 def test_table_has_a_column_for_each_weights_file() -> None:
-    text = metrics.table({"a.npy": {"AP": "0.5", "found": "1"}, "b.npy": {"AP": "0.6"}})
+    text = figures.table({"a.npy": {"AP": "0.5", "found": "1"}, "b.npy": {"AP": "0.6"}})
     assert text.splitlines() == [
         "| | a.npy | b.npy |",
         "| --- | --- | --- |",
@@ -270,8 +273,8 @@ def test_without_widers_ground_truth_the_other_metrics_remain(
         .replace("images: images}", "images: images, wider_ground_truth: .}")
     )
     (tmp_path / "own.yaml").write_text(text)
-    figures = metrics.figures(scored(recipe.load(tmp_path / "own.yaml"), tmp_path / "logs"))
-    assert figures["scenes: AP"] == "0.833" and len(figures) == 6
+    rows = figures.figures(scored(recipe.load(tmp_path / "own.yaml"), tmp_path / "logs"))
+    assert rows["scenes: AP"] == "0.833" and len(rows) == 8
     assert "wider_easy_val.mat is not there" in capsys.readouterr().err
 
 

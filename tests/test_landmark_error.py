@@ -87,6 +87,14 @@ def test_no_face_found_has_no_error() -> None:
     assert np.isnan(score.cumulative(np.array([0.1, 0.2]))).all()
 
 
+def test_unknown_landmarks_have_no_part_in_the_error() -> None:
+    labelled, detected_points = LANDMARKS.copy(), LANDMARKS.copy()
+    labelled[3:] = np.nan
+    detected_points[2] += (3, 4)  # 5 px
+    detected_points[4] += 1000
+    assert point_error(detected_points, labelled) == pytest.approx(5 / 3 / 40)
+
+
 def test_bad_labels_and_detections_of_unlabelled_images_are_refused() -> None:
     blind = LabelledFace(BOX, np.zeros((5, 2)))
     with pytest.raises(UserError, match="a: both eyes"):

@@ -175,6 +175,30 @@ def test_overlap_at_its_limits() -> None:
     assert match(detections((3, 3, 3, 3, 1)), truth((3, 3, 3, 3))).false_alarm.all()  # no area
 
 
+def test_ap50_95_is_the_mean_over_ten_overlaps() -> None:
+    assert protocol.OVERLAPS == (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
+    # IoU 1 and 0.72: the second is found at five of the ten overlaps, and is a false alarm, below
+    # the first, at the others.
+    faces = {"a": truth((0, 0, 10, 10), (50, 0, 60, 10))}
+    found = {"a": detections((0, 0, 10, 10, 0.9), (50, 0, 60, 7.2, 0.8))}
+    assert protocol.mean_average_precision(found, faces) == pytest.approx((5 * 1 + 5 * 0.5) / 10)
+    assert average_precision(found, faces, 0.72).ap == 1
+    assert average_precision(found, faces, 0.73).ap == 0.5
+
+
+def test_best_f1_and_its_threshold() -> None:
+    found, faces = hand_worked()
+    # Of three faces: 1 of 1 found at 1.0, then false alarms, 2 of 5 at 0.0: F1 1/2 against 1/2; of
+    # equal ones the highest threshold.
+    assert average_precision(found, faces).best_f1() == (0.5, 1.0)
+    face = {"a": truth((0, 0, 10, 10), (50, 0, 60, 10))}
+    both = {"a": detections((0, 0, 10, 10, 0.9), (90, 0, 99, 9, 0.8), (50, 0, 60, 10, 0.7))}
+    f1, threshold = average_precision(both, face).best_f1()
+    assert (f1, threshold) == (pytest.approx(2 * (2 / 3) / (1 + 2 / 3)), 0.7)
+    nothing = average_precision({"a": detections()}, face).best_f1()
+    assert nothing[0] == 0 and np.isnan(nothing[1])
+
+
 def test_a_thousand_thresholds_lump_close_scores() -> None:
     found = {
         "a": detections(

@@ -86,6 +86,16 @@ def test_part_of_a_cascade_is_measured_by_its_crops(tmp_path: Path) -> None:
     assert survival.passed.tolist() == [[False]]
 
 
+def test_crops_are_compared_with_the_square_around_a_long_object(tmp_path: Path) -> None:
+    plate: Box = (20, 80, 180, 120)  # 4:1
+    crop: Box = (21, 21, 180, 180)  # the square around it, as a net reports it
+    images = [labelled_image(tmp_path, "1", [plate]), labelled_image(tmp_path, "2", [plate])]
+    # The last net's boxes are compared with the object itself.
+    outputs = {1: [found(crop), found(crop), found(crop)], 2: [found(crop), found(), found(plate)]}
+    survival = measure(FakeCascade(outputs), images, min_face=12)
+    assert survival.passed.tolist() == [[True, True, False], [True, False, True]]
+
+
 def test_unreadable_images_are_left_out(tmp_path: Path) -> None:
     gone = labelled_image(tmp_path, "2", [FACE])
     gone.annotation.image.write_bytes(b"no picture")

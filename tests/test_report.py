@@ -92,6 +92,13 @@ def recipe_of(labels: str) -> Settings:
     return recipe.load(ROOT / "configs" / "mtcnn.yaml", [f"data.validation={sources}"])
 
 
+def score_of(annotations: list[Annotation], found: dict[str, ImageDetections]) -> Score:
+    """The score on `scenes`, of which the boxes count, and on `people`, of which the landmarks."""
+    landmarks = score_landmarks(annotations, found)
+    assert landmarks is not None
+    return Score({"scenes": score_boxes(annotations, found, {})}, {"people": landmarks})
+
+
 @pytest.fixture
 def evaluation(tmp_path: Path) -> Evaluation:
     """Two weights files on two images: the first one misses a face that the other finds."""
@@ -104,10 +111,9 @@ def evaluation(tmp_path: Path) -> Evaluation:
     scores = {}
     for label, output in outputs.items():
         found = dict(zip(keys, output, strict=True))
-        boxes = {"scenes": score_boxes(annotations, found, {})}
-        scores[label] = Score(boxes, {"people": score_landmarks(annotations, found)})
+        scores[label] = score_of(annotations, found)
     files = {"mine.npy": Path("a/mine.npy"), "theirs": Path("b/w.npy")}
-    return Evaluation(files, scores, recipe_of("own.txt"), "Our detector")
+    return Evaluation(files, scores, recipe_of("own.txt"), "Our detector", "run")
 
 
 def read(evaluation: Evaluation, folder: Path) -> Page:
@@ -118,7 +124,7 @@ def test_the_page_holds_inputs_metrics_and_errors(evaluation: Evaluation, tmp_pa
     content = read(evaluation, tmp_path / "report")
     assert not content.open, "every tag is closed"
     for text in (
-        "Evaluation of mine.npy",
+        "Evaluation of mine.npy on scenes, people",
         "faces from 20 px, scale factor 0.709, thresholds 0.6, 0.7, 0.7",
         "mine.npy: a/mine.npy",
         "scenes: 2 images, data/own.txt",
@@ -133,7 +139,7 @@ def test_the_page_holds_inputs_metrics_and_errors(evaluation: Evaluation, tmp_pa
         "people: the worst landmarks",
     ):
         assert text in content.text, text
-    figures = (tmp_path / "report" / "figures.md").read_text()
+    figures = (tmp_path / "report" / "run-scenes-people.md").read_text()
     assert figures.startswith("| | mine.npy | theirs |\n")
     assert "| scenes: faces found | 1 of 2 | 2 of 2 |" in figures
 
@@ -151,9 +157,10 @@ def test_the_page_holds_its_images(evaluation: Evaluation, tmp_path: Path) -> No
 def test_a_detector_that_finds_nothing(evaluation: Evaluation, tmp_path: Path) -> None:
     annotations = evaluation.scores["theirs"].boxes["scenes"].annotations
     nothing = {one.key: detected() for one in annotations}
-    boxes = {"scenes": score_boxes(annotations, nothing, {})}
-    scores = {"w.npy": Score(boxes, {"people": score_landmarks(annotations, nothing)})}
-    blind = Evaluation({"w.npy": Path("w.npy")}, scores, recipe_of("own.txt"), "Our detector")
+    scores = {"w.npy": score_of(annotations, nothing)}
+    blind = Evaluation(
+        {"w.npy": Path("w.npy")}, scores, recipe_of("own.txt"), "Our detector", "run"
+    )
     content = read(blind, tmp_path / "report")
     assert "scenes: faces found 0 of 2" in content.text
     assert "people: landmark NME, of the eye distance nan %" in content.text
@@ -171,7 +178,7 @@ def test_a_report_on_other_inputs_is_replaced_with_a_note(
     notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note:")]
     assert len(notes) == 1
     assert 'is replaced (data.scenes: "data/own.txt" -> "data/other.txt").' in notes[0]
-    content = json.loads((tmp_path / "report" / "report.json").read_text())
+    content = json.loads((tmp_path / "report" / "run-scenes-people.json").read_text())
     assert content["figures"]["theirs"]["scenes: faces found"] == "2 of 2"
     assert content["inputs"]["detector.min_face_size"] == 20
 
@@ -192,7 +199,7 @@ def test_without_matplotlib_only_the_plots_are_missing(
 def test_one_weights_file_without_errors(evaluation: Evaluation, tmp_path: Path) -> None:
     first = evaluation.scores["theirs"]
     files = {"w.npy": Path("w.npy")}
-    single = Evaluation(files, {"w.npy": first}, recipe_of("own.txt"), "Our detector")
+    single = Evaluation(files, {"w.npy": first}, recipe_of("own.txt"), "Our detector", "run")
     content = read(single, tmp_path / "report")
     assert "scenes: faces found 2 of 2" in content.text
     assert "The other weights" not in content.text
@@ -215,7 +222,7 @@ def test_a_tile_shows_the_region_of_an_error_and_its_box(tmp_path: Path) -> None
 def test_names_are_escaped(evaluation: Evaluation, tmp_path: Path) -> None:
     files = {HOSTILE: Path(HOSTILE)}
     scores = {HOSTILE: evaluation.scores["theirs"]}
-    hostile = Evaluation(files, scores, recipe_of(HOSTILE), HOSTILE)
+    hostile = Evaluation(files, scores, recipe_of(HOSTILE), HOSTILE, "run")
     target = report.write(hostile, tmp_path / "report")
     text = target.read_text(encoding="utf-8")
     assert HOSTILE not in text
@@ -255,9 +262,11 @@ def browse(page: Path, *flags: str) -> str:
     """The output of a headless browser that opens a page."""
     assert CHROMIUM is not None
     profile = f"--user-data-dir={page.parent / 'profile'}"
-    options = ["--headless", "--no-sandbox", "--disable-gpu", profile, "--window-size=1200,3000"]
+    options = [profile, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=1200,3000"]
+    quiet = ("background-networking", "component-update", "extensions", "sync", "dev-shm-usage")
+    options += ["--no-first-run", *(f"--disable-{part}" for part in quiet)]
     done = subprocess.run(
-        [CHROMIUM, *options, *flags, page.as_uri()], capture_output=True, text=True, timeout=120
+        [CHROMIUM, *options, *flags, page.as_uri()], capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -302,13 +311,13 @@ def test_the_command_writes_the_report_and_the_second_time_from_the_log(
 ) -> None:
     folder = command("score")
     made = {path.name for path in folder.iterdir()} - {".lock"}
-    assert made == {"report.html", "report.json", "figures.md", "detections.jpg", "logs"}
+    assert made == {*(f"run-own.{ending}" for ending in ("html", "json", "md", "jpg")), "logs"}
     printed = capsys.readouterr().out
-    assert "| own: faces found | 0 of 1 |" in printed and str(folder / "report.html") in printed
-    page_before = (folder / "report.html").read_text(encoding="utf-8")
+    assert "| own: faces found | 0 of 1 |" in printed and str(folder / "run-own.html") in printed
+    page_before = (folder / "run-own.html").read_text(encoding="utf-8")
     monkeypatch.setattr(detections, "load_cascade", unable)
     command("score")
-    assert (folder / "report.html").read_text(encoding="utf-8") == page_before
+    assert (folder / "run-own.html").read_text(encoding="utf-8") == page_before
     with pytest.raises(AssertionError, match="were in the log"):
         command("score", "--set", "detector.min_face_size=30")
 

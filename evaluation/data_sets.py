@@ -1,0 +1,80 @@
+"""Labelled images of an evaluation: the recipe's validation sources, or its held-out images."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from configs.settings import Settings
+from data_prep.annotations import Annotation
+from data_prep.sources import labelled_images, read_sources
+from mtcnn_detector import pixels
+from mtcnn_detector.errors import UserError
+
+HELD_OUT = " held out"  # ends the name of a training source whose held-out images are evaluated
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """The annotations of one source, and what is evaluated on it."""
+
+    annotations: list[Annotation]
+    has_boxes: bool  # False: one face per image is labelled, so boxes elsewhere are no errors
+    labels: Path  # the labels file
+    wider_ground_truth: Path | None = None
+
+
+def data_sets(settings: Settings) -> dict[str, DataSet]:
+    """The data sets of an evaluation, by name.
+
+    Without a `data.validation` that is on this machine they are the held-out images of the
+    training sources, on which no net was trained; images that do not decode are left out, as in
+    training.
+
+    Raises:
+        UserError: labels are missing or damaged, or no image is held out.
+    """
+    data, root = settings.data, Path(settings.data.folder)
+    if all(s.optional and not (root / s.labels).exists() for s in data.validation.values()):
+        return _held_out(settings, root)
+    return {
+        name: DataSet(
+            annotations,
+            not data.validation[name].landmarks_only,
+            root / data.validation[name].labels,
+            _below(root, data.validation[name].wider_ground_truth),
+        )
+        for name, annotations in read_sources(root, data.validation).items()
+    }
+
+
+def _below(root: Path, path: str | None) -> Path | None:
+    return None if path is None else root / path
+
+
+def _held_out(settings: Settings, root: Path) -> dict[str, DataSet]:
+    split = labelled_images(settings, settings.pnet.records.scale_balance)["validation"]
+    sets: dict[str, DataSet] = {}
+    for annotation in (labelled.annotation for labelled in split):
+        if pixels.read_image(annotation.image) is None:
+            continue
+        name = annotation.key.partition("/")[0]
+        source = settings.data.train[name]
+        new = DataSet([], not source.landmarks_only, root / source.labels)
+        sets.setdefault(name + HELD_OUT, new).annotations.append(annotation)
+    if not sets:
+        raise UserError(
+            "no training image is held out for the evaluation: raise data.validation_fraction, "
+            "or name a data.validation in the recipe."
+        )
+    count = sum(len(one.annotations) for one in sets.values())
+    print(
+        f"{root} holds no data.validation of the recipe, so the {count} held-out training images "
+        f"(data.validation_fraction: {settings.data.validation_fraction:g}) are evaluated; no net "
+        "was trained on them."
+    )
+    return sets
+
+
+def file_stem(*names: str) -> str:
+    """A file name without an ending, from the names of a run and of data sets."""
+    return re.sub(r"[^\w.]+", "-", "-".join(names)).strip("-.") or "evaluation"
