@@ -1,6 +1,7 @@
-"""The house stands: imports run downwards, rooms are packages, no stage's name is branched on."""
+"""Rules of the architecture: directions of imports, packages, no branch on a net's name."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,14 +12,15 @@ import pytest
 from mtcnn_detector.net import NETS
 
 ROOT = Path(__file__).parents[1]
-ROOMS = (
+FOLDERS = (
     *("mtcnn_detector", "configs", "pipeline", "models"),
     *("data_prep", "train", "export", "evaluation"),
 )
-ASIDE = ("tests", "benchmarks")  # may import every room; no room imports them
+APART = ("tests", "benchmarks")  # may import every folder; no folder imports them
 LIBRARY = "mtcnn_detector"
+NESTED = ("mtcnn_detector/weights", "data_prep/readers")  # a module for each file format
 
-# Which modules of which rooms a room may import besides its own.
+# Folder -> folders or modules that it may import besides itself.
 BELOW = [LIBRARY, "configs", "pipeline", "models"]
 ALLOWED = {
     LIBRARY: [],
@@ -35,8 +37,8 @@ ALLOWED = {
 }
 
 
-def files_of(room: str) -> list[Path]:
-    return sorted((ROOT / room).rglob("*.py"))
+def files_of(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).rglob("*.py"))
 
 
 def tree_of(path: Path) -> ast.Module:
@@ -59,71 +61,74 @@ def package_of(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).parent.parts)
 
 
-def against_the_arrows(room: str, tree: ast.Module, package: str = "") -> list[str]:
-    """What a file of a room imports although the house has no such arrow."""
+def forbidden_imports(folder: str, tree: ast.Module, package: str = "") -> list[str]:
+    """Imports of a file of `folder` that `ALLOWED` does not have."""
     return [
         name
-        for name in imports(tree, package or room)
-        if name.partition(".")[0] in {*ROOMS, *ASIDE} - {room}
-        and not any(name == held or name.startswith(held + ".") for held in ALLOWED[room])
+        for name in imports(tree, package or folder)
+        if name.partition(".")[0] in {*FOLDERS, *APART} - {folder}
+        and not any(
+            name == allowed or name.startswith(allowed + ".") for allowed in ALLOWED[folder]
+        )
     ]
 
 
-def circles(arrows: dict[str, set[str]]) -> list[str]:
-    """Modules from which a walk along the arrows leads back to them."""
+def import_cycles(imported: dict[str, set[str]]) -> list[str]:
+    """Modules that import themselves through others; `imported` is module -> what it imports."""
 
     def reached(start: str) -> set[str]:
         seen: set[str] = set()
-        waiting = [*arrows[start]]
+        waiting = [*imported[start]]
         while waiting:
             if (module := waiting.pop()) not in seen:
                 seen.add(module)
-                waiting += arrows.get(module, ())
+                waiting += imported.get(module, ())
         return seen
 
-    return [module for module in arrows if module in reached(module)]
+    return [module for module in imported if module in reached(module)]
 
 
-def arrows_of_the_house() -> dict[str, set[str]]:
-    """Module -> the modules of the house that it imports; a package stands for its `__init__`."""
-    paths = {path: path for room in ROOMS for path in files_of(room)}
+def import_graph() -> dict[str, set[str]]:
+    """Module -> modules of this repository that it imports; a package is its `__init__`."""
+    paths = {path: path for folder in FOLDERS for path in files_of(folder)}
     names = {".".join(p.relative_to(ROOT).with_suffix("").parts): p for p in paths}
     names = {name.removesuffix(".__init__"): path for name, path in names.items()}
-    arrows: dict[str, set[str]] = {}
+    graph: dict[str, set[str]] = {}
     for name, path in names.items():
         found = imports(tree_of(path), package_of(path))
         whole = {full if full in names else full.rpartition(".")[0] for full in found}
-        arrows[name] = (whole & names.keys()) - {name}
-    return arrows
+        graph[name] = (whole & names.keys()) - {name}
+    return graph
 
 
-def branches_on_a_stage(tree: ast.Module) -> list[int]:
-    """Lines that compare something with a stage's name, or match it."""
+def branches_on_a_net(tree: ast.Module) -> list[int]:
+    """Lines that compare something with a net's name, or match it."""
     lines = []
     for node in ast.walk(tree):
-        parts: list[ast.AST] = []
         if isinstance(node, ast.Compare):
             parts = [node.left, *node.comparators]
-        if isinstance(node, ast.MatchValue):
+        elif isinstance(node, ast.MatchValue):
             parts = [node.value]
+        else:
+            continue
         constants = [c for part in parts for c in ast.walk(part) if isinstance(c, ast.Constant)]
         if any(constant.value in NETS for constant in constants):
-            lines.append(node.lineno)
+            lines.append(parts[0].lineno)
     return lines
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_imports_run_along_the_arrows(room: str) -> None:
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_folders_import_only_what_they_may(folder: str) -> None:
     found = {
-        str(path.relative_to(ROOT)): against
-        for path in files_of(room)
-        if (against := against_the_arrows(room, tree_of(path), package_of(path)))
+        str(path.relative_to(ROOT)): forbidden
+        for path in files_of(folder)
+        if (forbidden := forbidden_imports(folder, tree_of(path), package_of(path)))
     }
     assert not found
 
 
 @pytest.mark.parametrize(
-    ("room", "line", "against"),
+    ("folder", "line", "forbidden"),
     [
         ("configs", "import models.folding", True),
         ("configs", "from pipeline import manifest", True),
@@ -140,30 +145,30 @@ def test_imports_run_along_the_arrows(room: str) -> None:
         ("data_prep", "import modelstore", False),
     ],
 )
-def test_an_import_against_the_arrows_is_seen(room: str, line: str, against: bool) -> None:
-    assert bool(against_the_arrows(room, ast.parse(line))) == against
+def test_a_forbidden_import_is_seen(folder: str, line: str, forbidden: bool) -> None:
+    assert bool(forbidden_imports(folder, ast.parse(line))) == forbidden
 
 
-def test_no_import_leads_back_to_where_it_came_from() -> None:
-    assert not circles(arrows_of_the_house())
-    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == ["a", "b", "c"]
+def test_there_is_no_import_cycle() -> None:
+    assert not import_cycles(import_graph())
+    assert import_cycles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == ["a", "b", "c"]
 
 
 def test_the_library_imports_neither_tensorflow_nor_a_recipe() -> None:
-    held = {"numpy", "cv2", "openvino", "lz4", LIBRARY, *sys.stdlib_module_names}
+    allowed = {"numpy", "cv2", "openvino", "lz4", LIBRARY, *sys.stdlib_module_names}
     for path in files_of(LIBRARY):
         foreign = {name.partition(".")[0] for name in imports(tree_of(path), package_of(path))}
-        assert foreign <= held, path.name
+        assert foreign <= allowed, path.name
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_no_branch_on_a_stages_name(room: str) -> None:
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_no_branch_on_a_nets_name(folder: str) -> None:
     found = {
         str(path.relative_to(ROOT)): lines
-        for path in files_of(room)
-        if (lines := branches_on_a_stage(tree_of(path)))
+        for path in files_of(folder)
+        if (lines := branches_on_a_net(tree_of(path)))
     }
-    assert not found, "what depends on the net belongs into a table"
+    assert not found, "what depends on the net belongs in a table"
 
 
 @pytest.mark.parametrize(
@@ -175,29 +180,47 @@ def test_no_branch_on_a_stages_name(room: str) -> None:
         'match name:\n    case "rnet": pass',
     ],
 )
-def test_a_branch_on_a_stages_name_is_seen(line: str) -> None:
-    assert branches_on_a_stage(ast.parse(line))
+def test_a_branch_on_a_nets_name_is_seen(line: str) -> None:
+    assert branches_on_a_net(ast.parse(line))
 
 
-def test_every_room_is_a_package() -> None:
+def test_every_folder_is_a_package() -> None:
     """Without its `__init__.py` a folder gives way to an installed package of the same name."""
-    for room in (*ROOMS, "tests"):
-        assert (ROOT / room / "__init__.py").is_file(), room
-        for path in files_of(room):
-            flat = path.parent == ROOT / room or path.parent == ROOT / LIBRARY / "weights"
-            assert flat, "rooms are flat, but for the families of weights files"
+    for folder in (*FOLDERS, "tests"):
+        assert (ROOT / folder / "__init__.py").is_file(), folder
+        for path in files_of(folder):
+            assert path.parent in (ROOT / folder, *map(ROOT.joinpath, NESTED)), (
+                "folders are flat, but for file formats"
+            )
 
 
-def test_no_drawer_for_odds_and_ends() -> None:
+def test_no_module_has_a_vague_name() -> None:
     vague = {"utils", "util", "misc", "common", "helpers", "helper"}
-    names = {path.stem for room in (*ROOMS, *ASIDE) for path in files_of(room)}
+    names = {path.stem for folder in (*FOLDERS, *APART) for path in files_of(folder)}
     assert not names & vague
 
 
-def test_every_file_says_what_it_is_for() -> None:
-    for room in (*ROOMS, *ASIDE):
-        for path in files_of(room):
+def test_every_module_has_a_docstring() -> None:
+    for folder in (*FOLDERS, *APART):
+        for path in files_of(folder):
             assert ast.get_docstring(tree_of(path)), path.name
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/architecture.md"])
+def test_the_map_of_folders_is_complete(page: str) -> None:
+    """Each folder has a row, or a paragraph, that begins with its name."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for folder in (*FOLDERS, *APART):
+        assert re.search(rf"^(\| .*|\*\*)`{folder}/`", text, re.MULTILINE), folder
+
+
+@pytest.mark.parametrize("folder", (*FOLDERS, *APART))
+def test_files_that_the_readme_names_are_there(folder: str) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for row in re.findall(rf"^\| `{folder}/[a-z/]*`.*$", text, re.MULTILINE):
+        where = ROOT / row.split("`")[1]
+        for name in re.findall(r"`([a-z_]+\.(?:py|yaml))`", row):
+            assert (where / name).is_file(), f"{where / name}"
 
 
 LIGHT = ["data_prep.build_records", "data_prep.sampling", "data_prep.crops", "data_prep.mining"]
@@ -211,13 +234,13 @@ def test_workers_start_without_tensorflow() -> None:
     assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr[-500:]
 
 
-@pytest.mark.parametrize("room", ["data_prep", "train", "export", "evaluation"])
-def test_a_command_says_what_it_takes_before_it_loads_tensorflow(room: str) -> None:
+@pytest.mark.parametrize("folder", ["data_prep", "train", "export", "evaluation"])
+def test_help_is_printed_without_loading_tensorflow(folder: str) -> None:
     code = (
         f"import runpy, sys; sys.argv[1:] = ['--help']\n"
-        f"try: runpy.run_module({room!r}, run_name='__main__')\n"
+        f"try: runpy.run_module({folder!r}, run_name='__main__')\n"
         f"except SystemExit as end: print(end.code, sorted({HEAVY} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "0 []", done.stderr[-500:]
-    assert done.stdout.startswith(f"usage: python -m {room}")
+    assert done.stdout.startswith(f"usage: python -m {folder}")
