@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import cv2
 import numpy as np
@@ -118,18 +119,19 @@ def _dynamic(name: NetName, trained: TrainedNet) -> CompiledNet:
 
 def _runner(parts: Parts, detector: Cascade) -> Callable[[pixels.Image], int]:
     """A function that switches the parts and returns the number of faces of an image."""
-    cores, sums, ahead = threads._threads.count, pixels.SUMMED, cascade.in_threads
+    cores, max_summed = threads._threads.count, pixels.MAX_SUMMED_PIXELS
+    switched: dict[str, Any] = {
+        "TiledCanvas": TiledCanvas if parts.tiles else WholeLevels,
+        "in_threads": threads.in_threads if parts.ahead else shared_iterator,
+    }
 
     def detect(image: pixels.Image) -> int:
-        threads._threads.count = cores if parts.threads else 1
-        pixels.SUMMED = sums if parts.sums else 0
-        cascade.TiledCanvas = TiledCanvas if parts.tiles else WholeLevels  # type: ignore[misc]
-        cascade.in_threads = ahead if parts.ahead else shared_iterator  # type: ignore[assignment]
-        try:
+        with (
+            patch.object(threads._threads, "count", cores if parts.threads else 1),
+            patch.object(pixels, "MAX_SUMMED_PIXELS", max_summed if parts.sums else 0),
+            patch.multiple(cascade, **switched),
+        ):
             return len(detector.detect(image).scores)
-        finally:
-            threads._threads.count, pixels.SUMMED = cores, sums
-            cascade.TiledCanvas, cascade.in_threads = TiledCanvas, ahead  # type: ignore[misc]
 
     return detect
 

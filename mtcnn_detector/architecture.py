@@ -1,6 +1,6 @@
-"""What follows from a net's settings alone, without TensorFlow: its arrays, its map to the image.
+"""Geometry of nets: shapes of their arrays, and the pixels that an output cell sees.
 
-Also the three nets of the paper, which every layout of other packages holds.
+Also the three nets of the paper, the only ones in the layouts of other packages.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ def _pool(size: int, padding: Any = "same") -> Layer:
     return Layer(pool=size, stride=2, padding=padding)
 
 
-# The nets of the paper: what ipazc's layout holds, and all that it can hold.
+# The nets of the paper.
 PAPER_NETS: dict[NetName, Net] = {
     "pnet": Net(12, (_conv(10), _pool(2), _conv(16), _conv(32)), landmarks=False),
     "rnet": Net(
@@ -61,7 +61,7 @@ def shapes(net: Net) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 
 def _after(layer: Layer, number: int, width: int) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """The arrays behind a layer's kernel."""
+    """The arrays of a layer besides its kernel."""
     yield f"layer{number}/bias", (width,)
     if layer.norm:
         for array in ("gamma", "beta", "moving_mean", "moving_variance"):
@@ -71,7 +71,7 @@ def _after(layer: Layer, number: int, width: int) -> Iterator[tuple[str, tuple[i
 
 
 class CellMap(NamedTuple):
-    """Output cell x, of `cells`, sees the pixels from `offset + stride * x`, `size` of them."""
+    """Along one axis: cell x, of `cells`, sees `size` pixels from `offset + stride * x` on."""
 
     stride: int
     offset: int
@@ -80,15 +80,15 @@ class CellMap(NamedTuple):
 
     @property
     def seen(self) -> int:
-        """Pixels from the first that a cell sees to the last."""
+        """Number of pixels from the first cell's first to the last cell's last."""
         return self.stride * (self.cells - 1) + self.size
 
 
 def cell_map(net: Net, side: int) -> CellMap:
-    """What a convolutional net's output cells see along a side of so many pixels.
+    """The pixels that a convolutional net's output cells see along a side of `side` pixels.
 
-    Where a kernel is longer than its stride, padding begins one pixel earlier or later by
-    whether the stride divides the side: therefore each side of a picture has a map of its own.
+    Where a kernel is longer than its stride, padding starts one pixel earlier or later depending
+    on whether the stride divides the side: therefore each side of an image has its own map.
     """
     stride, offset = 1, 0
     for layer in net.layers:
@@ -101,15 +101,15 @@ def cell_map(net: Net, side: int) -> CellMap:
 
 
 def folded(net: Net) -> Net:
-    """The settings of a net after `folding.fold`."""
+    """The description of a net after `folding.fold`."""
     return replace(net, layers=tuple(replace(x, norm=None, relu=None) for x in net.layers))
 
 
 def for_crops(net: Net) -> Net:
-    """The net as it judges a crop: one that runs over pictures goes without its padding.
+    """The net for crops: a fully convolutional one loses its padding.
 
-    Its crop is exactly what one output cell sees. Padded, the cells would see the crop's edge,
-    which no cell inside a picture does; without, the crop has one cell, that of the picture.
+    A crop is exactly the window of one output cell. With padding, cells would see the crop's edge,
+    which no cell inside an image does; without, a crop has the one cell that it has in the image.
     """
     if not net.convolutional:
         return net

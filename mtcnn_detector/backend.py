@@ -1,7 +1,7 @@
-"""Runs one trained net with OpenVINO: the graph is built straight from the net's arrays.
+"""The inference backend: OpenVINO graphs built from a net's arrays, compiled and run.
 
-One thread to a compiled net and a compiled net to a thread: on these small nets that is faster
-than one with many threads, and what is found depends on nothing but the pixels.
+Every thread has an inference request of its own, which computes on one thread: for nets this small
+that is faster than a request with many threads, and results do not depend on their number.
 """
 
 import threading
@@ -20,7 +20,7 @@ from .net import NETS, Layer, Net, NetName
 from .pixels import PIXEL_MEAN, PIXEL_SCALE
 from .weights.net_weights import TrainedNet, Weights
 
-MAX_CACHED_SHAPES = 16  # input shapes that stay compiled; compiling takes as long as ten runs
+MAX_CACHED_SHAPES = 16  # compiling takes as long as ten runs
 CHANNELS_FIRST, CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)  # axes of [N, H, W, C], of [N, C, H, W]
 SINGLE_THREAD = {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1, "ENABLE_CPU_PINNING": False}
 Precision = Literal["exact", "fast"]
@@ -38,30 +38,31 @@ class Outputs(NamedTuple):
 
     @staticmethod
     def from_heads(heads: Mapping[str, NDArray[np.float32]]) -> "Outputs":
-        """Arrays by the names of their heads, as exported models give them."""
+        """From arrays by the names of their heads."""
         return Outputs(heads["score"], heads["box"], heads.get("landmarks"))
 
 
-Predict = Callable[[NDArray[Any]], Outputs]  # a net, however it is run
+Predict = Callable[[NDArray[Any]], Outputs]  # a net, by any runtime
 
 
 def inference_net(name: NetName, net: Net) -> Net:
-    """A net without the heads that serve training only: the last net's landmarks alone count."""
+    """A net for inference: only O-Net keeps its landmark head, the others' serve training."""
     return replace(net, landmarks=net.landmarks and name == NETS[-1])
 
 
 class CompiledNet:
-    """One net, ready to run on RGB batches of any size, in any thread.
+    """One net, compiled for RGB batches, in any thread.
 
-    It is compiled for every input shape that it meets, so it is quick where shapes are few.
+    It is compiled anew for every input shape, and the last `MAX_CACHED_SHAPES` are kept: quick
+    where shapes are few.
 
     Args:
         name: which net of the cascade.
-        trained: the net, folded (without norms and extra ReLUs).
+        trained: the net, folded (without normalisation and extra ReLUs).
         precision: "exact" computes in float32; "fast" in bfloat16.
 
     Raises:
-        UserError: an array is missing or of another shape; "fast" on a processor without bfloat16.
+        UserError: a layer is not folded, or "fast" on a processor without bfloat16.
     """
 
     def __init__(self, name: NetName, trained: TrainedNet, precision: Precision = "exact") -> None:
@@ -131,8 +132,8 @@ def _require_bfloat16(core: ov.Core) -> None:
 def build_graph(net: Net, weights: Weights) -> ov.Model:
     """The OpenVINO model of a net: [N, H, W, 3] RGB, 0 to 255 -> [N, (h, w,) heads].
 
-    The heads lie side by side: the class as one logit (softmax over two logits is the sigmoid of
-    their difference), then box offsets, then landmarks where the net has them.
+    The output concatenates the heads: the class as one logit (softmax over two logits is the
+    sigmoid of their difference), box offsets, and landmarks where the net has them.
     """
     side = -1 if net.convolutional else net.size
     pixels = ops.parameter([-1, side, side, 3], np.float32, name="pixels")

@@ -1,12 +1,11 @@
-"""Box arithmetic: overlaps, NMS, and the one map between boxes and what a net says about them.
+"""Box arithmetic: IoU, NMS, and the encoding of boxes and landmarks as outputs of a net.
 
-Every box is a row (x1, y1, x2, y2) in pixels. Two readings of the same four numbers occur:
+Every box is a row (x1, y1, x2, y2) in pixels, by one of two conventions:
 
-* a *window* covers the half-open pixels [x1, x2) x [y1, y2), 0-based; annotations are such too;
-* a *reported* box is what the mtcnn package calculates with and returns: its first corner is
-  counted from 1 and its second one included, so the window of a reported box starts one pixel
-  to the left and above. The package hands these numbers out as if they were 0-based, therefore
-  nets are trained to report the annotated numbers themselves.
+* a *window* covers the half-open pixels [x1, x2) x [y1, y2), 0-based; annotations are windows too;
+* a *reported* box is one of the mtcnn package: its first corner is counted from 1 and its second
+  one is inclusive, so its window starts one pixel further left and up. The package returns these
+  numbers as if they were 0-based; therefore nets are trained to report the annotated numbers.
 """
 
 from collections.abc import Callable
@@ -32,13 +31,13 @@ def areas(boxes: FloatArray) -> FloatArray:
 
 
 def longer_sides(boxes: FloatArray) -> FloatArray:
-    """(N, 4) windows -> (N,) pixels: what the size of a face is measured by."""
+    """(N, 4) windows -> (N,) longer sides in pixels: the size of a face."""
     sides: FloatArray = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0)
     return sides
 
 
 def intersections(boxes: FloatArray, others: FloatArray) -> FloatArray:
-    """(N, 4) and (M, 4) windows -> (N, M) areas that they share."""
+    """(N, 4) and (M, 4) windows -> (N, M) areas of their intersections."""
     first = np.maximum(boxes[:, None, :2], others[None, :, :2])
     last = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
     sides = np.maximum(last - first, 0)
@@ -71,8 +70,8 @@ def nms(
         over_smaller: measure intersection over the smaller area ("Min") instead of the union.
 
     Returns:
-        Indices of the boxes that stay, best first. Of equally good ones the first is kept, with
-        `over_smaller` the last: there are few boxes then, and that is how the package sorts few.
+        Indices of the boxes that are kept, best first. Of equal scores the first wins, with
+        `over_smaller` the last: so does the package, which sorts few boxes in another way.
     """
     if not over_smaller:  # OpenCV's is the same rule, and much faster on P-Net's thousands
         rects = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
@@ -95,7 +94,7 @@ def nms(
 
 
 def windows_of(reported: FloatArray) -> FloatArray:
-    """(N, 4) reported boxes -> the windows of pixels that they mean."""
+    """(N, 4) reported boxes -> their windows."""
     return reported - np.array([1, 1, 0, 0], reported.dtype)
 
 
@@ -124,17 +123,17 @@ def decode_offsets(offsets: FloatArray, corners: FloatArray, unit: FloatArray) -
 
 
 def cell_frame(side: Numbers) -> tuple[Numbers | float, float]:
-    """P-Net's: the package reads a cell as (2x+1)/s to (2x+12)/s, 11/12 of what it looks at."""
+    """P-Net's frame: the package reads a cell as (2x+1)/s to (2x+12)/s, 11/12 of its window."""
     return 1 / 12, 11 / 12
 
 
 def crop_frame(side: Numbers) -> tuple[Numbers | float, float]:
-    """R-Net's and O-Net's: a crop's reported box starts one pixel into its window."""
+    """R-Net's and O-Net's frame: a crop's reported box starts one pixel inside its window."""
     return 1 / side, 1.0
 
 
-# By how much of a window's side (in pixels) the first corner that a net's outputs are measured
-# from lies inside the window, and how much of the side is their unit.
+# From the side of a window in pixels: how far inside of it the origin of a net's offsets is, and
+# their unit, both in fractions of the side.
 FRAMES: dict[NetName, Callable[[Any], tuple[Any, float]]] = {
     "pnet": cell_frame,
     "rnet": crop_frame,
@@ -143,7 +142,7 @@ FRAMES: dict[NetName, Callable[[Any], tuple[Any, float]]] = {
 
 
 def net_offsets(name: NetName, offsets: Numbers, sides: Numbers) -> Numbers:
-    """What a net must say: (N, 4) offsets from windows with (N, 1) sides, in the net's frame.
+    """(N, 4) offsets from windows with (N, 1) sides -> the targets of a net, in its frame.
 
     Arrays and tensors alike. The package reads its boxes one pixel off centre, and P-Net's
     lopsided by a twelfth: mirror before this map, not after it.
@@ -154,15 +153,15 @@ def net_offsets(name: NetName, offsets: Numbers, sides: Numbers) -> Numbers:
     return framed
 
 
-def face_offsets(name: NetName, said: Numbers, sides: Numbers) -> Numbers:
+def face_offsets(name: NetName, outputs: Numbers, sides: Numbers) -> Numbers:
     """The inverse of `net_offsets`: (N, 4) outputs of a net -> offsets from the windows."""
     inset, unit = FRAMES[name](sides)
     first = np.array([1, 1, 0, 0], np.float32)
-    plain: Numbers = said * unit + inset * first
+    plain: Numbers = outputs * unit + inset * first
     return plain
 
 
-# Of the five landmarks in a mirror: eyes and mouth corners change places.
+# The order of the five landmarks in a mirrored image: eyes and mouth corners change places.
 MIRRORED_LANDMARKS = [1, 0, 2, 4, 3]
 
 

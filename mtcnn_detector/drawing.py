@@ -1,4 +1,4 @@
-"""Faces drawn into pictures."""
+"""Drawing of boxes, scores and landmarks on images."""
 
 import cv2
 import numpy as np
@@ -11,7 +11,7 @@ GREEN, RED, WHITE = (60, 220, 60), (255, 60, 60), (255, 255, 255)  # RGB
 
 
 def draw_faces(image: Image, faces: Faces) -> Image:
-    """A copy of an RGB picture with boxes, scores and landmarks."""
+    """A copy of an (H, W, 3) RGB image with boxes, scores and landmarks."""
     canvas = image.copy()
     thick = _thickness(canvas)
     draw_boxes(canvas, faces.boxes, GREEN)
@@ -24,7 +24,7 @@ def draw_faces(image: Image, faces: Faces) -> Image:
 
 
 def draw_boxes(canvas: Image, boxes: FloatArray, colour: tuple[int, int, int]) -> None:
-    """Draw (N, 4) boxes into the picture itself."""
+    """Draw (N, 4) boxes on the image itself, in an RGB colour."""
     for x1, y1, x2, y2 in np.asarray(boxes, int).tolist():
         cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, _thickness(canvas))
 

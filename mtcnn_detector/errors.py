@@ -1,5 +1,5 @@
-"""The one error that a user is meant to read."""
+"""The error that is shown to a user without a traceback."""
 
 
 class UserError(Exception):
-    """One sentence for the person at the keyboard: which file, line or key, and what to do."""
+    """An error of the user, in one sentence: which file, line or key, and what to do."""

@@ -7,7 +7,7 @@ DRAFT = ".tmp"
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file that has its name only when it is whole, and on the disk."""
+    """Write a file atomically: it gets its name after its content is on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(path.name + DRAFT)
     with draft.open("wb") as file:

@@ -1,4 +1,4 @@
-"""The settings of a net: its layers, and what follows from them by counting."""
+"""The description of a net: input size, layers and heads."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -7,14 +7,14 @@ from .validation import require
 
 NetName = Literal["pnet", "rnet", "onet"]
 NETS: tuple[NetName, ...] = ("pnet", "rnet", "onet")  # the order of the cascade
-HEADS = {"cls": 2, "box": 4, "landmarks": 10}  # outputs; in the order in which files hold them
+HEADS = {"cls": 2, "box": 4, "landmarks": 10}  # widths, in the order of files
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer of a net: exactly one of `conv`, `separable`, `pool`, `dense` is given.
+    """One layer of a net: exactly one of `conv`, `separable`, `pool`, `dense` is set.
 
-    All but a pool are followed by batch normalisation, if `norm` says so, and by PReLU.
+    All but a pool are followed by batch normalisation, if `norm` is set, and by PReLU.
     """
 
     conv: int | None = None
@@ -29,21 +29,21 @@ class Layer:
 
     def __post_init__(self) -> None:
         kinds = ("conv", "separable", "pool", "dense")
-        given = [key for key in kinds if getattr(self, key) is not None]
+        kind = [key for key in kinds if getattr(self, key) is not None]
         problem = "separable, pool or dense: a layer is exactly one of the four"
-        require(len(given) == 1, "conv", problem)
-        require(getattr(self, given[0]) >= 1, given[0], "must be at least 1")
+        require(len(kind) == 1, "conv", problem)
+        require(getattr(self, kind[0]) >= 1, kind[0], "must be at least 1")
         require(self.kernel >= 1 and self.stride >= 1, "kernel", "and stride must be at least 1")
         plain = self.norm is None and self.relu is None
         require(not self.pool or plain, "pool", "has neither norm nor relu")
 
     @property
     def reach(self) -> int:
-        """Pixels of its input, in one direction, that one of its outputs sees."""
+        """Size in one direction of the window of inputs that an output sees."""
         return self.pool or self.kernel
 
     def outputs(self, side: int) -> int:
-        """How many outputs it has along a side of so many inputs; 0 where they are too few."""
+        """Number of outputs along a side of `side` inputs; 0 where they are too few."""
         if self.padding == "same":
             return -(-side // self.stride)
         return max((side - self.reach) // self.stride + 1, 0)
@@ -71,12 +71,12 @@ class Net:
 
     @property
     def convolutional(self) -> bool:
-        """Whether the net runs over whole pictures, as P-Net does."""
+        """Whether the net is fully convolutional and runs on whole images, as P-Net does."""
         return all(layer.dense is None for layer in self.layers)
 
     @property
     def sees(self) -> int:
-        """Side of the square of pixels on which one output of the convolutions depends."""
+        """Receptive field of the convolutions: side of the square that one output depends on."""
         side = 1
         for layer in reversed(self.layers):
             side = side if layer.dense else (side - 1) * layer.stride + layer.reach
@@ -84,13 +84,13 @@ class Net:
 
     @property
     def heads(self) -> dict[str, int]:
-        """What it says, and in how many numbers."""
+        """Names and widths of its heads."""
         return {
             name: width for name, width in HEADS.items() if name != "landmarks" or self.landmarks
         }
 
     @property
     def named(self) -> dict[str, Layer]:
-        """The layers that learn, by their names: `layer<place>`, counted from 1."""
+        """The layers with weights, by their names: `layer<number>`, counted from 1."""
         numbered = enumerate(self.layers, 1)
         return {f"layer{number}": layer for number, layer in numbered if not layer.pool}

@@ -1,7 +1,7 @@
-"""The one place where pixels are cut, padded, resized and normalised, as the detector does it.
+"""Reading, cropping, padding, resizing and normalising of pixels, for detection and training.
 
-Training crops and detection share these functions, so a net is trained on what it will see:
-zeros outside the picture and `cv2.INTER_AREA`, as in the mtcnn package.
+Both use these functions, so that a net is trained on the pixels that it will see: zeros outside of
+the image and `cv2.INTER_AREA`, as in the mtcnn package.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from .boxes import FloatArray, IntArray
 
 Image = NDArray[np.uint8]
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}  # of picture files
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}  # of image files
 Pixels = TypeVar("Pixels", bound=Any)
-Rows = Callable[[int, int], Image]  # (first, last) -> rows [first, last) of a picture
+Rows = Callable[[int, int], Image]  # (first, last) -> rows [first, last) of an image
 PIXEL_MEAN, PIXEL_SCALE = 127.5, 128.0
-SUMMED = 16_000_000  # pixels of a picture whose running sums are held: 12 bytes for each
-EXACT = 2**24 // 255  # rows of pixels whose sums float32 holds exactly
-FINE = 1024  # rows from which on sums are counted anew: there is room for a 60th of a grey level
-LARGE = 4  # times smaller a crop is than its window from which on the sums are faster
+MAX_SUMMED_PIXELS = 16_000_000  # of an image with running sums, which take 12 bytes a pixel
+MAX_EXACT_ROWS = 2**24 // 255  # of pixels whose sums float32 holds exactly
+MAX_FINE_ROWS = 1024  # whose sums leave float32 a 60th of a grey level; below, sums start anew
+MIN_REDUCTION = 4  # of a window to its crop, from which on running sums are faster
 
 
 def use_threads(count: int) -> None:
@@ -32,22 +32,26 @@ def use_threads(count: int) -> None:
 
 
 def read_image(path: Path, upright: bool = False) -> Image | None:
-    """(H, W, 3) RGB of a picture file, or None when it is missing or does not decode.
+    """(H, W, 3) RGB of an image file, or None when it is missing or does not decode.
 
-    The pixels come as stored, which is how annotations count them; `upright` turns a photograph
-    as its EXIF says.
+    The pixels come as stored, which is how annotations count them; with `upright` they are rotated
+    by the EXIF orientation.
     """
     flags = cv2.IMREAD_COLOR | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
     try:
         coded = np.fromfile(path, np.uint8)
-        picture = cv2.imdecode(coded, flags) if len(coded) else None
-    except (OSError, cv2.error):  # OpenCV raises at sizes that it does not believe
+        image = cv2.imdecode(coded, flags) if len(coded) else None
+    except (OSError, cv2.error):  # OpenCV raises at implausible sizes
         return None
-    return None if picture is None else cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+    return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
 
 
 def write_image(path: Path, image: Image) -> None:
-    """Write an RGB picture; the suffix says how."""
+    """Write an RGB image in the format of the suffix.
+
+    Raises:
+        OSError: it could not be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     if not cv2.imwrite(str(path), image[:, :, ::-1]):
         raise OSError(f"{path} could not be written")
@@ -62,8 +66,8 @@ def normalise(pixels: Pixels) -> Pixels:
 def cut(image: Image, windows: IntArray, size: int, dtype: type = np.uint8) -> NDArray[Any]:
     """(N, 4) whole-pixel windows of an (H, W, 3) image -> (N, size, size, 3) crops.
 
-    As float32 they keep fractions of grey levels, as the package's do: of two windows on a face
-    that are nearly equally good it depends on such fractions which one wins.
+    As float32 they keep fractions of grey levels, as the package's do: of two windows of one face
+    with nearly equal scores, such fractions decide which has the higher one.
     """
     crops: NDArray[Any] = np.empty((len(windows), size, size, 3), dtype)
     for crop, window in zip(crops, windows.tolist(), strict=True):
@@ -72,7 +76,7 @@ def cut(image: Image, windows: IntArray, size: int, dtype: type = np.uint8) -> N
 
 
 def padded(image: Image, window: IntArray | Sequence[int]) -> Image:
-    """The pixels of one window of whole numbers; black where it reaches over the border."""
+    """The pixels of one whole-pixel window; black outside of the image."""
     x1, y1, x2, y2 = window
     height, width = image.shape[:2]
     if x1 >= 0 and y1 >= 0 and x2 <= width and y2 <= height:
@@ -91,58 +95,62 @@ def resize(image: NDArray[Any], width: int, height: int, out: NDArray[Any] | Non
 
 
 class ImagePyramid:
-    """A picture of which many smaller versions are wanted, whole or in part.
+    """An image and its smaller versions, whole or in part, from running sums down its columns.
 
-    They are those of `resize`, but for the last bits of float32: where a mean lies between two grey
-    levels, a level may have the other. OpenCV reads all pixels for every version; here what lies
-    above a row is taken from running sums down the columns, so that a version costs what it
-    measures itself. For one thread at a time.
+    The versions are those of `resize` up to float32 rounding: a mean halfway between two grey
+    levels may be rounded to the other. OpenCV reads all pixels of the image for every version; with
+    running sums, a version costs as much as it has rows. For one thread at a time.
     """
 
     def __init__(self, image: Image) -> None:
         self.image = image
         self._flat = image.reshape(len(image), 3 * image.shape[1])
         self._sums: NDArray[np.float32] | None = None
-        self._summed = 0  # the last of its rows that is filled
+        self._summed = 0  # the last row of the sums that is filled
 
     def level(self, width: int, height: int) -> Rows:
-        """Rows of the picture in another size."""
+        """A function that gives rows of the image in another size."""
         real_height, real_width = self.image.shape[:2]
         larger = height > real_height or width > real_width
         halved = real_height % height == 0 and real_width % width == 0  # OpenCV is fast here
-        if larger or halved or real_height * real_width > SUMMED or real_height >= EXACT:
+        if (
+            larger
+            or halved
+            or real_height * real_width > MAX_SUMMED_PIXELS
+            or real_height >= MAX_EXACT_ROWS
+        ):
             whole = resize(self.image, width, height)
             return lambda first, last: whole[first:last]
-        tall = real_height / height
+        scale = real_height / height
 
         def rows(first: int, last: int) -> Image:
-            sums = self._shrunk(np.arange(first, last + 1) * tall, 0, real_width, width)
-            return cv2.convertScaleAbs(sums, alpha=1 / tall)  # type: ignore[return-value]
+            sums = self._shrunk(np.arange(first, last + 1) * scale, 0, real_width, width)
+            return cv2.convertScaleAbs(sums, alpha=1 / scale)  # type: ignore[return-value]
 
         return rows
 
     def cut(self, windows: IntArray, size: int) -> NDArray[np.float32]:
         """(N, 4) whole-pixel windows -> (N, size, size, 3) crops: `cut` with fractions."""
-        large = (windows[:, 2:] - windows[:, :2]).min(axis=1) >= LARGE * size
+        large = (windows[:, 2:] - windows[:, :2]).min(axis=1) >= MIN_REDUCTION * size
         large &= (windows[:, :2] >= 0).all(axis=1)
         large &= (windows[:, 2:] <= self.image.shape[1::-1]).all(axis=1)
-        if self._sums is None or not large.any():  # to sum for a few crops does not pay
+        if self._sums is None or not large.any():  # sums for a few crops do not pay
             return cut(self.image, windows, size, np.float32)
         crops = np.empty((len(windows), size, size, 3), np.float32)
         crops[~large] = cut(self.image, windows[~large], size, np.float32)
-        tall = (windows[:, 3] - windows[:, 1]) / size
-        edges = windows[:, 1, None] + np.arange(size + 1) * tall[:, None]
+        scales = (windows[:, 3] - windows[:, 1]) / size
+        edges = windows[:, 1, None] + np.arange(size + 1) * scales[:, None]
         for i in np.flatnonzero(large).tolist():
             left, right = windows[i, ::2].tolist()
-            crops[i] = self._shrunk(edges[i], left, right, size) / np.float32(tall[i])
+            crops[i] = self._shrunk(edges[i], left, right, size) / np.float32(scales[i])
         return crops
 
     def _shrunk(self, edges: FloatArray, left: int, right: int, width: int) -> NDArray[np.float32]:
-        """(N + 1,) heights -> (N, width, 3): between two of them, sums down, means across."""
+        """(N + 1,) row boundaries -> (N, width, 3): between two, sums of rows, means of columns."""
         above = np.minimum(edges.astype(int), len(self.image) - 1)
         columns = slice(3 * left, 3 * right)
         until = self._sums_until(above[-1])[above, columns]
-        if above[0] > FINE:
+        if above[0] > MAX_FINE_ROWS:
             until -= until[0].copy()
         part = self._flat[above, columns].astype(np.float32)
         part *= (edges - above).astype(np.float32)[:, None]
@@ -153,7 +161,7 @@ class ImagePyramid:
         return sums
 
     def _sums_until(self, row: int) -> NDArray[np.float32]:
-        """(H, 3 W): what lies above each row, up to this one: whole numbers, exact in float32."""
+        """(H, 3 W): sums of the rows above each row, filled up to this row; exact in float32."""
         if self._sums is None:
             self._sums = np.empty(self._flat.shape, np.float32)
             self._sums[0] = 0
@@ -167,7 +175,7 @@ class ImagePyramid:
 
 
 def cut_rotated(image: Image, window: IntArray, degrees: float, size: int) -> Image:
-    """One window, turned about its centre by `degrees` (counter-clockwise on the screen)."""
+    """(size, size, 3): one window, rotated about its centre by `degrees` counter-clockwise."""
     matrix = rotation(window, degrees)
     matrix[:, 2] -= window[:2]
     side = (int(window[2] - window[0]), int(window[3] - window[1]))
@@ -176,7 +184,7 @@ def cut_rotated(image: Image, window: IntArray, degrees: float, size: int) -> Im
 
 
 def rotation(window: IntArray, degrees: float) -> FloatArray:
-    """(2, 3) affine map of image landmarks about the window's centre, for `cut_rotated`.
+    """(2, 3) affine map of points of the image, the rotation that `cut_rotated` applies.
 
     Pixel centres are whole numbers to OpenCV, so the centre of [0, 12) is 5.5.
     """
@@ -186,7 +194,7 @@ def rotation(window: IntArray, degrees: float) -> FloatArray:
 
 
 def level_size(height: int, width: int, scale: float) -> tuple[int, int]:
-    """Height and width of a picture's level at one of its `pyramid_scales`."""
+    """Height and width of an image's level at one of its `pyramid_scales`."""
     return int(np.ceil(height * scale)), int(np.ceil(width * scale))
 
 
@@ -196,7 +204,7 @@ def pyramid_scales(height: int, width: int, min_face: int, factor: float, size: 
     The shorter side of the smallest level is still at least `size` pixels.
     """
     first = size / min_face
-    side = min(height, width) * first  # in this order, or the smallest picture has a level more
+    side = min(height, width) * first  # in this order, or the smallest image has a level more
     scales: list[float] = []
     while side >= size:
         scales.append(first * factor ** len(scales))

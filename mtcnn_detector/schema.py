@@ -1,4 +1,4 @@
-"""Plain values, as YAML and JSON hold them, into typed dataclasses that check themselves."""
+"""Conversion of plain values, from YAML or JSON, into typed dataclasses."""
 
 import difflib
 import math

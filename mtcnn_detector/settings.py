@@ -1,4 +1,4 @@
-"""The settings of the detector."""
+"""Settings of the detector."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -8,7 +8,7 @@ from .validation import require
 
 @dataclass(frozen=True)
 class DetectorSettings:
-    """The cascade at run time, as `mtcnn.MTCNN(...)` takes it."""
+    """Settings of the cascade; the meaning is that of the arguments of `MTCNN`."""
 
     min_face_size: int = 20
     scale_factor: float = 0.709
@@ -21,6 +21,6 @@ class DetectorSettings:
         require(inside, "thresholds", "must lie between 0 and 1")
 
     def at(self, thresholds: Sequence[float]) -> "DetectorSettings":
-        """The same with other thresholds, for as many nets as there are."""
+        """These settings with other thresholds; 0 for nets beyond them."""
         first, second, third = (*thresholds, 0.0, 0.0, 0.0)[:3]
         return replace(self, thresholds=(first, second, third))

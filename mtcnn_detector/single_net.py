@@ -1,4 +1,4 @@
-"""One net on one crop, without the others: its raw outputs and what they mean."""
+"""One net on one crop: its raw outputs, and box and landmarks decoded from them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +15,13 @@ from .weights import weight_files
 
 @dataclass(frozen=True)
 class CropPrediction:
-    """What a net says about a crop, as it says it and in the crop's own pixels."""
+    """Outputs of a net for a crop, raw and decoded to pixels of the crop."""
 
     probability: float
     offsets: tuple[float, ...]  # 4, in the net's frame (see `boxes.FRAMES`)
     box: tuple[float, ...]  # x1 y1 x2 y2 in the crop
     fractions: tuple[float, ...]  # 10: x1..x5, y1..y5; none of a net without landmarks
-    landmarks: tuple[tuple[float, float], ...]  # 5 places in the crop, or none
+    landmarks: tuple[tuple[float, float], ...]  # 5 points in the crop, or none
 
     def __str__(self) -> str:
         lines = [
@@ -43,26 +43,32 @@ def _row(values: tuple[float, ...], digits: int) -> str:
 
 
 def load(name: NetName, weights: Path) -> CompiledNet:
-    """A net out of any file that holds it."""
+    """A net from any weights file that has it, compiled for crops.
+
+    Raises:
+        UserError: the file cannot be read, or has no such net.
+    """
     trained = weight_files.read_net(weights, name)
-    return CompiledNet(name, trained._replace(net=for_crops(trained.net)))  # one cell, of a picture
+    return CompiledNet(
+        name, trained._replace(net=for_crops(trained.net))
+    )  # P-Net: one cell, without padding
 
 
 def predict_crop(engine: CompiledNet, crop: pixels.Image) -> CropPrediction:
-    """(H, W, 3) RGB, brought to the net's size as the detector's crops are: with fractions."""
+    """Predict on one (H, W, 3) RGB crop, resized to the net's input as in the detector."""
     size = engine.net.size
-    said = engine(pixels.resize(crop.astype(np.float32), size, size)[None])
-    offsets = said.box.reshape(4).astype(np.float64)
+    outputs = engine(pixels.resize(crop.astype(np.float32), size, size)[None])
+    offsets = outputs.box.reshape(4).astype(np.float64)
     height, width = crop.shape[:2]
     window = np.array([[0.0, 0, width, height]])
     sides = np.array([[width, height, width, height]], np.float64)
     box = window + boxes.face_offsets(engine.name, offsets[None], sides) * sides
     fractions, landmarks = np.zeros(0), np.zeros((0, 2))
-    if said.landmarks is not None:
-        fractions = said.landmarks.reshape(10).astype(np.float64)
+    if outputs.landmarks is not None:
+        fractions = outputs.landmarks.reshape(10).astype(np.float64)
         landmarks = boxes.decode_landmarks(fractions[None], window)[0]
     return CropPrediction(
-        float(said.score.reshape(())),
+        float(outputs.score.reshape(())),
         tuple(offsets.tolist()),
         tuple(box[0].tolist()),
         tuple(fractions.tolist()),

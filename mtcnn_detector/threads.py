@@ -73,8 +73,9 @@ def in_threads(
         for item in items:
             futures.append(pool.submit(run, item))
             waiting.append((futures[-1], item))
-            while waiting and (waiting[0][0].running() or waiting[0][0].done()):
-                waiting.popleft()
+            if len(waiting) > ahead * others:
+                while waiting and (waiting[0][0].running() or waiting[0][0].done()):
+                    waiting.popleft()
             if len(waiting) > ahead * others:
                 take_over()
             if errors:

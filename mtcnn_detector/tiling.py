@@ -1,8 +1,8 @@
-"""A picture's levels, laid out side by side so that P-Net runs on tiles of one shape.
+"""Tiling of the image pyramid, so that P-Net runs on inputs of one shape.
 
-Kernels are made for a shape, which takes longer than running them; pictures come in all shapes.
-Levels are cut into strips no taller than a tile, the strips laid along one canvas, the canvas cut
-into tiles. What a cell sees across a seam belongs to no level and is dropped.
+A network is compiled for an input shape, which takes longer than running it, and images come in
+all shapes. The levels of the pyramid are cut into bands no taller than a tile, the bands are packed
+onto one canvas, and the canvas is cut into tiles. Cells that see two bands are dropped.
 """
 
 from collections import deque
@@ -17,14 +17,12 @@ from .architecture import CellMap
 from .boxes import IntArray
 from .pixels import Image, Rows
 
-TILE_HEIGHT, TILE_WIDTH = (
-    128,
-    384,
-)  # pixels of a tile: what P-Net makes of them stays in a core's cache
+# Pixels of a tile: P-Net's activations on it stay in the cache of a core.
+TILE_HEIGHT, TILE_WIDTH = 128, 384
 
 
 class Level(NamedTuple):
-    """The picture at a scale."""
+    """One level of the pyramid: the image at a scale."""
 
     scale: float
     rows: Rows
@@ -34,18 +32,18 @@ class Level(NamedTuple):
     height: int
 
 
-class Strip(NamedTuple):
-    """Some rows of cells of a level, and where on the canvas they lie, in cells."""
+class Band(NamedTuple):
+    """Some rows of a level's cells, and their place on the canvas; all in cells."""
 
     level: int
-    first: int
-    tall: int
+    first_row: int
+    row_count: int
     y: int
     x: int
 
 
 class Cells(NamedTuple):
-    """Cells of the levels: (N,) each."""
+    """Output cells by level, row and column: (N,) each."""
 
     level: IntArray
     down: IntArray
@@ -53,83 +51,91 @@ class Cells(NamedTuple):
 
 
 class TiledCanvas:
-    """The canvas of one picture.
+    """The levels of one image, packed onto a canvas of tiles.
 
     Args:
-        levels: of one net, at least one.
+        levels: at least one, all of the same net.
     """
 
     def __init__(self, levels: Sequence[Level]) -> None:
         self._levels = levels
         self._stride, size = levels[0].across.stride, levels[0].across.size
-        lost = -(-size // self._stride) - 1  # cells between two strips that see both
-        self._tall = _cells(max(TILE_HEIGHT, size), self._stride, size)
-        self._wide = _cells(max(TILE_WIDTH, 2 * size), self._stride, size)
-        self._strips, length = _placed(levels, self._tall, lost)
-        self._tiles = -(-length // self._wide)
-        shape = (self._tall, self._tiles * self._wide)
+        gap = -(-size // self._stride) - 1  # cells between two bands that see both
+        self._tile_rows = _cell_count(max(TILE_HEIGHT, size), self._stride, size)
+        self._tile_columns = _cell_count(max(TILE_WIDTH, 2 * size), self._stride, size)
+        self._bands, length = _pack(levels, self._tile_rows, gap)
+        self._tile_count = -(-length // self._tile_columns)
+        shape = (self._tile_rows, self._tile_count * self._tile_columns)
         sides = [self._stride * (cells - 1) + size for cells in shape]
         self._canvas = np.zeros((*sides, 3), np.uint8)
-        self._strip_at = np.full(shape, -1, np.int32)
-        for number, strip in enumerate(self._strips):
-            end = strip.x + levels[strip.level].across.cells
-            self._strip_at[strip.y : strip.y + strip.tall, strip.x : end] = number
+        self._band_at = np.full(shape, -1, np.int32)
+        for number, band in enumerate(self._bands):
+            end = band.x + levels[band.level].across.cells
+            self._band_at[band.y : band.y + band.row_count, band.x : end] = number
 
     def tiles(self) -> Iterator[Image]:
-        """The pixels of each tile, (1, h, w, 3), laid when its turn comes."""
-        step = self._wide * self._stride
-        overlap = self._canvas.shape[1] - self._tiles * step
-        waiting = deque(self._strips)
-        for first in range(0, self._tiles * step, step):
+        """The tiles, (1, h, w, 3) each; bands are pasted when the first tile needs them."""
+        step = self._tile_columns * self._stride
+        overlap = self._canvas.shape[1] - self._tile_count * step
+        pending = deque(self._bands)
+        for first in range(0, self._tile_count * step, step):
             last = first + step + overlap
-            while waiting and waiting[0].x * self._stride < last:
-                self._paste(waiting.popleft())
+            while pending and pending[0].x * self._stride < last:
+                self._paste(pending.popleft())
             yield self._canvas[None, :, first:last]
 
     def cells(self, tile: IntArray, place: IntArray) -> tuple[NDArray[np.bool_], Cells]:
-        """Of places in the tiles' maps, row by row: which are cells of a level, and these."""
-        down, across = np.divmod(place, self._wide)
-        across += tile * self._wide
-        strips = self._strip_at[down, across]
-        inside = strips >= 0
-        level, first, _, y, x = np.array(self._strips)[strips[inside]].T
-        return inside, Cells(level, down[inside] - y + first, across[inside] - x)
+        """Positions in the tiles' output maps -> the cells of levels that they are.
 
-    def _paste(self, strip: Strip) -> None:
-        level = self._levels[strip.level]
-        top = level.down.offset + self._stride * strip.first
-        bottom = top + self._stride * (strip.tall - 1) + level.down.size
+        Args:
+            tile: (N,) indices of tiles.
+            place: (N,) flat indices into a tile's map, row by row.
+
+        Returns:
+            (N,) whether a position is a cell of a level, and these cells.
+        """
+        down, across = np.divmod(place, self._tile_columns)
+        across += tile * self._tile_columns
+        bands = self._band_at[down, across]
+        inside = bands >= 0
+        level, first_row, _, y, x = np.array(self._bands)[bands[inside]].T
+        return inside, Cells(level, down[inside] - y + first_row, across[inside] - x)
+
+    def _paste(self, band: Band) -> None:
+        level = self._levels[band.level]
+        top = level.down.offset + self._stride * band.first_row
+        bottom = top + self._stride * (band.row_count - 1) + level.down.size
         left, right = level.across.offset, level.across.offset + level.across.seen
         rows = level.rows(max(top, 0), min(bottom, level.height))
         pixels = rows[:, max(left, 0) : min(right, level.width)]
-        # In place of what the net would pad with: the border once more.
-        around = (-top, bottom - level.height, -left, right - level.width)
-        if max(around) > 0:
-            edges = [max(pad, 0) for pad in around]
+        # The border is replicated where the net would pad.
+        outside = (-top, bottom - level.height, -left, right - level.width)
+        if max(outside) > 0:
+            edges = [max(pad, 0) for pad in outside]
             pixels = cv2.copyMakeBorder(pixels, *edges, cv2.BORDER_REPLICATE)  # type: ignore
-        y, x = strip.y * self._stride, strip.x * self._stride
+        y, x = band.y * self._stride, band.x * self._stride
         self._canvas[y : y + pixels.shape[0], x : x + pixels.shape[1]] = pixels
 
 
-def _cells(side: int, stride: int, size: int) -> int:
+def _cell_count(side: int, stride: int, size: int) -> int:
     return (side - size) // stride + 1
 
 
-def _placed(levels: Sequence[Level], tall: int, lost: int) -> tuple[list[Strip], int]:
-    """Strips from left to right on a canvas, and its length in cells: each above narrower ones."""
-    strips = []
+def _pack(levels: Sequence[Level], tile_rows: int, gap: int) -> tuple[list[Band], int]:
+    """Bands from left to right, narrower ones below wider ones; the canvas's length in cells."""
+    bands = []
     for number, level in enumerate(levels):
-        for first in range(0, level.down.cells, tall):
-            count = min(tall, level.down.cells - first)
-            strips.append(Strip(number, first, count, 0, 0))
-    strips.sort(key=lambda strip: -levels[strip.level].across.cells)
-    columns: list[list[int]] = []  # x and free y of each
-    placed, length = [], 0
-    for strip in strips:
-        column = next((c for c in columns if c[1] + strip.tall <= tall), None)
+        for first in range(0, level.down.cells, tile_rows):
+            count = min(tile_rows, level.down.cells - first)
+            bands.append(Band(number, first, count, 0, 0))
+    bands.sort(key=lambda band: -levels[band.level].across.cells)
+    columns: list[list[int]] = []  # x and the first free y of each
+    packed, length = [], 0
+    for band in bands:
+        column = next((c for c in columns if c[1] + band.row_count <= tile_rows), None)
         if column is None:
             columns.append(column := [length, 0])
-            length += levels[strip.level].across.cells + lost
-        placed.append(strip._replace(x=column[0], y=column[1]))
-        column[1] += strip.tall + lost
-    return sorted(placed, key=lambda strip: strip.x), length
+            length += levels[band.level].across.cells + gap
+        packed.append(band._replace(x=column[0], y=column[1]))
+        column[1] += band.row_count + gap
+    return sorted(packed, key=lambda band: band.x), length

@@ -1,10 +1,10 @@
-"""What a setting that cannot be is answered with."""
+"""Validation of settings: the error of a bad value."""
 
 from .errors import UserError
 
 
 class BadValueError(UserError):
-    """A setting that cannot be; the reader puts the section's full name before the key."""
+    """A value out of its range; `Schema` puts the section's name before the key."""
 
     def __init__(self, key: str, problem: str) -> None:
         super().__init__(f"{key} {problem}")
@@ -12,6 +12,6 @@ class BadValueError(UserError):
 
 
 def require(holds: bool, key: str, problem: str) -> None:
-    """Refuse a setting unless it holds; `problem` goes on after the key's name."""
+    """Raise BadValueError unless the condition holds; the message is `key` and `problem`."""
     if not holds:
         raise BadValueError(key, problem)

@@ -56,8 +56,8 @@ class Perfect:
         if self.name != NETS[0]:
             return judged(self.name, given.astype(float))
         laid, tile = given
-        shape = (laid._tall, laid._wide)
-        places = np.arange(laid._tall * laid._wide)
+        shape = (laid._tile_rows, laid._tile_columns)
+        places = np.arange(laid._tile_rows * laid._tile_columns)
         inside, cells = laid.cells(np.full(len(places), tile), places)
         windows = np.tile([0.0, 0, 1, 1], (inside.size, 1))
         windows[inside] = [self.window(laid._levels[n], *at) for n, *at in zip(*cells, strict=True)]
@@ -80,7 +80,9 @@ def perfect_nets(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Cascade]:
     """Makes a cascade of perfect nets."""
     monkeypatch.setattr(cascade, "CompiledNet", Perfect)
     monkeypatch.setattr(cascade, "_crops", lambda picture, windows, size, count: windows)
-    monkeypatch.setattr(TiledCanvas, "tiles", lambda self: ((self, n) for n in range(self._tiles)))
+    monkeypatch.setattr(
+        TiledCanvas, "tiles", lambda self: ((self, n) for n in range(self._tile_count))
+    )
 
     def make(detector: DetectorSettings = EXACT, names: Sequence[NetName] = NETS) -> Cascade:
         return Cascade({name: TRAINED[name] for name in names}, detector)

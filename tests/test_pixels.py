@@ -271,11 +271,11 @@ def test_a_pyramid_holds_what_resizing_gives(size: tuple[int, int]) -> None:
         np.testing.assert_array_equal(np.concatenate(parts), whole)
 
 
-@pytest.mark.parametrize("summed", [10, pixels.SUMMED])
+@pytest.mark.parametrize("summed", [10, pixels.MAX_SUMMED_PIXELS])
 def test_a_pyramid_of_a_huge_or_an_enlarged_picture_is_resized_plainly(
     summed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pixels, "SUMMED", summed)
+    monkeypatch.setattr(pixels, "MAX_SUMMED_PIXELS", summed)
     picture = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
     height, width = (30, 45) if summed == 10 else (60, 51)
     rows = pixels.ImagePyramid(picture).level(width, height)
@@ -292,7 +292,7 @@ def test_a_pictures_crops_are_those_of_resizing(levels: int) -> None:
     corners[5] = 0  # the whole picture
     windows = np.concatenate([corners, corners + sides], axis=1)
     inside = (corners >= 0).all(axis=1) & (windows[:, 2:] <= [400, 300]).all(axis=1)
-    large = inside & (sides >= pixels.LARGE * 12).all(axis=1)
+    large = inside & (sides >= pixels.MIN_REDUCTION * 12).all(axis=1)
     assert 20 < np.count_nonzero(large) < 60
     picture = pixels.ImagePyramid(image)
     for size in range(40, 40 + levels):
