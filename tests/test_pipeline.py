@@ -200,8 +200,8 @@ def test_the_faces_of_people_never_seen_are_found(run: Run) -> None:
 
 def test_the_report_has_its_figures_and_pictures(run: Run) -> None:
     folder = run.folder / "evaluation"
-    page = (folder / "report.html").read_text(encoding="utf-8")
+    page = (folder / "run-scenes.html").read_text(encoding="utf-8")
     assert "<html" in page and "detections" in page
-    assert str(folder / "report.html") in run.evaluated
-    assert pixels_of(folder / "detections.jpg").size > 0
-    assert "AP" in (folder / "figures.md").read_text(encoding="utf-8")
+    assert str(folder / "run-scenes.html") in run.evaluated
+    assert pixels_of(folder / "run-scenes.jpg").size > 0
+    assert "AP" in (folder / "run-scenes.md").read_text(encoding="utf-8")
