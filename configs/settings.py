@@ -62,10 +62,14 @@ class DataSettings:
         metadata={"meaning": "sources for `make evaluate`, by name; no stage trains on them"},
     )
     validation_fraction: float = setting(
-        "of the training images, chosen by name: held out from training", "(0, 1)", 0.1
+        "fraction of the training images, chosen by name, that is held out from training",
+        "(0, 1)",
+        0.1,
     )
     max_broken_fraction: float = setting(
-        "of the images may be missing or unreadable before a stage stops", "[0, 1)", 0.01
+        "fraction of the images that may be missing or unreadable before a stage stops",
+        "[0, 1)",
+        0.01,
     )
     min_survival: float = setting(
         "of the held-out faces must survive a net; under it the next stage stops", "[0, 1]", 0.2
@@ -121,7 +125,7 @@ class RecordSettings:
         "positives, parts and landmark crops among the proposals, of each", "[0, inf)"
     )
     proposal_thresholds: tuple[float, ...] = setting(
-        "of the nets before when they propose, one for each", "(0, 1)", ()
+        "score thresholds of the nets before when they propose, one for each", "(0, 1)", ()
     )
     mined_by: str | None = setting(
         "weights file whose P-Net proposes for P-Net's own records; for P-Net only", default=None
@@ -129,14 +133,16 @@ class RecordSettings:
     scale_balance: float = setting(
         "0: face sizes as they come; 1: as many crops from every octave of sizes", "[0, 1]", 0.5
     )
-    max_shift: float = setting("of a crop's centre, in sides of the face", "[0, 1)", 0.2)
+    max_shift: float = setting(
+        "largest shift of a crop's centre, in sides of the face", "[0, 1)", 0.2
+    )
     max_scale: float = setting(
-        "of a crop's side against the face's",
+        "largest ratio of a crop's side to the face's",
         "(1, 4]",
         1.25,
         problem="must be above 1, up to 4",
     )
-    max_rotation: float = setting("degrees, of landmark crops", "[0, 180]", 15.0)
+    max_rotation: float = setting("degrees; largest rotation of landmark crops", "[0, 180]", 15.0)
     images_per_shard: int = setting("images whose crops share a TFRecord file", "[1, inf)", 64)
 
     def __post_init__(self) -> None:
@@ -171,16 +177,17 @@ class TrainSettings:
     """How one net is trained."""
 
     steps: int = setting(
-        "of training, a batch each; 0: the net of `init` is taken over as it is", "[0, inf)"
+        "training steps, one batch each; 0: the net of `init` is taken over as it is", "[0, inf)"
     )
     batch: int = setting("crops in a batch", "[8, inf)")
     batch_fractions: tuple[float, float, float, float] = setting(
-        "of a batch: positive, negative, part and landmark crops; add up to 1", "[0, inf)"
+        "fractions of positive, negative, part and landmark crops in a batch; add up to 1",
+        "[0, inf)",
     )
     loss_weights: tuple[float, float, float] = setting(
         "weights of the class, box and landmark losses", "[0, inf)"
     )
-    learning_rate: float = setting("after warm-up", "(0, 1]")
+    learning_rate: float = setting("learning rate after warm-up", "(0, 1]")
     steps_per_epoch: int = setting("steps between checkpoints, with a validation each", "[1, inf)")
     landmark_beta: float | None = setting(
         "landmarks: smooth L1 loss, quadratic below; null: squared distance",
@@ -194,15 +201,25 @@ class TrainSettings:
         0.05,
         problem="must be above 0, or null",
     )
-    final_learning_rate: float = setting("at the last step (cosine decay)", "(0, 1]", 0.00001)
+    final_learning_rate: float = setting(
+        "learning rate at the last step (cosine decay)", "(0, 1]", 0.00001
+    )
     warmup_steps: int = setting(
-        "over which the learning rate rises to its full value; fewer than `steps`", "[0, inf)", 500
+        "steps over which the learning rate rises to its full value; fewer than `steps`",
+        "[0, inf)",
+        500,
     )
     ohem_ratio: float = setting(
-        "of a batch's class losses, the largest, are learned from", "(0, 1]", 0.7
+        "OHEM: fraction of the crops, those with the largest class losses, that is learned from",
+        "(0, 1]",
+        0.7,
     )
-    ema_decay: float = setting("of the moving average of the weights; 0: none", "[0, 1)", 0.999)
-    false_positive_rate: float = setting("at which the validation reports recall", "(0, 1)", 0.01)
+    ema_decay: float = setting(
+        "decay of the exponential moving average of the weights; 0: none", "[0, 1)", 0.999
+    )
+    false_positive_rate: float = setting(
+        "false positive rate at which the validation reports recall", "(0, 1)", 0.01
+    )
     init: str | None = setting(
         "weights file of any known layout to start from; null: random weights", default=None
     )
@@ -227,7 +244,7 @@ class TrainSettings:
         "weights file of any known layout whose outputs are learned beside the labels", default=None
     )
     distillation_weight: float = setting(
-        "of the teacher's outputs in the loss; all of the class where a crop has no label",
+        "weight of the teacher's outputs in the loss; 1 for the class of crops without a label",
         "(0, 1]",
         0.5,
     )

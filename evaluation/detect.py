@@ -20,13 +20,14 @@ from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS, NetName
 from mtcnn_detector.pixels import SUFFIXES, Image
 from mtcnn_detector.settings import DetectorSettings
+from pipeline.cli import split_paths
 
 KNOWN = ", ".join(sorted(SUFFIXES))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the command."""
-    parser.add_argument("images", nargs="+", type=Path, help="image files or folders")
+    parser.add_argument("images", nargs="+", help="image files or folders")
     parser.add_argument(
         "--weights", type=Path, required=True, help="a file with all three nets, or a run"
     )
@@ -56,9 +57,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def detect(arguments: argparse.Namespace) -> None:
     """Detect faces in images, or run a single net on them."""
-    files = list(dict.fromkeys(_files(arguments.images)))
+    paths = split_paths(arguments.images)
+    files = list(dict.fromkeys(_files(paths)))
     if not files:
-        raise UserError(f"no image ({KNOWN}) in {', '.join(map(str, arguments.images))}.")
+        raise UserError(f"no image ({KNOWN}) in {', '.join(map(str, paths))}.")
     refuse_stale(arguments.weights)
     if arguments.net:
         _predict_crops(files, arguments.net, arguments.weights)

@@ -2,7 +2,9 @@
 
 import argparse
 import errno
+import glob
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -108,6 +110,31 @@ def open_run(
     config, folder = run_recipe.locate(arguments.config, arguments.run, default)
     overrides = recipe.split_overrides(arguments.set)
     return Run(folder, run_recipe.load(config, folder, overrides, unkept))
+
+
+def split_paths(texts: Sequence[str]) -> list[Path]:
+    """Paths as `IMAGES=` names them: one path, spaces and all, or several as a shell reads them.
+
+    Args:
+        texts: Each is a path that exists, or words of a shell with quotes and `*`.
+
+    Raises:
+        UserError: there is no path in them, or a quote is not closed.
+    """
+    paths: list[Path] = []
+    for text in texts:
+        if text and Path(text).exists():
+            paths.append(Path(text))
+            continue
+        try:
+            words = shlex.split(text)
+        except ValueError:
+            raise UserError(f"IMAGES={text}: a quote is not closed.") from None
+        for word in words:
+            paths += [Path(found) for found in sorted(glob.glob(word))] or [Path(word)]  # noqa: PTH207
+    if not paths:
+        raise UserError("IMAGES= names image files or folders, as `make detect IMAGES=image.jpg`.")
+    return paths
 
 
 def make_variables(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -1,10 +1,12 @@
-"""The stages of a run, in their order: their commands and their folders."""
+"""Table of the stages of a run, in their order: targets, commands, folders."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from mtcnn_detector.net import NETS, NetName
+
+DATA = "data_prep"
 
 
 @dataclass(frozen=True)
@@ -23,10 +25,15 @@ class StageSpec:
     commands: tuple[tuple[str, ...], ...]
     net: NetName | None = None
 
+    @property
+    def makes_records(self) -> bool:
+        """Whether it cuts records, which a net that is taken over does not need."""
+        return self.commands[0][0] == DATA
+
 
 def _stages() -> Iterator[StageSpec]:
     for net in NETS:
-        yield StageSpec(f"{net}-data", f"records/{net}", (("data_prep", net),), net)
+        yield StageSpec(f"{net}-data", f"records/{net}", ((DATA, net),), net)
         trained = ("train", net), ("evaluation", "recall", net)
         yield StageSpec(f"train-{net}", net, trained, net)
     yield StageSpec("export-weights", "export", (("export",),))

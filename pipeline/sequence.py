@@ -1,0 +1,156 @@
+"""The stages in their order: a whole training, fine-tuning from weights, rounds of the cascade.
+
+Each stage is started as a command of its own, so it begins and ends as if the user had typed it.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FrameType
+
+import yaml
+
+from configs import recipe
+from mtcnn_detector.errors import UserError
+from mtcnn_detector.net import NETS, NetName
+from pipeline import run_recipe
+from pipeline.stages import DATA, STAGES, StageSpec
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user named of a run's command line; None or empty is left to the stages.
+
+    Args:
+        config: The recipe.
+        run: The run's folder.
+        overrides: Settings over the recipe, as `key.path=value`.
+        force: Whether stages are made anew.
+        workers: Processes that cut records.
+    """
+
+    config: Path | None = None
+    run: Path | None = None
+    overrides: Sequence[str] = ()
+    force: bool = False
+    workers: int | None = None
+
+    def arguments(self, module: str) -> list[str]:
+        """As arguments of `python -m <module>`."""
+        words = [] if self.config is None else ["--config", str(self.config)]
+        words += [] if self.run is None else ["--run", str(self.run)]
+        words += ["--set", *self.overrides] if self.overrides else []
+        words += ["--force"] if self.force else []
+        if self.workers is not None and module == DATA:
+            words += ["--workers", str(self.workers)]
+        return words
+
+
+def run_stage(stage: StageSpec, options: Options) -> None:
+    """Run the commands of a stage.
+
+    Raises:
+        SystemExit: a command has failed; with its exit status.
+    """
+    for command in stage.commands:
+        run_module([*command, *options.arguments(command[0])])
+
+
+def train(options: Options) -> None:
+    """Run all stages of a run in their order."""
+    for stage in STAGES.values():
+        run_stage(stage, options)
+
+
+def finetune(options: Options, weights: Path, nets: Sequence[NetName]) -> None:
+    """Train `nets` from existing weights, with what these get wrong; take over the others.
+
+    Raises:
+        UserError: the weights are missing.
+    """
+    if not weights.exists():
+        raise UserError(f"WEIGHTS={weights} is not there: it names the weights to start from.")
+    overrides = [*settings_from(weights, nets), *options.overrides]
+    train(replace(options, overrides=overrides))
+
+
+def rounds(options: Options, count: int, weights: Path | None, nets: Sequence[NetName]) -> None:
+    """Train the cascade `count` times, each time from the nets before; keep the best of them.
+
+    Args:
+        options: The run, whose folders `round-<number>` hold the rounds.
+        count: How many rounds.
+        weights: What the first round starts from; None: the recipe's `init`.
+        nets: Which nets are trained when there are weights to start from.
+
+    Raises:
+        UserError: the recipe or the weights are missing.
+    """
+    if weights is not None and not weights.exists():
+        raise UserError(f"WEIGHTS={weights} is not there: it names the weights to start from.")
+    config, folder = run_recipe.locate(options.config, options.run)
+    settings = recipe.load(config, options.overrides)
+    if not (folder / run_recipe.FILE).exists():
+        run_recipe.keep(folder, settings)
+    for number in range(1, count + 1):
+        run = folder / f"round-{number}"
+        print(f"round {number} of {count}: {run}", flush=True)
+        start = [] if weights is None else settings_from(weights, nets)
+        overrides = [*start, f"seed={number}", *options.overrides]
+        train(replace(options, config=config, run=run, overrides=overrides))
+        weights = run
+    run_recipe.keep(folder, settings)
+    run_module(["evaluation", "rounds", *options.arguments("evaluation")])
+
+
+def settings_from(weights: Path, nets: Sequence[NetName]) -> list[str]:
+    """Settings that start every net from weights and train only `nets`.
+
+    P-Net's records get the mistakes of the weights' own P-Net.
+    """
+    value = str(weights)
+    value = value if yaml.safe_load(value) == value else json.dumps(value)
+    start = [f"{net}.train.init={value}" for net in NETS]
+    first = NETS[0]
+    mining = [f"{first}.records.mined_by={value}", f"{first}.records.proposal_thresholds=[0.5]"]
+    return [*start, *mining, *(f"{net}.train.steps=0" for net in NETS if net not in nets)]
+
+
+def run_module(words: Sequence[str]) -> None:
+    """Run `python -m <words>` and wait for it.
+
+    Ctrl-C reaches the command itself, which ends it with its own message; SIGTERM is passed on.
+
+    Raises:
+        SystemExit: it has failed; with its exit status, or 128 and the signal that killed it.
+    """
+    print("python -m", *words, flush=True)
+    with subprocess.Popen([sys.executable, "-m", *words]) as process:
+
+        def terminate(*_: int | FrameType | None) -> None:
+            process.terminate()
+
+        handler = signal.signal(signal.SIGTERM, terminate)
+        try:
+            status = _wait(process)
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+    if status < 0:
+        name = signal.Signals(-status).name
+        problem = f"python -m {words[0]} was killed ({name}); repeat the command to go on."
+        print(f"error: {problem}", file=sys.stderr)
+    if status:
+        sys.exit(status if status > 0 else 128 - status)
+
+
+def _wait(process: "subprocess.Popen[bytes]") -> int:
+    """The exit status; a Ctrl-C on the way is for the process to answer."""
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            continue

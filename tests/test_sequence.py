@@ -1,0 +1,192 @@
+"""The stages' order, fine-tuning and rounds; commands that fail or are interrupted."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from configs import recipe
+from mtcnn_detector.errors import UserError
+from mtcnn_detector.net import NETS
+from pipeline import __main__ as command_line
+from pipeline import sequence
+from pipeline.sequence import Options
+
+ROOT = Path(__file__).parent.parent
+ORDER = [
+    *("data_prep pnet", "train pnet", "evaluation recall pnet"),
+    *("data_prep rnet", "train rnet", "evaluation recall rnet"),
+    *("data_prep onet", "train onet", "evaluation recall onet"),
+    "export",
+]
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The commands that are run, which do nothing here."""
+    found: list[list[str]] = []
+    monkeypatch.setattr(sequence, "run_module", lambda words: found.append(list(words)))
+    return found
+
+
+def main(monkeypatch: pytest.MonkeyPatch, *words: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["pipeline", *map(str, words)])
+    command_line.main()
+
+
+def values(command: list[str], option: str) -> list[str]:
+    """The words after an option, up to the next one."""
+    rest = command[command.index(option) + 1 :]
+    end = next((i for i, word in enumerate(rest) if word.startswith("--")), len(rest))
+    return rest[:end]
+
+
+def test_a_training_runs_all_stages_in_their_order(
+    commands: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main(monkeypatch, "train")
+    assert [" ".join(command) for command in commands] == ORDER
+
+
+def test_options_reach_the_stages_that_take_them(
+    commands: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ["--config", "c.yaml", "--run", "a b", "--set", "seed=2 x=[1, 2]", "--force"]
+    main(monkeypatch, "train", *options, "--workers", 3)
+    run = ["--config", "c.yaml", "--run", "a b", "--set", "seed=2", "x=[1, 2]", "--force"]
+    for command in commands:
+        workers = ["--workers", "3"] if command[0] == "data_prep" else []
+        assert command[-len(run + workers) :] == run + workers
+
+
+def test_one_stage_runs_its_commands(
+    commands: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main(monkeypatch, "train-rnet", "--run", "r")
+    recall = ["evaluation", "recall", "rnet", "--run", "r"]
+    assert commands == [["train", "rnet", "--run", "r"], recall]
+
+
+def test_fine_tuning_starts_every_net_and_takes_over_the_others(
+    commands: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    weights = tmp_path / "w: 1.npy"
+    weights.touch()
+    more = ["--run", "r", "--set", "rnet.train.steps=600"]
+    main(monkeypatch, "finetune", "--weights", weights, "--nets", "rnet", *more)
+    assert len(commands) == len(ORDER)
+    assert values(commands[0], "--config") == ["configs/finetune.yaml"]
+    settings = recipe.load(ROOT / "configs/finetune.yaml", values(commands[0], "--set"))
+    for net in NETS:
+        assert settings.stage(net).train.init == str(weights)
+    assert [settings.stage(net).train.steps for net in NETS] == [0, 600, 0]
+    assert settings.pnet.records.mined_by == str(weights)
+    assert settings.pnet.records.proposal_thresholds == (0.5,)
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["finetune"], "WEIGHTS= names the weights to start from"),
+        (["finetune", "--weights", "none.npy"], "WEIGHTS=none.npy is not there"),
+        (["finetune", "--weights", "x", "--nets", "p-net"], "NETS=p-net: there is no p-net; the n"),
+        (["rounds", "--weights", "none.npy"], "WEIGHTS=none.npy is not there"),
+        (["rounds", "--rounds", "0"], "ROUNDS must be at least 1; got 0"),
+        (["train", "--workers", "0"], "WORKERS must be at least 1; got 0"),
+    ],
+)
+def test_impossible_words_are_refused_before_anything_runs(
+    commands: list[list[str]], monkeypatch: pytest.MonkeyPatch, words: list[str], problem: str
+) -> None:
+    with pytest.raises(UserError, match=problem):
+        main(monkeypatch, *words)
+    assert commands == []
+
+
+def test_each_round_starts_from_the_one_before(
+    commands: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    config, run = ROOT / "configs/mtcnn.yaml", tmp_path / "run"
+    words = ["--config", config, "--run", run, "--set", "data.min_face=20"]
+    main(monkeypatch, "rounds", *words, "--rounds", 2, "--nets", "onet,pnet")
+    assert len(commands) == 2 * len(ORDER) + 1
+    first, second, last = commands[0], commands[len(ORDER)], commands[-1]
+    assert values(first, "--run") == [str(run / "round-1")]
+    assert values(first, "--set") == ["seed=1", "data.min_face=20"]
+    assert values(second, "--run") == [str(run / "round-2")]
+    settings = recipe.load(config, values(second, "--set"))
+    assert (settings.seed, settings.data.min_face) == (2, 20)
+    assert settings.onet.train.init == str(run / "round-1")
+    assert [settings.stage(net).train.steps > 0 for net in NETS] == [True, False, True]
+    assert last[:2] == ["evaluation", "rounds"]
+    assert values(last, "--run") == [str(run)]
+    kept = recipe.load(run / "recipe.yaml")
+    assert (kept.seed, kept.data.min_face) == (1, 20), "later `make rounds RUN=` needs no more"
+
+
+def test_a_failing_stage_stops_the_sequence_with_its_status(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(SystemExit) as stopped:
+        sequence.train(Options(config=tmp_path / "none.yaml", run=tmp_path / "run"))
+    assert stopped.value.code == 1
+    out, err = capfd.readouterr()
+    assert out.count("python -m ") == 1
+    assert err == f"error: {tmp_path / 'none.yaml'}: there is no such recipe; CONFIG= names one.\n"
+
+
+PROGRAM = """
+import sys
+from pipeline import sequence
+from pipeline.cli import run_cli
+run_cli(lambda: sequence.run_module([sys.argv[1]]))
+"""
+SLEEPER = """
+import time
+from pipeline.cli import run_cli
+def main() -> None:
+    print("ready", flush=True)
+    time.sleep(60)
+run_cli(main)
+"""
+
+
+@pytest.fixture
+def parent(tmp_path: Path) -> "subprocess.Popen[str]":
+    """A command that runs another one, which sleeps; both in a process group of their own."""
+    (tmp_path / "sleeper.py").write_text(SLEEPER)
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, "sleeper"],
+        cwd=ROOT,
+        env=dict(os.environ, PYTHONPATH=f"{ROOT}:{tmp_path}"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "python -m sleeper\n"
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def test_ctrl_c_ends_the_stage_with_one_message(parent: "subprocess.Popen[str]") -> None:
+    os.killpg(parent.pid, signal.SIGINT)
+    _, err = parent.communicate(timeout=30)
+    assert err == "\nstopped; the same command goes on from here.\n"
+    assert parent.returncode == 130
+
+
+def test_sigterm_is_passed_on_and_reported(parent: "subprocess.Popen[str]") -> None:
+    parent.terminate()
+    _, err = parent.communicate(timeout=30)
+    assert err == "error: python -m sleeper was killed (SIGTERM); repeat the command to go on.\n"
+    assert parent.returncode == 128 + signal.SIGTERM
+    time.sleep(0.2)
+    with pytest.raises(ProcessLookupError):
+        os.killpg(parent.pid, 0)
