@@ -26,7 +26,7 @@ from pipeline import tf_setup
 WHOLE_INT8 = NETS[:-1]
 
 
-class _Deployed(tf.Module):
+class DeployedNet(tf.Module):
     """A net with the interface of the deployment formats."""
 
     def __init__(self, name: NetName, trained: TrainedNet) -> None:
@@ -40,9 +40,9 @@ class _Deployed(tf.Module):
         self._constants = [[np.asarray(variable) for variable in group] for group in variables]
         side = None if net.convolutional else net.size
         signature = [tf.TensorSpec([None, side, side, 3], tf.float32, name="pixels")]
-        self.run = tf.function(self._heads, input_signature=signature, autograph=False)
+        self.run = tf.function(self.heads, input_signature=signature, autograph=False)
 
-    def _heads(self, pixels: tf.Tensor) -> dict[str, tf.Tensor]:
+    def heads(self, pixels: tf.Tensor) -> dict[str, tf.Tensor]:
         heads, _ = self._model.stateless_call(*self._constants, normalise(pixels), training=False)
         score = tf.nn.softmax(heads.pop("cls"))[..., 1]
         return {"score": score, **heads}
@@ -50,7 +50,7 @@ class _Deployed(tf.Module):
 
 def write_savedmodel(path: Path, name: NetName, trained: TrainedNet) -> None:
     """Write a folder that `tf.saved_model.load` and TensorFlow Serving read."""
-    net = _Deployed(name, trained)
+    net = DeployedNet(name, trained)
     with tf_setup.silence():  # the converter logs its inner steps
         tf.saved_model.save(net, str(path), signatures=net.run)
 
@@ -74,7 +74,7 @@ def tflite_model(name: NetName, trained: TrainedNet, batches: Sequence[Image] = 
         trained: the net.
         batches: (N, H, W, 3) uint8 pixels each, from which the ranges of values are taken.
     """
-    net = _Deployed(name, trained)
+    net = DeployedNet(name, trained)
     function = net.run.get_concrete_function()
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], net)
     if batches:

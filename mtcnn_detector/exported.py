@@ -29,7 +29,7 @@ HEADS = {4: "box", 10: "landmarks"}  # by the size of the last axis; the score h
 
 def is_export(path: Path) -> bool:
     """Whether a path is a folder of exported nets, or of one of them."""
-    return any(_model_path(path, name) is not None for name in NETS)
+    return any(model_path(path, name) is not None for name in NETS)
 
 
 def load(folder: Path, precision: Precision = "exact") -> dict[NetName, "ExportedNet"]:
@@ -38,7 +38,7 @@ def load(folder: Path, precision: Precision = "exact") -> dict[NetName, "Exporte
     Raises:
         UserError: a net is missing, cannot be read or has another interface.
     """
-    paths = {name: _model_path(folder, name) for name in NETS}
+    paths = {name: model_path(folder, name) for name in NETS}
     missing = [name for name, path in paths.items() if path is None]
     if missing:
         raise UserError(
@@ -47,7 +47,7 @@ def load(folder: Path, precision: Precision = "exact") -> dict[NetName, "Exporte
     return {name: ExportedNet(name, path, precision) for name, path in paths.items() if path}
 
 
-def _model_path(folder: Path, name: NetName) -> Path | None:
+def model_path(folder: Path, name: NetName) -> Path | None:
     """Where a net lies in a folder of exported nets."""
     for pattern, inside in FORMATS.values():
         path = folder / pattern.format(name)

@@ -181,8 +181,9 @@ def digest(paths: list[Path]) -> str:
 
 
 def digest_tree(path: Path) -> str:
-    """`digest` of a file, or of all files in a folder."""
-    return digest(sorted(part for part in (path, *path.rglob("*")) if part.is_file()))
+    """`digest` of a file, or of all files in a folder but Python's caches."""
+    files = (part for part in (path, *path.rglob("*")) if part.is_file())
+    return digest(sorted(file for file in files if file.parent.name != "__pycache__"))
 
 
 def versions() -> dict[str, Any]:

@@ -244,6 +244,16 @@ def test_a_folder_is_replaced_whole_and_only_when_forced(run: Path) -> None:
 
 
 @pytest.mark.usefixtures("quick")
+def test_a_folder_whose_cascade_was_imported_is_still_the_export(run: Path) -> None:
+    merge(run, {}, force=False, format_name="tflite")
+    (run / "tflite" / "__pycache__").mkdir()
+    (run / "tflite" / "__pycache__" / "cascade.pyc").write_bytes(b"")
+    write_training(run, "rnet", drawn(PAPER_NETS["rnet"], 77))
+    with pytest.raises(UserError, match="was made by another recipe"):  # not: was changed since
+        merge(run, {}, force=False, format_name="tflite")
+
+
+@pytest.mark.usefixtures("quick")
 def test_a_folder_that_no_export_made_is_not_replaced(run: Path) -> None:
     (run / "facenet").mkdir()
     (run / "facenet" / "mine.txt").write_text("mine")

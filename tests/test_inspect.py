@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from export.__main__ import main
+from export.formats import FORMATS
 from export.inspect import inspect
 from mtcnn_detector.architecture import PAPER_NETS
 from mtcnn_detector.net import NETS
@@ -79,3 +80,24 @@ def test_an_unknown_file_is_refused_in_one_sentence(
     with pytest.raises(SystemExit) as caught:
         run_cli(main)
     assert str(caught.value).startswith(f"error: {path}: it resembles ipazc's (mtcnn 0.1.x) layout")
+
+
+@pytest.mark.parametrize("format_name", ["tflite", "onnx", "savedmodel"])
+def test_exported_nets_are_described_and_checked(
+    tmp_path: Path, format_name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if format_name == "onnx":
+        pytest.importorskip("onnx")
+    FORMATS[format_name].write(tmp_path, LIVELY, {})
+    assert inspect(tmp_path)
+    text = capsys.readouterr().out
+    for name, size in (("pnet", 12), ("rnet", 24), ("onet", 48)):
+        assert f"{name}: {tmp_path / name}" in text
+        assert (
+            f"an exported net ({'SavedModel' if format_name == 'savedmodel' else format_name})"
+            in text
+        )
+        assert f"; {size} pixels, gives " in text
+    assert "  a cell of its map sees 12 pixels from 0 + 2 x\n" in text
+    assert text.count("  ok: its outputs are finite numbers") == 3
+    assert "FAILED" not in text
