@@ -6,13 +6,14 @@ from pathlib import Path
 
 from export.deployment import Nets, write_companions
 from mtcnn_detector.backend import CompiledNet, Predict
+from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS, NetName
 from mtcnn_detector.pixels import Image
 from mtcnn_detector.weights import weight_files
 
 Batches = Mapping[NetName, Sequence[Image]]  # calibration inputs, (N, H, W, 3) uint8 each
 Write = Callable[[Path, Nets, Batches], None]
-INT8 = "tflite-int8"
+INT8, CASCADE = "tflite-int8", "savedmodel-cascade"
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class Format:
         target: name of the file or folder, in the run's folder.
         write: writes the three nets to a path; raises `UserError` where the format cannot hold
             them. Only int8 uses the calibration batches.
-        load: (path, net) -> a function that runs the written net on a batch of pixels.
+        load: (path, net) -> a function that runs the written net on a batch of pixels;
+            raises `UserError` where the file is a whole cascade.
         usage: how the target, `{}`, is loaded: the last sentence of an export.
         tolerance: maximum absolute difference of outputs; int8 is judged by its faces instead.
     """
@@ -67,6 +69,16 @@ def _load_savedmodel(path: Path, name: NetName) -> Predict:
     from export.tensorflow_formats import load_savedmodel
 
     return load_savedmodel(path / name)
+
+
+def _write_cascade(path: Path, nets: Nets, _: Batches) -> None:
+    from export.tensorflow_cascade import write_cascade
+
+    write_cascade(path, nets)
+
+
+def _load_from_cascade(path: Path, name: NetName) -> Predict:
+    raise UserError(f"{path} is a whole cascade, out of which no {name} can be taken.")
 
 
 def _write_tflite(path: Path, nets: Nets, batches: Batches) -> None:
@@ -132,6 +144,12 @@ FORMATS: dict[str, Format] = {
         _write_savedmodel,
         _load_savedmodel,
         "tf.saved_model.load('{}/pnet').signatures['serving_default'] runs P-Net.",
+    ),
+    CASCADE: Format(
+        CASCADE,
+        _write_cascade,
+        _load_from_cascade,
+        "tf.saved_model.load('{}').signatures['detect'](image=...) finds the faces of an image.",
     ),
     "tflite": Format("tflite", _write_tflite, _load_tflite, _TFLITE_USAGE),
     INT8: Format(INT8, _write_tflite, _load_tflite, _TFLITE_USAGE),

@@ -9,16 +9,19 @@ from numpy.typing import NDArray
 
 from export import calibration, exported_cascade
 from export.deployment import Nets
-from export.formats import FORMATS, INT8, Format
+from export.formats import CASCADE, FORMATS, INT8, Format
 from mtcnn_detector.backend import CompiledNet, Outputs
+from mtcnn_detector.cascade import Cascade
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS, NetName
+from mtcnn_detector.settings import DetectorSettings
 from mtcnn_detector.weights import weight_files
 from mtcnn_detector.weights.weight_files import TrainedNet
 from pipeline import folders, manifest
 
 DEFAULT = "ipazc"
 MIN_FOUND_AGAIN = 0.5  # fraction of the faces that int8 must find again
+MAX_SHIFT, MIN_SAME_BOXES = 0.5, 0.95  # pixels, and fraction of boxes, of the exported cascade
 
 
 def merge(
@@ -60,10 +63,12 @@ def merge(
     if not stage.begin(force or not target.exists()):
         return
     draft = stage.folder / target.name
-    if calibration_images is None:
-        facts, summary = _write(draft, export_format, nets)
-    else:
+    if calibration_images is not None:
         facts, summary = _write_calibrated(draft, export_format, nets, calibration_images)
+    elif format_name == CASCADE:
+        facts, summary = _write_cascade(draft, export_format, nets)
+    else:
+        facts, summary = _write(draft, export_format, nets)
     folders.replace(draft, target)
     files = {name: str(path) for name, path in paths.items()}
     stage.finish(
@@ -132,6 +137,28 @@ def _write_calibrated(
         f"and {counts.after - counts.both} others."
     )
     return counts._asdict(), summary
+
+
+def _write_cascade(draft: Path, export_format: Format, nets: Nets) -> tuple[dict[str, Any], str]:
+    """Write the cascade and compare its faces with ours on a random image; as `_write`."""
+    from export.tensorflow_cascade import load_cascade
+
+    export_format.write(draft, nets, {})
+    size = nets[NETS[0]].net.size
+    # Thresholds of 0, for many boxes; one level at scale 1, which is resized nowhere.
+    settings = DetectorSettings(size, 0.01, (0.0, 0.0, 0.0))
+    image = np.random.default_rng(0).integers(0, 256, (4 * size, 6 * size, 3), np.uint8)
+    expected = Cascade(nets, settings).detect(image).boxes
+    found = load_cascade(draft)(image, settings).boxes
+    differences = np.abs(expected[:, None] - found[None]).max(axis=2)
+    again = int((differences.min(axis=1, initial=np.inf) <= MAX_SHIFT).sum())
+    if len(found) != len(expected) or again < MIN_SAME_BOXES * len(expected):
+        raise UserError(
+            f"{draft}: the written cascade finds {len(found)} boxes on a random image, {again} of "
+            f"the {len(expected)} that our detector finds."
+        )
+    summary = f"on a random image it finds {again} of {len(expected)} boxes as our detector."
+    return {"boxes": len(expected), "same": again}, summary
 
 
 def _max_difference(path: Path, export_format: Format, nets: Nets) -> float:
