@@ -11,7 +11,7 @@ import importlib.metadata
 import json
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,8 +45,10 @@ class Stage:
     command: str
     variables: Mapping[str, str] = field(default_factory=dict)
 
-    def begin(self, force: bool) -> bool:
+    def begin(self, force: bool, may_grow: Sequence[str] = ()) -> bool:
         """Whether there is work to do; prepares the folder for it.
+
+        A stage goes on with the work in the folder where only settings of `may_grow` have grown.
 
         Raises:
             UserError: the folder holds the work of another recipe and `force` is not set; or
@@ -58,14 +60,16 @@ class Stage:
                 f"{self.folder} holds files but no {MANIFEST}, so no stage made it: move it away, "
                 "or name another folder by RUN=."
             )
-        changed = "" if found is None else describe_changes(found["recipe"], flatten(self.recipe))
+        old, new = {} if found is None else found["recipe"], flatten(self.recipe)
+        grown = {key: new[key] for key in may_grow if old.get(key, new[key]) < new[key]}
+        changed = "" if found is None else describe_changes(old | grown, new)
         done = found is not None and found["complete"]
         if changed and not force and (done or self._holds_work()):
             raise UserError(
                 f"{self.folder} was made by another recipe ({changed}): "
                 f"`{self.again}` makes it anew, RUN= names another folder."
             )
-        if not changed and done and not force:
+        if not changed and not grown and done and not force:
             print(f"{self.command}: {self.folder} is complete for this recipe; nothing to do.")
             return False
         if force and self.folder.exists():

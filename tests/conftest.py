@@ -51,9 +51,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def short(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run's folder after a short training of P-Net without an interruption."""
-    from tests.trainings import SHORT, copied, train
+    from tests.trainings import SHORT, copy_run, train
 
-    run = copied(prepared, tmp_path_factory.mktemp("short"))
+    run = copy_run(prepared, tmp_path_factory.mktemp("short"))
     train(run, *SHORT)
     return run
 
@@ -71,6 +71,6 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run(prepared: Path, tmp_path: Path) -> Path:
     """A copy of `prepared` for one test."""
-    from tests.trainings import copied
+    from tests.trainings import copy_run
 
-    return copied(prepared, tmp_path)
+    return copy_run(prepared, tmp_path)

@@ -22,12 +22,12 @@ from tests.trainings import (
     ROOT,
     SHORT,
     SMALL,
-    Died,
+    Killed,
     assert_same,
     at_step,
-    copied,
-    dies,
-    kept,
+    copy_run,
+    kill,
+    saved_net,
     train,
 )
 from train import callbacks, dataset, loop, trainable_net
@@ -75,12 +75,12 @@ def test_the_best_epochs_weights_are_kept_across_a_kill(run, monkeypatch):
 
     monkeypatch.setattr(callbacks, "evaluate", evaluate)
     with monkeypatch.context() as patch:
-        patch.setattr(loop.plot_curves, "draw_curves", dies)
-        with pytest.raises(Died):
+        patch.setattr(loop.plot_curves, "draw_curves", kill)
+        with pytest.raises(Killed):
             train(run, *SHORT)
     train(run, *SHORT)
     assert len(judged) == 3
-    for key, value in kept(run).weights.items():
+    for key, value in saved_net(run).weights.items():
         np.testing.assert_array_equal(value, judged[1][key])
     assert manifest.read_manifest(run / "pnet")["validation"]["loss"] == 1
 
@@ -89,23 +89,23 @@ def die_at(patch, place):
     def half_written(self, epoch, logs=None):
         if epoch == 1:  # the log and perhaps the best weights know the epoch already
             self.path.with_name("new.weights.h5").write_bytes(b"half a file")
-            raise Died
+            raise Killed
         real(self, epoch, logs)
 
     if place == "in an epoch":
-        patch.setattr(callbacks.StopAtLastStep, "on_train_batch_end", at_step(33, dies))
+        patch.setattr(callbacks.StopAtLastStep, "on_train_batch_end", at_step(33, kill))
     elif place == "before a checkpoint":
         real = callbacks.Checkpoint.on_epoch_end
         patch.setattr(callbacks.Checkpoint, "on_epoch_end", half_written)
     else:
-        patch.setattr(loop.plot_curves, "draw_curves", dies)
+        patch.setattr(loop.plot_curves, "draw_curves", kill)
 
 
 @pytest.mark.parametrize("place", ["in an epoch", "before a checkpoint", "after the last one"])
 def test_killed_anywhere_it_ends_the_same(run, short, monkeypatch, capsys, place):
     with monkeypatch.context() as patch:
         die_at(patch, place)
-        with pytest.raises(Died):
+        with pytest.raises(Killed):
             train(run, *SHORT)
     assert not manifest.read_manifest(run / "pnet")["complete"]
     capsys.readouterr()
@@ -116,7 +116,7 @@ def test_killed_anywhere_it_ends_the_same(run, short, monkeypatch, capsys, place
 
 
 def test_killed_and_interrupted_from_outside_it_ends_the_same(run, prepared, tmp_path):
-    undisturbed = copied(prepared, tmp_path / "undisturbed")
+    undisturbed = copy_run(prepared, tmp_path / "undisturbed")
     train(undisturbed, *LONG)
 
     status, errors, _ = stop(run, 1, signal.SIGKILL, *LONG)
@@ -152,7 +152,7 @@ def poison(patch, step):
 def test_a_loss_that_is_not_finite_stops_with_a_sentence(run, short, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         die_at(patch, "in an epoch")
-        with pytest.raises(Died):
+        with pytest.raises(Killed):
             train(run, *SHORT)
     good = (run / "pnet" / "last.weights.h5").read_bytes()
     with monkeypatch.context() as patch:

@@ -144,6 +144,29 @@ def test_a_batch_does_not_depend_on_where_the_training_was_resumed(start):
             np.testing.assert_array_equal(value, truth_again[key])
 
 
+@pytest.mark.parametrize("threads", [2, 8])
+def test_batches_are_the_same_with_any_number_of_threads(
+    threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything = AugmentSettings(monochrome=0.1, downscale=0.2, noise=0.2, occlusion=0.2)
+    crop_set, train = some_records(), settings(augment=everything)
+    assert dataset.pipeline_threads() == 1, "the CPU trains"
+    alone = list(dataset.batches(crop_set, "pnet", train, 1))
+    monkeypatch.setattr(dataset, "pipeline_threads", lambda: threads)
+    together = list(dataset.batches(crop_set, "pnet", train, 1))
+    assert len(together) == len(alone) == 40
+    for (images, targets), (images_again, targets_again) in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(images, images_again)
+        for key, value in targets.items():
+            np.testing.assert_array_equal(value, targets_again[key])
+
+
+def test_all_cores_prepare_batches_where_a_gpu_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataset.tf.config, "list_physical_devices", lambda kind: [kind])
+    monkeypatch.setattr(dataset.os, "cpu_count", lambda: 12)
+    assert dataset.pipeline_threads() == 12
+
+
 def test_augmentation_differs_between_steps():
     held = some_records(dict.fromkeys(SAMPLE_TYPES, 1))
     train = settings(augment=replace(NOTHING, brightness=0.2), steps=3)

@@ -97,6 +97,44 @@ def test_only_the_hard_crops_have_a_gradient():
     np.testing.assert_allclose(tape.gradient(mean, values), [0, 0.5, 0.5, 0, 0], atol=1e-7)
 
 
+def ohem_gradient(values: list[float], mask: list[bool], ratio: float) -> np.ndarray:
+    """Of `ohem_mean` with regard to each value."""
+    tensor = tf.constant(values, tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(tensor)
+        mean = ohem_mean(tensor, tf.constant(mask), ratio)
+    return np.asarray(tape.gradient(mean, tensor))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.floats(0, 20, width=32), st.booleans()), min_size=1, max_size=40),
+    st.sampled_from([0.25, 0.5, 0.7, 0.75, 1.0]),
+)
+def test_the_gradient_of_ohem_is_that_of_a_sort(
+    rows: list[tuple[float, bool]], ratio: float
+) -> None:
+    values, mask = map(list, zip(*rows, strict=True))
+    kept = math.ceil(ratio * sum(mask))
+    order = sorted(np.flatnonzero(mask), key=lambda row: -values[row])
+    wanted = np.zeros(len(values))
+    wanted[order[:kept]] = 1 / max(kept, 1)
+    found = ohem_gradient(values, mask, ratio)
+    for value in set(values):  # equal values share the gradient, in whichever order they are
+        group = (np.array(values) == value) & mask
+        assert found[group].sum() == pytest.approx(wanted[group].sum(), abs=1e-5)
+        assert np.ptp(found[group]) < 1e-6 if group.any() else True
+    assert not found[~np.array(mask)].any()
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_a_value_that_is_not_finite_is_not_hidden(wrong: float) -> None:
+    values, mask = tf.constant([1.0, wrong, 3.0]), tf.constant([True, True, True])
+    assert not math.isfinite(ohem_mean(values, mask, 0.5))
+    outside = tf.constant([True, False, True])
+    assert float(ohem_mean(values, outside, 0.5)) == 3
+
+
 def test_class_loss_is_the_cross_entropy():
     logits = tf.constant([[0.0, 0.0], [1.0, 3.0], [1.0, 3.0]])
     found = class_divergences(logits, tf.constant([[0.0, 1.0], [0.0, 1.0], [1.0, 0.0]]))

@@ -12,7 +12,7 @@ from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS
 from mtcnn_detector.weights import weight_files
 from pipeline import manifest
-from tests.trainings import RECIPE, SHORT, Died, at_step, copied, dies, kept, train
+from tests.trainings import RECIPE, SHORT, Killed, at_step, copy_run, kill, saved_net, train
 from train import callbacks, dataset, trainable_net
 
 OTHER = "pnet.net.layers=[{conv: 8, norm: batch, padding: same}, {pool: 2, stride: 2}, "
@@ -34,13 +34,13 @@ def start(tmp_path_factory):
 @pytest.fixture(scope="module")
 def other(prepared, tmp_path_factory):
     """A training of a net with every sort of layer."""
-    run = copied(prepared, tmp_path_factory.mktemp("other"))
+    run = copy_run(prepared, tmp_path_factory.mktemp("other"))
     train(run, *SHORT, OTHER, OWN)
     return run
 
 
 def test_a_net_with_norms_is_kept_folded_and_gives_the_logged_figures(other):
-    trained = kept(other)
+    trained = saved_net(other)
     assert not any(layer.norm or layer.relu for layer in trained.net.layers)
     assert [layer.padding for layer in trained.net.layers] == ["same", "valid", "valid", "same"]
     assert not trained.weights["prelu3/alpha"].any() and not trained.weights["prelu4/alpha"].any()
@@ -57,12 +57,12 @@ def test_a_net_with_norms_is_kept_folded_and_gives_the_logged_figures(other):
 
 def test_a_net_with_norms_goes_on_after_a_kill_and_ends_the_same(other, run, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(callbacks.StopAtLastStep, "on_train_batch_end", at_step(33, dies))
-        with pytest.raises(Died):
+        patch.setattr(callbacks.StopAtLastStep, "on_train_batch_end", at_step(33, kill))
+        with pytest.raises(Killed):
             train(run, *SHORT, OTHER, OWN)
     train(run, *SHORT, OTHER, OWN)
-    for key, array in kept(other).weights.items():
-        np.testing.assert_array_equal(kept(run).weights[key], array, err_msg=key)
+    for key, array in saved_net(other).weights.items():
+        np.testing.assert_array_equal(saved_net(run).weights[key], array, err_msg=key)
 
 
 @pytest.mark.parametrize("average", [0, 0.9])
@@ -70,7 +70,7 @@ def test_frozen_layers_stay_and_the_others_learn(run, start, average):
     frozen = "pnet.train.frozen=[layer1, layer3, cls]"
     init = f"pnet.train.init={start}"
     train(run, *SHORT, init, frozen, f"pnet.train.ema_decay={average}")
-    given, found = weight_files.read(start)["pnet"].weights, kept(run).weights
+    given, found = weight_files.read(start)["pnet"].weights, saved_net(run).weights
     for key, array in given.items():
         same = np.array_equal(found[key], array)
         assert same == key.startswith(("layer1/", "prelu1/", "layer3/", "prelu3/", "cls/")), key
@@ -101,9 +101,11 @@ def test_what_cannot_be_frozen_is_told(frozen, told):
 def test_a_net_is_taken_over_without_records(tmp_path, start, capsys):
     settings = [f"pnet.train.init={start}", "pnet.train.steps=0"]
     train(tmp_path, *settings)
-    assert kept(tmp_path).net == PAPER_NETS["pnet"], "without the head that only training needs"
+    assert saved_net(tmp_path).net == PAPER_NETS["pnet"], (
+        "without the head that only training needs"
+    )
     for key, array in weight_files.read(start)["pnet"].weights.items():
-        np.testing.assert_array_equal(kept(tmp_path).weights[key], array)
+        np.testing.assert_array_equal(saved_net(tmp_path).weights[key], array)
     prepare(recipe.load(RECIPE, settings), "pnet", tmp_path, 1, False)
     assert "taken over as it is (train.steps: 0); it needs no records" in capsys.readouterr().out
     assert not (tmp_path / "records").exists()
@@ -163,7 +165,7 @@ def test_nets_that_cannot_be_are_refused(setting, told):
 
 
 def test_what_is_kept_is_averaged_with_the_start_and_shifted(run, prepared, start, tmp_path):
-    plain = copied(prepared, tmp_path / "plain")
+    plain = copy_run(prepared, tmp_path / "plain")
     from_start = [
         *SHORT,
         f"pnet.train.init={start}",
@@ -174,14 +176,14 @@ def test_what_is_kept_is_averaged_with_the_start_and_shifted(run, prepared, star
     shifts = ["pnet.train.score_shift=0.8", "pnet.train.landmark_shift=0.01"]
     train(run, *from_start, "pnet.train.init_average=0.75", *shifts)
     began = weight_files.read(start)["pnet"].weights
-    for key, value in kept(run).weights.items():
-        trained = kept(plain).weights[key]
+    for key, value in saved_net(run).weights.items():
+        trained = saved_net(plain).weights[key]
         share = 0.75 if key in began else 0  # the head for landmarks is new
         wanted = (1 - share) * trained + share * began.get(key, trained)
         wanted = wanted + np.array([-0.4, 0.4]) if key == "cls/bias" else wanted
         wanted = wanted + 0.01 if key == "landmarks/bias" else wanted
         np.testing.assert_allclose(value, wanted, atol=1e-5, err_msg=key)
-    assert not np.allclose(kept(plain).weights["layer1/kernel"], began["layer1/kernel"])
+    assert not np.allclose(saved_net(plain).weights["layer1/kernel"], began["layer1/kernel"])
 
 
 def test_epochs_are_judged_as_they_were_trained_not_as_they_are_shifted(run, short):
@@ -192,7 +194,9 @@ def test_epochs_are_judged_as_they_were_trained_not_as_they_are_shifted(run, sho
 
 def test_a_net_that_is_taken_over_can_be_shifted(run, start):
     train(run, f"pnet.train.init={start}", "pnet.train.steps=0", "pnet.train.score_shift=-1")
-    shift = kept(run).weights["cls/bias"] - weight_files.read(start)["pnet"].weights["cls/bias"]
+    shift = (
+        saved_net(run).weights["cls/bias"] - weight_files.read(start)["pnet"].weights["cls/bias"]
+    )
     np.testing.assert_allclose(shift, [0.5, -0.5], atol=1e-6)
 
 
@@ -207,7 +211,7 @@ def test_a_net_learns_what_its_teacher_says(run, start):
     alone = ["pnet.train.distillation_weight=1", "pnet.train.loss_weights=[1, 0, 0]"]
     train(run, *SHORT, *setting, *alone)
     for key, array in weight_files.read(start)["pnet"].weights.items():
-        np.testing.assert_allclose(kept(run).weights[key], array, atol=1e-3, err_msg=key)
+        np.testing.assert_allclose(saved_net(run).weights[key], array, atol=1e-3, err_msg=key)
     made = manifest.read_manifest(run / "pnet")["recipe"]
     assert made["pnet.teacher"] == made["pnet.init"], "digests of the file"
 

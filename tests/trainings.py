@@ -1,14 +1,18 @@
-"""Small trainings of P-Net, for the tests of what they leave and of how they are stopped."""
+"""Small trainings on synthetic records, for tests of their results and of their interruption."""
 
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from configs import recipe
-from configs.settings import SAMPLE_TYPES
+from configs.settings import SAMPLE_TYPES, SampleType
 from data_prep import records
 from data_prep.crops import Crops
+from mtcnn_detector.architecture import PAPER_NETS
+from mtcnn_detector.net import NetName
 from mtcnn_detector.weights import weight_files
 from pipeline import manifest
 from train import callbacks, loop
@@ -19,15 +23,21 @@ SMALL = ("pnet.train.batch=32", "pnet.train.warmup_steps=5", "pnet.train.ema_dec
 SHORT = (*SMALL, "pnet.train.steps=45", "pnet.train.steps_per_epoch=20")
 
 
-class Died(BaseException):
+class Killed(BaseException):
     """Stands for `kill -9` at a chosen place."""
 
 
-def some_crops(kind, count, rng):
-    """Faces are darker in the middle, so that there is something to learn."""
-    images = rng.integers(0, 256, (count, 12, 12, 3), dtype=np.uint8)
+def kill(*_: Any) -> None:
+    """End a training as if killed."""
+    raise Killed
+
+
+def synthetic_crops(kind: SampleType, count: int, size: int, rng: np.random.Generator) -> Crops:
+    """Noise; faces are darker in the middle, so that there is something to learn."""
+    images = rng.integers(0, 256, (count, size, size, 3), dtype=np.uint8)
     if kind != "negative":
-        images[:, 3:9, 3:9] //= 3
+        middle = slice(size // 4, size - size // 4)
+        images[:, middle, middle] //= 3
     boxes = rng.normal(0, 0.1, (count, 4)).astype(np.float32)
     landmarks = rng.uniform(0.2, 0.8, (count, 10)).astype(np.float32)
     if kind in ("negative", "landmark"):
@@ -37,36 +47,41 @@ def some_crops(kind, count, rng):
     return Crops(images, boxes, landmarks, np.full((count, 1), 30, np.float32))
 
 
-def write_records(run, counts=(("train", 150), ("validation", 40))):
-    """Records of P-Net as `data_prep` leaves them."""
+def write_records(
+    run: Path,
+    counts: Sequence[tuple[str, int]] = (("train", 150), ("validation", 40)),
+    name: NetName = "pnet",
+) -> Path:
+    """A net's records as `data_prep` leaves them, with `counts` crops of each kind in a split."""
     rng = np.random.default_rng(0)
     sources = recipe.to_dict(recipe.load(RECIPE))["data"]["train"]
     made_by = {"seed": 1, "data": {"train": sources}}
-    stage = manifest.Stage(run / "records" / "pnet", made_by, "pnet-data")
+    stage = manifest.Stage(run / "records" / name, made_by, f"{name}-data")
     stage.begin(False)
     for split, count in counts:
         (stage.folder / split).mkdir()
         for kind in SAMPLE_TYPES:
             shard = stage.folder / split / f"{kind}-00000.tfrecord"
-            records.write_shard(shard, some_crops(kind, count, rng), kind)
+            crops = synthetic_crops(kind, count, PAPER_NETS[name].size, rng)
+            records.write_shard(shard, crops, kind)
     made = {split: dict.fromkeys(SAMPLE_TYPES, count) for split, count in counts}
     stage.finish({"sha256": "0123456789abcdef" * 4, "counts": made})
     return run
 
 
-def train(run, *overrides, force=False):
-    """In this process, as `python -m train pnet` does it."""
-    loop.train(recipe.load(RECIPE, overrides), "pnet", run, force)
+def train(run: Path, *overrides: str, name: NetName = "pnet", force: bool = False) -> None:
+    """In this process, as `python -m train <name>` does it."""
+    loop.train(recipe.load(RECIPE, overrides), name, run, force)
 
 
-def kept(run):
+def saved_net(run: Path, name: NetName = "pnet") -> weight_files.TrainedNet:
     """The net that a run's training has written."""
-    return weight_files.read(run / "pnet" / "weights.npz")["pnet"]
+    return weight_files.read(run / name / "weights.npz")[name]
 
 
-def assert_same(run, other):
+def assert_same(run: Path, other: Path) -> None:
     """Bit for bit the same weights, and the same log."""
-    found, wanted = kept(run).weights, kept(other).weights
+    found, wanted = saved_net(run).weights, saved_net(other).weights
     assert list(found) == list(wanted)
     for key, value in wanted.items():
         np.testing.assert_array_equal(found[key], value, err_msg=key)
@@ -74,21 +89,19 @@ def assert_same(run, other):
     assert log.read_text() == same.read_text()
 
 
-def copied(run, folder):
-    """A run to go on with, in a folder of the test's own."""
+def copy_run(run: Path, folder: Path) -> Path:
+    """A copy to go on with, in a folder of the test's own."""
     shutil.copytree(run, folder / "run")
     return folder / "run"
 
 
-def dies(*_):
-    raise Died
-
-
-def at_step(step, action):
-    """A stand-in for what happens after each batch, with an action more after one of them."""
+def at_step(step: int, action: Callable[[], None]) -> Callable[..., None]:
+    """A stand-in for `StopAtLastStep.on_train_batch_end` with an action at one of the steps."""
     real = callbacks.StopAtLastStep.on_train_batch_end
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(
+        self: callbacks.StopAtLastStep, batch: int, logs: dict[str, float] | None = None
+    ) -> None:
         if int(self.model.optimizer.iterations.numpy()) == step:
             action()
         real(self, batch, logs)

@@ -1,4 +1,4 @@
-"""What happens after steps and epochs: checkpoints that survive a kill, validation, stops."""
+"""Keras callbacks: atomic checkpoints, validation, stops at the last step and at NaN."""
 
 import math
 import warnings
@@ -20,24 +20,28 @@ from train.trainable_net import average_with_init, save_inference_net
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """After every epoch one file from which training goes on exactly as if never stopped.
+    """One file after every epoch from which training goes on exactly as if never stopped.
 
     Keras' BackupAndRestore writes weights and epoch into two files, one after the other: a kill
-    between them repeats an epoch on weights that have seen it. Here the epoch follows from the
-    optimizer's count of steps, and the file is moved into place when complete.
+    between them repeats an epoch on weights that have seen it. Here the optimizer's step count
+    lies in the same file, which is written atomically.
     """
 
-    def __init__(self, path: Path, steps_per_epoch: int) -> None:
+    def __init__(self, path: Path) -> None:
         super().__init__()
-        self.path, self.steps_per_epoch = path, steps_per_epoch
+        self.path = path
 
     def restore(self, model: keras.Model) -> int:
-        """Load the file if there is one; how many epochs it has behind it."""
+        """Load the file if there is one; the number of steps behind it.
+
+        Raises:
+            UserError: the file is damaged or of another net.
+        """
         if not self.path.exists():
             return 0
         try:
             with warnings.catch_warnings():
-                # Keras only warns of much that does not fit.
+                # Keras only warns of most arrays that do not fit.
                 warnings.simplefilter("error", UserWarning)
                 model.load_weights(self.path)
         except (ValueError, OSError, KeyError, UserWarning):
@@ -45,25 +49,24 @@ class Checkpoint(keras.callbacks.Callback):
                 f"{self.path} is damaged or of another net: remove it, or make the training anew "
                 f"with `{make_command(f'train-{self.path.parent.name}', FORCE=1)}`."
             ) from None
-        # The last epoch may have been a shorter one.
-        return math.ceil(int(model.optimizer.iterations.numpy()) / self.steps_per_epoch)
+        return int(model.optimizer.iterations.numpy())
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Write and move."""
+        """Write under another name, then rename."""
         temporary = self.path.with_name("new.weights.h5")
         self.model.save_weights(temporary, overwrite=True)
         temporary.replace(self.path)
 
 
 class StopOnNonFinite(keras.callbacks.Callback):
-    """Stop with a sentence instead of training on nothing for hours."""
+    """Stop with one sentence at the first loss that is not finite."""
 
     def __init__(self, name: NetName, train: TrainSettings) -> None:
         super().__init__()
         self.name, self.train_settings = name, train
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Look at the running mean: one NaN stays in it."""
+        """Check the running mean of the epoch: a NaN stays in it."""
         if logs and not math.isfinite(logs["loss"]):
             parts = ", ".join(f"{key} {value:.3g}" for key, value in logs.items())
             step = int(self.model.optimizer.iterations.numpy())
@@ -82,7 +85,7 @@ class StopAtLastStep(keras.callbacks.Callback):
         self.steps = steps
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """The optimizer counts the steps of all runs of a resumed training."""
+        """The optimizer's count holds the steps before a resumption, too."""
         if int(self.model.optimizer.iterations.numpy()) >= self.steps:
             self.model.stop_training = True
 
@@ -97,21 +100,22 @@ class Validation(keras.callbacks.Callback):
         folder: Path,
         held_out: dataset.CropSet,
         start: Weights,
-        done: int,
+        step: int,
     ) -> None:
-        """`start` is what the kept weights are averaged with; `done` epochs are in the log."""
+        """Take up the log in `folder` at `step`; saved weights are averaged with `start`."""
         super().__init__()
         self.stage, self.name, self.folder, self.held_out = stage, name, folder, held_out
         self.start = start
-        self.rows = [row for row in read_log(folder / "log.csv") if row["epoch"] < done]
+        # A kill between log and checkpoint leaves a row of an epoch that will be repeated.
+        self.rows = [row for row in read_log(folder / "log.csv") if row["step"] <= step]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Judge the averaged weights, which are what is exported, then put the others back."""
+        """Evaluate the averaged weights, which are the exported ones, then restore the raw ones."""
         logs = logs if logs is not None else {}
         raw = self.model.get_weights()
         self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
         average_with_init(self.model.net, self.stage.train.init_average, self.start)
-        # As it was trained: the shifts of what is kept would count as errors.
+        # Without the shifts of the saved net, which would count as errors.
         figures = evaluate(self.model, self.held_out, self.name, self.stage.train)
         if not math.isfinite(figures["loss"]):  # the epoch's last step went wrong
             raise UserError(
@@ -124,23 +128,24 @@ class Validation(keras.callbacks.Callback):
             save_inference_net(self.model.net, self.stage, self.name, self.folder)
         self.model.set_weights(raw)
         logs.update({f"val_{key}": value for key, value in figures.items()})
-        self.rows.append({"epoch": epoch, **{key: float(value) for key, value in logs.items()}})
+        place = {"epoch": epoch, "step": int(self.model.optimizer.iterations.numpy())}
+        self.rows.append(place | {key: float(value) for key, value in logs.items()})
         write_log(self.folder / "log.csv", self.rows)
 
 
 def evaluate(
     model: keras.Model, held_out: dataset.CropSet, name: NetName, train: TrainSettings
 ) -> dict[str, float]:
-    """`metrics.summary` of a net over held-out crops."""
+    """`metrics.summary` of a net on held-out crops."""
     outputs: dict[str, list[Any]] = {}
     targets: dict[str, list[Any]] = {}
-    for images, truth in dataset.validation_batches(held_out, name, train.batch):
+    for images, batch_targets in dataset.validation_batches(held_out, name, train.batch):
         for head, value in model.predict_on_batch(images).items():
             outputs.setdefault(head, []).append(value)
-        for key, value in truth.items():
+        for key, value in batch_targets.items():
             targets.setdefault(key, []).append(np.asarray(value))
-    joined = {key: np.concatenate(parts) for key, parts in outputs.items()}
-    truths = {key: np.concatenate(parts) for key, parts in targets.items()}
-    truths["side"] = held_out.crops.sides
-    joined["cls"] = tf.nn.softmax(joined["cls"]).numpy()[:, 1]
-    return metrics.summary(joined, truths, name, train)
+    all_outputs = {key: np.concatenate(parts) for key, parts in outputs.items()}
+    all_targets = {key: np.concatenate(parts) for key, parts in targets.items()}
+    all_targets["side"] = held_out.crops.sides
+    all_outputs["cls"] = tf.nn.softmax(all_outputs["cls"]).numpy()[:, 1]
+    return metrics.summary(all_outputs, all_targets, name, train)

@@ -78,7 +78,8 @@ def load(folder: Path, split: str, size: int, counts: Mapping[str, int]) -> Crop
     paths = {kind: sorted((folder / split).glob(f"{kind}-*.tfrecord")) for kind in SAMPLE_TYPES}
     remedy = f"`{make_command(f'{folder.name}-data', FORCE=1)}` makes the records anew"
     filled = 0
-    with tqdm(total=sum(map(len, paths.values())), unit="shard", desc=f"{split} records") as bar:
+    total = sum(map(len, paths.values()))
+    with tqdm(total=total, unit="shard", desc=f"{split} records", ncols=80, disable=None) as bar:
         for kind in SAMPLE_TYPES:
             found = 0
             for path in paths[kind]:
@@ -163,6 +164,8 @@ def batches(
     steps, threads = tf.data.Dataset.range(start, train.steps), pipeline_threads()
     dataset = steps.map(batch, num_parallel_calls=threads, deterministic=True).prefetch(4)
     options = tf.data.Options()
+    # Nothing is left to tune, and the tuner's thread can hold up the end of a training by minutes.
+    options.autotune.enabled = False
     options.threading.max_intra_op_parallelism = 1  # its operations are too small to be split
     options.threading.private_threadpool_size = threads
     return dataset.with_options(options)

@@ -1,4 +1,4 @@
-"""Training one net: from records to weights, by Keras `fit` with our loss and callbacks."""
+"""Training of one net: its records into weights, by Keras' `fit`; continues where it was killed."""
 
 import importlib.util
 import math
@@ -18,41 +18,56 @@ from pipeline.make_command import make_command
 from train import dataset, plot_curves
 from train.callbacks import Checkpoint, StopAtLastStep, StopOnNonFinite, Validation
 from train.log import best_row
+from train.progress import Progress
 from train.trainable_net import adopt_init, build_trainable
 
 
 def train(settings: Settings, name: NetName, run: Path, force: bool) -> None:
     """Train a net on `run/records/<name>` into `run/<name>`; goes on where it was killed.
 
-    With no steps to train it is taken over from its init, and needs no records.
+    A training with more steps than the folder's goes on from its last checkpoint. With no steps
+    the net is adopted from its init, and needs no records.
 
     Raises:
         UserError: records are missing or damaged; the loss is not finite; the export's layout
             cannot hold a net of the recipe; see `pipeline.manifest`.
     """
     refuse_unless_exportable(settings)
+    _refuse_replicas()
     steps, records_folder = settings.stage(name).train.steps, run / "records" / name
-    made = manifest.require_complete(records_folder, f"{name}-data") if steps else {}
+    records = manifest.require_complete(records_folder, f"{name}-data") if steps else {}
     if steps:
-        _refuse_others(made["recipe"], settings, name, run)
-    stage = manifest.Stage(run / name, _recipe(settings, name, made), f"train-{name}")
-    if not stage.begin(force):
+        _refuse_other_records(records["recipe"], settings, name, run)
+    stage = manifest.Stage(run / name, _recipe(settings, name, records), f"train-{name}")
+    if not stage.begin(force, may_grow=[f"{name}.train.steps"]):
         return
     run_recipe.keep(run, settings)
     keras.utils.set_random_seed(settings.seed)
     tf.config.experimental.enable_op_determinism()  # a resumed training must end the same
     if steps:
-        loaded, held_out = _load(records_folder, name, settings.stage(name).net.size, made)
-        figures = _fit(settings, name, stage.folder, loaded, held_out)
-        told = ", ".join(f"{key} {value:.4f}" for key, value in figures.items())
+        crops, held_out = _load(records_folder, name, settings.stage(name).net.size, records)
+        figures = _fit(settings, name, stage.folder, crops, held_out)
+        result = ", ".join(f"{key} {value:.4f}" for key, value in figures.items())
     else:
         adopt_init(settings, name, stage.folder)
-        figures, told = {}, "taken over"
+        figures, result = {}, "adopted from its init"
     stage.finish({"validation": figures})
-    print(f"train-{name}: {told}; {stage.folder / 'weights.npz'}")
+    print(f"train-{name}: {result}; {stage.folder / 'weights.npz'}")
 
 
-def _refuse_others(recipe: dict[str, Any], settings: Settings, name: NetName, run: Path) -> None:
+def _refuse_replicas() -> None:
+    """Training on several devices would need other batches and another mean of the losses."""
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    if replicas > 1:
+        raise UserError(
+            f"a net is trained on one device, but the strategy in use has {replicas} replicas: "
+            "train outside of its scope; CUDA_VISIBLE_DEVICES=0 chooses one of several GPUs."
+        )
+
+
+def _refuse_other_records(
+    recipe: dict[str, Any], settings: Settings, name: NetName, run: Path
+) -> None:
     """Refuse records of another recipe, or mined by other nets than the run has now."""
     now = manifest.flatten(to_dict(settings))
     source = "data.train."
@@ -73,11 +88,11 @@ def _refuse_others(recipe: dict[str, Any], settings: Settings, name: NetName, ru
 
 
 def _load(
-    folder: Path, name: NetName, size: int, made: dict[str, Any]
+    folder: Path, name: NetName, size: int, records: dict[str, Any]
 ) -> tuple[dataset.CropSet, dataset.CropSet]:
     """The crops to train on and those to validate on."""
-    loaded, held_out = (
-        dataset.load(folder, split, size, made["counts"].get(split, {}))
+    crops, held_out = (
+        dataset.load(folder, split, size, records["counts"].get(split, {}))
         for split in ("train", "validation")
     )
     if not any(held_out.counts.values()):
@@ -85,14 +100,14 @@ def _load(
             f"{folder} holds no crop to validate on: raise data.validation_fraction and "
             f"repeat `{make_command(f'{name}-data', FORCE=1)}`."
         )
-    return loaded, held_out
+    return crops, held_out
 
 
-def _recipe(settings: Settings, name: NetName, made: dict[str, Any]) -> dict[str, Any]:
+def _recipe(settings: Settings, name: NetName, records: dict[str, Any]) -> dict[str, Any]:
     """What decides the trained weights."""
     stage = to_dict(settings)[name]
     part = {"net": stage["net"], "train": stage["train"]}
-    # Settings that do nothing are left out, as trainings from before there were such have it.
+    # Settings without an effect are left out, so that trainings from before they existed match.
     idle = [key for key in ("frozen", "landmark_shift") if not stage["train"][key]]
     if stage["train"]["teacher"] is None:
         idle.append("distillation_weight")
@@ -103,7 +118,7 @@ def _recipe(settings: Settings, name: NetName, made: dict[str, Any]) -> dict[str
         if file is not None:
             part[key] = manifest.digest(weight_files.files(_existing(Path(file), name, key)))[:16]
     recipe = {"seed": settings.seed, name: part}
-    return recipe | ({"records": made["sha256"][:16]} if made else {})
+    return recipe | ({"records": records["sha256"][:16]} if records else {})
 
 
 def _existing(path: Path, name: NetName, key: str) -> Path:
@@ -116,30 +131,32 @@ def _fit(
     settings: Settings,
     name: NetName,
     folder: Path,
-    loaded: dataset.CropSet,
+    crops: dataset.CropSet,
     held_out: dataset.CropSet,
 ) -> dict[str, float]:
+    """Fit from the last checkpoint, or the start, to the last step; the best epoch's figures."""
     train = settings.stage(name).train
     model, start = build_trainable(settings, name)
-    checkpoint = Checkpoint(folder / "last.weights.h5", train.steps_per_epoch)
-    done = checkpoint.restore(model)
-    if done:
-        print(f"train-{name}: goes on after epoch {done}.")
-    callbacks = [
-        StopOnNonFinite(name, train),
-        StopAtLastStep(train.steps),
-        Validation(settings.stage(name), name, folder, held_out, start, done),
-        *_tensorboard(folder),
-        checkpoint,
-    ]
-    epochs = math.ceil(train.steps / train.steps_per_epoch)
-    first = done * train.steps_per_epoch
+    checkpoint = Checkpoint(folder / "last.weights.h5")
+    step = checkpoint.restore(model)
+    validation = Validation(settings.stage(name), name, folder, held_out, start, step)
+    epoch = len(validation.rows)
+    if step:
+        print(f"train-{name}: goes on after epoch {epoch}.")
     model.fit(
-        dataset.batches(loaded, name, train, settings.seed, first),
+        dataset.batches(crops, name, train, settings.seed, step),
         steps_per_epoch=min(train.steps_per_epoch, train.steps),
-        initial_epoch=done,
-        epochs=epochs,
-        callbacks=callbacks,
+        initial_epoch=epoch,
+        epochs=epoch + math.ceil((train.steps - step) / train.steps_per_epoch),
+        callbacks=[
+            StopOnNonFinite(name, train),
+            StopAtLastStep(train.steps),
+            validation,
+            Progress(name, train.steps),
+            *_tensorboard(folder),
+            checkpoint,
+        ],
+        verbose=0,  # `Progress` shows it
         shuffle=False,  # the batches come shuffled
     )
     plot_curves.draw_curves(folder / "log.csv", folder / "curves.png", name)
