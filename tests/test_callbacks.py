@@ -1,4 +1,4 @@
-"""A training that is killed goes on and ends the same; one that goes wrong stops."""
+"""A killed training resumes and ends bit for bit the same; one that diverges stops."""
 
 import csv
 import json
@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ import tensorflow as tf
 from configs import recipe
 from models import keras_nets
 from mtcnn_detector.errors import UserError
+from mtcnn_detector.net import NetName
 from pipeline import manifest
 from pipeline.cli import run_cli
 from tests.trainings import (
@@ -37,19 +40,26 @@ from train.log import read_log
 LONG = (*SMALL, "pnet.train.steps=350", "pnet.train.steps_per_epoch=100")
 
 
-def command(run, *overrides):
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a stage that has one."""
+    content = manifest.read_manifest(folder)
+    assert content is not None
+    return content
+
+
+def command(run: Path, *overrides: str) -> list[str]:
     settings = ["--config", "configs/mtcnn.yaml", "--run", str(run), "--set", *overrides]
     return [sys.executable, "-m", "train", "pnet", *settings]
 
 
-def finish(run, *overrides):
+def finish(run: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
     """The command, to its end."""
     return subprocess.run(
         command(run, *overrides), cwd=ROOT, capture_output=True, text=True, timeout=120
     )
 
 
-def stop(run, epochs, how, *overrides):
+def stop(run: Path, epochs: int, signal_number: int, *overrides: str) -> tuple[int, str, float]:
     """Start the command and send it a signal when so many epochs are in the log."""
     with subprocess.Popen(
         command(run, *overrides), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -59,19 +69,21 @@ def stop(run, epochs, how, *overrides):
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.01)
         time.sleep(0.1)  # into the next one
-        os.kill(process.pid, how)
+        os.kill(process.pid, signal_number)
         sent = time.monotonic()
         _, errors = process.communicate(timeout=60)
         return process.returncode, errors.decode(), time.monotonic() - sent
 
 
-def test_the_best_epochs_weights_are_kept_across_a_kill(run, monkeypatch):
-    told, judged = iter([2.0, 1.0, 3.0]), []
+def test_the_best_epochs_weights_are_kept_across_a_kill(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses, evaluated = iter([2.0, 1.0, 3.0]), []
     real = callbacks.evaluate
 
-    def evaluate(model, *arguments):
-        judged.append(keras_nets.get_weights(model.net))
-        return real(model, *arguments) | {"loss": next(told)}
+    def evaluate(model: Any, *arguments: Any) -> dict[str, float]:
+        evaluated.append(keras_nets.get_weights(model.net))
+        return real(model, *arguments) | {"loss": next(losses)}
 
     monkeypatch.setattr(callbacks, "evaluate", evaluate)
     with monkeypatch.context() as patch:
@@ -79,14 +91,18 @@ def test_the_best_epochs_weights_are_kept_across_a_kill(run, monkeypatch):
         with pytest.raises(Killed):
             train(run, *SHORT)
     train(run, *SHORT)
-    assert len(judged) == 3
+    assert len(evaluated) == 3
     for key, value in saved_net(run).weights.items():
-        np.testing.assert_array_equal(value, judged[1][key])
-    assert manifest.read_manifest(run / "pnet")["validation"]["loss"] == 1
+        np.testing.assert_array_equal(value, evaluated[1][key])
+    assert read_manifest(run / "pnet")["validation"]["loss"] == 1
 
 
-def die_at(patch, place):
-    def half_written(self, epoch, logs=None):
+def die_at(patch: pytest.MonkeyPatch, place: str) -> None:
+    """Have a training killed at one of three places."""
+
+    def half_written(
+        self: callbacks.Checkpoint, epoch: int, logs: dict[str, float] | None = None
+    ) -> None:
         if epoch == 1:  # the log and perhaps the best weights know the epoch already
             self.path.with_name("new.weights.h5").write_bytes(b"half a file")
             raise Killed
@@ -102,12 +118,18 @@ def die_at(patch, place):
 
 
 @pytest.mark.parametrize("place", ["in an epoch", "before a checkpoint", "after the last one"])
-def test_killed_anywhere_it_ends_the_same(run, short, monkeypatch, capsys, place):
+def test_killed_anywhere_it_ends_the_same(
+    run: Path,
+    short: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    place: str,
+) -> None:
     with monkeypatch.context() as patch:
         die_at(patch, place)
         with pytest.raises(Killed):
             train(run, *SHORT)
-    assert not manifest.read_manifest(run / "pnet")["complete"]
+    assert not read_manifest(run / "pnet")["complete"]
     capsys.readouterr()
     train(run, *SHORT)
     epoch = {"in an epoch": 1, "before a checkpoint": 1, "after the last one": 3}[place]
@@ -115,7 +137,9 @@ def test_killed_anywhere_it_ends_the_same(run, short, monkeypatch, capsys, place
     assert_same(run, short)
 
 
-def test_killed_and_interrupted_from_outside_it_ends_the_same(run, prepared, tmp_path):
+def test_killed_and_interrupted_from_outside_it_ends_the_same(
+    run: Path, prepared: Path, tmp_path: Path
+) -> None:
     undisturbed = copy_run(prepared, tmp_path / "undisturbed")
     train(undisturbed, *LONG)
 
@@ -124,7 +148,7 @@ def test_killed_and_interrupted_from_outside_it_ends_the_same(run, prepared, tmp
     status, errors, seconds = stop(run, 2, signal.SIGINT, *LONG)
     assert (status, seconds < 10) == (130, True)
     assert "the same command goes on" in errors and "Traceback" not in errors
-    assert not manifest.read_manifest(run / "pnet")["complete"]
+    assert not read_manifest(run / "pnet")["complete"]
 
     done = finish(run, *LONG)
     assert done.returncode == 0 and "goes on after epoch" in done.stdout
@@ -135,12 +159,12 @@ def test_killed_and_interrupted_from_outside_it_ends_the_same(run, prepared, tmp
         assert [row["epoch"] for row in csv.DictReader(file)] == ["0", "1", "2", "3"]
 
 
-def poison(patch, step):
-    """From here on a batch, counted from the start of the run, holds a NaN."""
+def poison(patch: pytest.MonkeyPatch, step: int) -> None:
+    """Fill the images of one batch, counted from the start of the run, with NaN."""
     real = dataset.batches
 
-    def batches(*arguments):
-        def spoilt(number, batch):
+    def batches(*arguments: Any) -> tf.data.Dataset:
+        def spoilt(number: tf.Tensor, batch: Any) -> tuple[tf.Tensor, Any]:
             images, targets = batch
             return tf.where(number == step, np.nan, images), targets
 
@@ -149,7 +173,9 @@ def poison(patch, step):
     patch.setattr(dataset, "batches", batches)
 
 
-def test_a_loss_that_is_not_finite_stops_with_a_sentence(run, short, monkeypatch, capsys):
+def test_a_loss_that_is_not_finite_stops_with_a_sentence(
+    run: Path, short: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     with monkeypatch.context() as patch:
         die_at(patch, "in an epoch")
         with pytest.raises(Killed):
@@ -167,10 +193,12 @@ def test_a_loss_that_is_not_finite_stops_with_a_sentence(run, short, monkeypatch
     assert_same(run, short)
 
 
-def test_weights_spoilt_by_an_epochs_last_step_are_not_kept(run, monkeypatch):
+def test_weights_spoilt_by_an_epochs_last_step_are_not_kept(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = trainable_net.losses
 
-    def without_a_gradient(*arguments):
+    def without_a_gradient(*arguments: Any) -> dict[str, tf.Tensor]:
         parts = real(*arguments)
         # 0, but its gradient is not a number.
         return parts | {"cls": parts["cls"] + tf.reduce_sum(tf.sqrt(0 * arguments[1]["cls"]))}
@@ -183,20 +211,20 @@ def test_weights_spoilt_by_an_epochs_last_step_are_not_kept(run, monkeypatch):
     assert not left & {"last.weights.h5", "weights.npz", "log.csv"}
 
 
-def begun(run, short):
+def begun(run: Path, short: Path) -> None:
     """A training that was killed early."""
     (run / "pnet").mkdir()
-    told = json.loads((short / "pnet" / "manifest.json").read_text()) | {"complete": False}
-    (run / "pnet" / "manifest.json").write_text(json.dumps(told))
+    content = json.loads((short / "pnet" / "manifest.json").read_text()) | {"complete": False}
+    (run / "pnet" / "manifest.json").write_text(json.dumps(content))
 
 
-def damaged(content, how):
+def damaged(content: bytes, how: str) -> bytes:
     middle = len(content) // 2
     return {"empty": b"", "cut": content[:middle], "zeros": bytes(len(content))}[how]
 
 
 @pytest.mark.parametrize("how", ["empty", "cut", "zeros"])
-def test_damaged_checkpoint_is_told_in_a_sentence(run, short, how):
+def test_damaged_checkpoint_is_refused_in_a_sentence(run: Path, short: Path, how: str) -> None:
     begun(run, short)
     content = (short / "pnet" / "last.weights.h5").read_bytes()
     (run / "pnet" / "last.weights.h5").write_bytes(damaged(content, how))
@@ -209,7 +237,9 @@ def test_damaged_checkpoint_is_told_in_a_sentence(run, short, how):
 
 
 @pytest.mark.parametrize("other", ["rnet", "onet"])
-def test_checkpoint_of_another_net_is_told_in_a_sentence(run, short, recwarn, other):
+def test_checkpoint_of_another_net_is_refused_in_a_sentence(
+    run: Path, short: Path, recwarn: pytest.WarningsRecorder, other: NetName
+) -> None:
     begun(run, short)
     stranger, _ = trainable_net.build_trainable(recipe.load(RECIPE), other)
     stranger.save_weights(run / "pnet" / "last.weights.h5")

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configs import recipe
-from configs.settings import SAMPLE_TYPES
-from train.losses import class_divergences, losses, ohem_mean, regression_loss
+from configs.settings import SAMPLE_TYPES, SampleType, TrainSettings
+from train.losses import Tensors, class_divergences, losses, ohem_mean, regression_loss
 
 RECIPE = recipe.load(Path(__file__).parent.parent / "configs" / "mtcnn.yaml")
 TRAIN = replace(
@@ -24,7 +24,7 @@ TRAIN = replace(
 )
 
 
-def batch(*kinds, seed=0, known=False):
+def batch(*kinds: SampleType, seed: int = 0, known: bool = False) -> tuple[Tensors, Tensors]:
     """Targets and outputs for crops of these kinds; NaN where a kind has no target.
 
     `known`: every crop has every target, as a positive crop may well have landmarks.
@@ -49,23 +49,25 @@ def batch(*kinds, seed=0, known=False):
     return targets, outputs
 
 
-def gradients(targets, outputs, train=TRAIN):
+def gradients(
+    targets: Tensors, outputs: Tensors, train: TrainSettings = TRAIN
+) -> dict[str, np.ndarray]:
     with tf.GradientTape() as tape:
         tape.watch(outputs)
         total = tf.add_n(list(losses(targets, outputs, train).values()))
     return {head: g.numpy() for head, g in tape.gradient(total, outputs).items()}
 
 
-def rows_taught(kinds, head, known):
+def rows_taught(kinds: list[SampleType], head: str, known: bool) -> list[bool]:
     found = gradients(*batch(*kinds, known=known))[head]
     assert np.isfinite(found).all()
     return (found != 0).any(axis=1).tolist()
 
 
-def oracle(values, counted, share):
-    """Mean of the hardest of the counted, the slow way."""
-    hardest = sorted((v for v, c in zip(values, counted, strict=True) if c), reverse=True)
-    kept = hardest[: math.ceil(share * len(hardest))]
+def oracle(values: list[float], mask: list[bool], ratio: float) -> float:
+    """Mean of the hardest of the masked values, by sorting."""
+    hardest = sorted((v for v, c in zip(values, mask, strict=True) if c), reverse=True)
+    kept = hardest[: math.ceil(ratio * len(hardest))]
     return sum(kept) / len(kept) if kept else 0.0
 
 
@@ -74,13 +76,13 @@ def oracle(values, counted, share):
     st.lists(st.tuples(st.floats(0, 20, width=32), st.booleans()), min_size=1, max_size=40),
     st.sampled_from([0.25, 0.5, 0.7, 0.75, 1.0]),
 )
-def test_hard_mean_is_that_of_the_oracle(rows, share):
-    values, counted = map(list, zip(*rows, strict=True))
-    found = float(ohem_mean(tf.constant(values, tf.float32), tf.constant(counted), share))
-    assert found == pytest.approx(oracle(values, counted, share), abs=1e-4)
+def test_ohem_mean_is_that_of_the_oracle(rows: list[tuple[float, bool]], ratio: float) -> None:
+    values, mask = map(list, zip(*rows, strict=True))
+    found = float(ohem_mean(tf.constant(values, tf.float32), tf.constant(mask), ratio))
+    assert found == pytest.approx(oracle(values, mask, ratio), abs=1e-4)
 
 
-def test_hard_mean_by_hand():
+def test_ohem_mean_by_hand() -> None:
     values = tf.constant([1.0, 9.0, 4.0, 100.0, 2.0])
     counted = tf.constant([True, True, True, False, True])
     assert float(ohem_mean(values, counted, 0.5)) == 6.5  # 9 and 4 of the four
@@ -89,7 +91,7 @@ def test_hard_mean_by_hand():
     assert float(ohem_mean(values, counted, 0.01)) == 9.0  # at least one
 
 
-def test_only_the_hard_crops_have_a_gradient():
+def test_only_the_hard_crops_have_a_gradient() -> None:
     values = tf.constant([1.0, 9.0, 4.0, 100.0, 2.0])
     with tf.GradientTape() as tape:
         tape.watch(values)
@@ -135,28 +137,28 @@ def test_a_value_that_is_not_finite_is_not_hidden(wrong: float) -> None:
     assert float(ohem_mean(values, outside, 0.5)) == 3
 
 
-def test_class_loss_is_the_cross_entropy():
+def test_class_loss_is_the_cross_entropy() -> None:
     logits = tf.constant([[0.0, 0.0], [1.0, 3.0], [1.0, 3.0]])
     found = class_divergences(logits, tf.constant([[0.0, 1.0], [0.0, 1.0], [1.0, 0.0]]))
     wanted = [math.log(2), math.log(1 + math.exp(-2)), math.log(1 + math.exp(2))]
     np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 
-def test_class_loss_of_what_is_uncertain_is_0_where_the_net_is_as_uncertain():
+def test_class_loss_of_what_is_uncertain_is_0_where_the_net_is_as_uncertain() -> None:
     logits = tf.constant([[0.0, 0.0], [0.0, math.log(3)], [0.0, 0.0]])
     found = class_divergences(logits, tf.constant([[0.5, 0.5], [0.25, 0.75], [0.25, 0.75]]))
     wanted = [0, 0, 0.25 * math.log(0.5) + 0.75 * math.log(1.5)]
     np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 
-def test_squared_distance_by_hand():
+def test_squared_distance_by_hand() -> None:
     outputs = tf.constant([[1.0, 2, 3, 4], [0, 0, 0, 0], [5, 5, 5, 5], [7, 7, 7, 7]])
     targets = tf.constant([[1.0, 0, 0, 4], [1, 1, 1, 1], [0, 0, 0, 0], [np.nan] * 4])
     counted = tf.constant([True, True, False, True])
     assert float(regression_loss(outputs, targets, counted, None)) == 8.5  # (4 + 9 and 4) / 2
 
 
-def test_smooth_distance_by_hand():
+def test_smooth_distance_by_hand() -> None:
     outputs = tf.constant([[0.0, 1.0], [0.0, 0.0]])
     targets = tf.constant([[0.0, -2.0], [0.1, np.nan]])
     counted = tf.constant([True, True])
@@ -168,7 +170,7 @@ def test_smooth_distance_by_hand():
 
 
 @pytest.mark.parametrize("beta", [None, 0.02, 0.5])
-def test_no_distance_has_a_jump_in_its_gradient(beta):
+def test_no_distance_has_a_jump_in_its_gradient(beta: float | None) -> None:
     errors = tf.linspace(-1.0, 1.0, 2001)[:, None]
     with tf.GradientTape() as tape:
         tape.watch(errors)
@@ -182,7 +184,7 @@ def test_no_distance_has_a_jump_in_its_gradient(beta):
     "kinds",
     [["negative"] * 3, ["positive"] * 3, ["part"] * 3, ["landmark"] * 3, ["negative", "part"]],
 )
-def test_a_batch_without_some_kinds_gives_no_nan(kinds):
+def test_a_batch_without_some_kinds_gives_no_nan(kinds: list[SampleType]) -> None:
     # Fault 10 of the existing trainings: the mean of nothing.
     targets, outputs = batch(*kinds)
     parts = {key: float(value) for key, value in losses(targets, outputs, TRAIN).items()}
@@ -197,18 +199,18 @@ def test_a_batch_without_some_kinds_gives_no_nan(kinds):
         assert np.isfinite(gradient).all() and gradient.any() == has[head]
 
 
-ALL = ["positive", "negative", "part", "landmark"]
+ALL: list[SampleType] = ["positive", "negative", "part", "landmark"]
 
 
 @pytest.mark.parametrize("known", [False, True])
-def test_which_kind_teaches_what(known):
+def test_which_kind_teaches_what(known: bool) -> None:
     # Fault 11: landmark crops counted as positives. Part crops are neither faces nor background.
     assert rows_taught(ALL, "cls", known) == [True, True, False, False]
     assert rows_taught(ALL, "box", known) == [True, False, True, False]
     assert rows_taught(ALL, "landmarks", known) == ([True] * 4 if known else [False] * 3 + [True])
 
 
-def test_the_class_loss_does_not_see_parts_and_landmarks():
+def test_the_class_loss_does_not_see_parts_and_landmarks() -> None:
     targets, outputs = batch("positive", "negative")
     alone = losses(targets, outputs, TRAIN)["cls"]
     more_targets, more = batch("positive", "negative", "part", "landmark", "part")
@@ -222,7 +224,7 @@ def test_the_class_loss_does_not_see_parts_and_landmarks():
         )
 
 
-def test_positives_are_faces_and_negatives_are_not():
+def test_positives_are_faces_and_negatives_are_not() -> None:
     targets, outputs = batch("positive", "negative")
     outputs["cls"] = tf.constant([[-9.0, 9.0], [9.0, -9.0]])
     assert float(losses(targets, outputs, TRAIN)["cls"]) < 1e-6
@@ -230,7 +232,7 @@ def test_positives_are_faces_and_negatives_are_not():
     assert float(losses(targets, outputs, TRAIN)["cls"]) == pytest.approx(18, abs=1e-4)
 
 
-def test_a_positive_without_a_known_box_counts_for_the_class_only():
+def test_a_positive_without_a_known_box_counts_for_the_class_only() -> None:
     targets, outputs = batch("positive", "positive")
     known = float(tf.reduce_sum((outputs["box"][1] - targets["box"][1]) ** 2))
     targets["box"] = tf.concat([tf.fill([1, 4], np.nan), targets["box"][1:]], 0)
@@ -239,7 +241,7 @@ def test_a_positive_without_a_known_box_counts_for_the_class_only():
     assert not found["box"][0].any() and found["box"][1].any() and found["cls"].all()
 
 
-def test_landmarks_that_are_known_in_part_are_not_learned():
+def test_landmarks_that_are_known_in_part_are_not_learned() -> None:
     targets, outputs = batch("landmark", "landmark")
     spoilt = targets["landmarks"].numpy()
     spoilt[0, 3] = np.nan
@@ -248,7 +250,7 @@ def test_landmarks_that_are_known_in_part_are_not_learned():
     assert np.isfinite(found).all() and not found[0].any() and found[1].all()
 
 
-def test_weights_multiply_the_parts():
+def test_weights_multiply_the_parts() -> None:
     targets, outputs = batch(*ALL)
     plain = losses(targets, outputs, TRAIN)
     weighted = losses(targets, outputs, replace(TRAIN, loss_weights=(2.0, 0.5, 3.0)))
@@ -256,13 +258,13 @@ def test_weights_multiply_the_parts():
         assert float(weighted[head]) == pytest.approx(weight * float(plain[head]), abs=1e-5)
 
 
-def test_a_net_without_landmarks_has_no_such_loss():
+def test_a_net_without_landmarks_has_no_such_loss() -> None:
     targets, outputs = batch(*ALL)
     del outputs["landmarks"]
     assert set(losses(targets, outputs, TRAIN)) == {"cls", "box"}
 
 
-def test_a_teacher_stands_beside_the_labels_and_for_those_that_lack():
+def test_a_teacher_stands_beside_the_labels_and_for_those_that_lack() -> None:
     targets, outputs = batch(*ALL)
     says = np.array([0.6, 0.2, 0.7, 0.9], np.float32)
     teacher_outputs = {"cls": tf.math.log(tf.stack([1 - says, says], axis=1))}
@@ -280,7 +282,7 @@ def test_a_teacher_stands_beside_the_labels_and_for_those_that_lack():
         assert float(losses(targets, moved, train, teacher_outputs)["cls"]) > 0.001, ALL[row]
 
 
-def test_taught_landmarks_of_faces_are_learned_beside_the_known_ones():
+def test_taught_landmarks_of_faces_are_learned_beside_the_known_ones() -> None:
     targets, outputs = batch(*ALL)
     teacher_outputs = {"cls": outputs["cls"], "landmarks": tf.zeros((4, 10))}
     train = replace(TRAIN, distillation_weight=0.25)

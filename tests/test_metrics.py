@@ -1,4 +1,4 @@
-"""Validation figures on hand-worked crops."""
+"""Validation metrics on crops worked out by hand."""
 
 import math
 from dataclasses import replace
@@ -9,10 +9,11 @@ import pytest
 
 from configs import recipe
 from mtcnn_detector.boxes import net_offsets
+from mtcnn_detector.net import NetName
 from train.metrics import mean_iou, normalised_mean_error, recall_at, summary
 
 
-def test_recall_where_a_tenth_of_the_background_passes():
+def test_recall_where_a_tenth_of_the_background_passes() -> None:
     negatives = np.arange(10) / 10  # 0.0 to 0.9
     positives = np.array([0.05, 0.79, 0.82, 0.95, 0.99])
     recall, threshold = recall_at(positives, negatives, 0.1)
@@ -22,17 +23,17 @@ def test_recall_where_a_tenth_of_the_background_passes():
     assert (negatives > threshold).mean() == pytest.approx(0.1, abs=1e-9)
 
 
-def test_recall_of_a_net_that_says_the_same_of_all_is_none():
+def test_recall_of_a_net_that_says_the_same_of_all_is_none() -> None:
     assert recall_at(np.full(5, 0.5), np.full(50, 0.5), 0.01) == (0.0, 0.5)
 
 
-def test_recall_of_nothing_is_unknown():
+def test_recall_of_nothing_is_unknown() -> None:
     assert all(map(math.isnan, recall_at(np.zeros(0), np.ones(3), 0.01)))
     assert all(map(math.isnan, recall_at(np.ones(3), np.zeros(0), 0.01)))
 
 
 @pytest.mark.parametrize("name", ["pnet", "rnet", "onet"])
-def test_iou_in_the_frame_of_each_net(name):
+def test_iou_in_the_frame_of_each_net(name: NetName) -> None:
     # Windows of 24 px; the first face fills its window, the second net box is shifted by a half.
     sides = np.full((3, 1), 24.0)
     true = np.array([[0, 0, 0, 0], [0, 0, 0, 0], [0.25, 0.25, -0.25, -0.25]])
@@ -44,7 +45,7 @@ def test_iou_in_the_frame_of_each_net(name):
     assert math.isnan(mean_iou(framed[0][:0], framed[1][:0], name, sides[:0]))
 
 
-def test_pnet_offsets_are_measured_in_elevenths_of_its_window():
+def test_pnet_offsets_are_measured_in_elevenths_of_its_window() -> None:
     # By hand: corners are measured from 1/12 and from 12/12, in units of 11/12 of the window.
     outputs, targets = np.array([[1 / 11, 1 / 11, 0, 0]]), np.array([[-1 / 11, -1 / 11, 0, 0]])
     # The windows [2/12, 1] and [0, 1] squared.
@@ -56,7 +57,7 @@ def test_pnet_offsets_are_measured_in_elevenths_of_its_window():
     assert found == pytest.approx(wanted, abs=1e-6)
 
 
-def test_boxes_turned_inside_out_overlap_nothing():
+def test_boxes_turned_inside_out_overlap_nothing() -> None:
     outputs = np.array([[2.0, 0, -2.0, 0]])
     assert mean_iou(outputs, np.zeros((1, 4)), "rnet", np.array([[24.0]])) == 0
 
@@ -73,7 +74,7 @@ TRAIN = replace(
 FACE = np.array([0.3, 0.7, 0.5, 0.35, 0.65, 0.4, 0.4, 0.6, 0.8, 0.8])  # eyes 0.4 apart
 
 
-def test_landmark_error_in_eye_distances():
+def test_landmark_error_in_eye_distances() -> None:
     moved = FACE.copy()
     moved[[2, 7]] += [0.06, -0.08]  # the nose by 0.1
     moved[8] += 0.1  # a corner of the mouth by 0.1
@@ -81,7 +82,7 @@ def test_landmark_error_in_eye_distances():
     assert error == pytest.approx((0 + 0.2 / 5 / 0.4) / 2, abs=1e-9)
 
 
-def test_faces_in_profile_have_no_landmark_error():
+def test_faces_in_profile_have_no_landmark_error() -> None:
     profile = FACE.copy()
     profile[[0, 1]] = 0.45, 0.54  # eyes 0.09 apart
     wrong = FACE + 0.04 * np.repeat([1, 0], 5)
@@ -91,7 +92,7 @@ def test_faces_in_profile_have_no_landmark_error():
     assert math.isnan(normalised_mean_error(np.zeros((0, 10)), np.zeros((0, 10))))
 
 
-def test_summary_by_hand():
+def test_summary_by_hand() -> None:
     nan = np.nan
     targets = {
         "kind": np.array([0, 0, 1, 1, 2, 3]),
@@ -124,7 +125,7 @@ def test_summary_by_hand():
     assert found == pytest.approx(wanted, abs=1e-6)
 
 
-def test_summary_without_landmarks_or_without_a_kind():
+def test_summary_without_landmarks_or_without_a_kind() -> None:
     targets = {
         "kind": np.array([0, 1]),
         "box": np.array([[0.0] * 4, [np.nan] * 4]),

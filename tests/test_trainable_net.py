@@ -1,4 +1,6 @@
-"""What of a net learns, where it starts, and what is kept of it: folded, and as good as before."""
+"""Where a training starts, which layers learn, and the folded net that it saves."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from data_prep.build_records import prepare
 from models import keras_nets
 from mtcnn_detector.architecture import PAPER_NETS, for_crops
 from mtcnn_detector.errors import UserError
-from mtcnn_detector.net import NETS
+from mtcnn_detector.net import NETS, NetName
 from mtcnn_detector.weights import weight_files
 from pipeline import manifest
 from tests.trainings import RECIPE, SHORT, Killed, at_step, copy_run, kill, saved_net, train
@@ -21,7 +23,7 @@ OWN = "export.layout=own"
 
 
 @pytest.fixture(scope="module")
-def start(tmp_path_factory):
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A weights file to start from."""
     path = tmp_path_factory.mktemp("start") / "weights.npz"
     net = PAPER_NETS["pnet"]
@@ -32,14 +34,14 @@ def start(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def other(prepared, tmp_path_factory):
+def other(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A training of a net with every sort of layer."""
     run = copy_run(prepared, tmp_path_factory.mktemp("other"))
     train(run, *SHORT, OTHER, OWN)
     return run
 
 
-def test_a_net_with_norms_is_kept_folded_and_gives_the_logged_figures(other):
+def test_a_net_with_norms_is_saved_folded_and_gives_the_logged_figures(other: Path) -> None:
     trained = saved_net(other)
     assert not any(layer.norm or layer.relu for layer in trained.net.layers)
     assert [layer.padding for layer in trained.net.layers] == ["same", "valid", "valid", "same"]
@@ -51,11 +53,15 @@ def test_a_net_with_norms_is_kept_folded_and_gives_the_logged_figures(other):
     folder = other / "records" / "pnet"
     held_out = dataset.load(folder, "validation", 12, dict.fromkeys(SAMPLE_TYPES, 40))
     figures = callbacks.evaluate(model, held_out, "pnet", settings.train)
-    wanted = manifest.read_manifest(other / "pnet")["validation"]
+    content = manifest.read_manifest(other / "pnet")
+    assert content
+    wanted = content["validation"]
     assert figures == pytest.approx(wanted, abs=1e-4)
 
 
-def test_a_net_with_norms_goes_on_after_a_kill_and_ends_the_same(other, run, monkeypatch):
+def test_a_net_with_norms_goes_on_after_a_kill_and_ends_the_same(
+    other: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(callbacks.StopAtLastStep, "on_train_batch_end", at_step(33, kill))
         with pytest.raises(Killed):
@@ -66,7 +72,7 @@ def test_a_net_with_norms_goes_on_after_a_kill_and_ends_the_same(other, run, mon
 
 
 @pytest.mark.parametrize("average", [0, 0.9])
-def test_frozen_layers_stay_and_the_others_learn(run, start, average):
+def test_frozen_layers_stay_and_the_others_learn(run: Path, start: Path, average: float) -> None:
     frozen = "pnet.train.frozen=[layer1, layer3, cls]"
     init = f"pnet.train.init={start}"
     train(run, *SHORT, init, frozen, f"pnet.train.ema_decay={average}")
@@ -77,13 +83,13 @@ def test_frozen_layers_stay_and_the_others_learn(run, start, average):
     assert "landmarks/kernel" in found, "new, and learned"
 
 
-def test_what_is_new_cannot_be_frozen(run, start):
+def test_what_is_new_cannot_be_frozen(run: Path, start: Path) -> None:
     with pytest.raises(UserError, match="has no landmarks that fits pnet: take it out of"):
         train(run, *SHORT, f"pnet.train.init={start}", "pnet.train.frozen=[landmarks]")
 
 
 @pytest.mark.parametrize(
-    ("frozen", "told"),
+    ("frozen", "problem"),
     [
         ("[layer5]", r"pnet\.train\.frozen knows no layer5; near: layer"),
         ("[layer2]", "knows no layer2; near: "),  # a pool
@@ -91,14 +97,16 @@ def test_what_is_new_cannot_be_frozen(run, start):
         ("[layer1, layer3, layer4, cls, box, landmarks]", r"leaves nothing to train: .*steps: 0"),
     ],
 )
-def test_what_cannot_be_frozen_is_told(frozen, told):
-    with pytest.raises(UserError, match=told):
+def test_what_cannot_be_frozen_is_refused(frozen: str, problem: str) -> None:
+    with pytest.raises(UserError, match=problem):
         recipe.load(RECIPE, ["pnet.train.init=x", f"pnet.train.frozen={frozen}"])
     with pytest.raises(UserError, match=r"pnet\.train\.frozen needs init"):
         recipe.load(RECIPE, ["pnet.train.frozen=[layer1]"])
 
 
-def test_a_net_is_taken_over_without_records(tmp_path, start, capsys):
+def test_a_net_is_adopted_without_records(
+    tmp_path: Path, start: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     settings = [f"pnet.train.init={start}", "pnet.train.steps=0"]
     train(tmp_path, *settings)
     assert saved_net(tmp_path).net == PAPER_NETS["pnet"], (
@@ -111,7 +119,7 @@ def test_a_net_is_taken_over_without_records(tmp_path, start, capsys):
     assert not (tmp_path / "records").exists()
 
 
-def test_a_net_that_lacks_something_is_not_taken_over(tmp_path, start):
+def test_a_net_that_lacks_something_is_not_adopted(tmp_path: Path, start: Path) -> None:
     settings = [f"pnet.train.init={start}", "pnet.train.steps=0", "pnet.net.layers.1.conv=12"]
     with pytest.raises(
         UserError, match=r"no layer1/kernel that fits pnet.*raise pnet\.train\.steps"
@@ -120,31 +128,33 @@ def test_a_net_that_lacks_something_is_not_taken_over(tmp_path, start):
 
 
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    ("setting", "problem"),
     [
         (OTHER, r"cannot hold pnet\.layer1: conv 8"),
         ("rnet.net.layers=[{conv: 28, padding: same}, {dense: 128}]", r"rnet\.layer1: .*same"),
     ],
 )
-def test_what_the_export_cannot_hold_is_refused_before_anything_is_made(tmp_path, setting, told):
+def test_what_the_export_cannot_hold_is_refused_before_anything_is_made(
+    tmp_path: Path, setting: str, problem: str
+) -> None:
     settings = recipe.load(RECIPE, [setting])
     for begin in (
         lambda: prepare(settings, "pnet", tmp_path, 1, False),
         lambda: train(tmp_path, setting),
     ):
-        with pytest.raises(UserError, match=f"{told}.*export.layout=own"):
+        with pytest.raises(UserError, match=f"{problem}.*export.layout=own"):
             begin()
     assert not list(tmp_path.iterdir())
 
 
-def test_an_extra_relu_and_a_norm_fit_the_package():
+def test_an_extra_relu_and_a_norm_fit_the_package() -> None:
     layers = "[{conv: 10, relu: before}, {pool: 2, stride: 2, padding: same}, "
     layers += "{conv: 16, norm: batch}, {conv: 32, relu: instead}]"
     recipe.refuse_unless_exportable(recipe.load(RECIPE, [f"pnet.net.layers={layers}"]))
 
 
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    ("setting", "problem"),
     [
         ("pnet.net.size=16", r"pnet\.net\.size must be what an output .* sees: 12 pixels"),
         ("pnet.net.layers=[{dense: 8}, {conv: 8}]", "only go on with dense ones, but layer2"),
@@ -159,12 +169,14 @@ def test_an_extra_relu_and_a_norm_fit_the_package():
         ),
     ],
 )
-def test_nets_that_cannot_be_are_refused(setting, told):
-    with pytest.raises(UserError, match=told):
+def test_nets_that_cannot_be_are_refused(setting: str, problem: str) -> None:
+    with pytest.raises(UserError, match=problem):
         recipe.load(RECIPE, [setting])
 
 
-def test_what_is_kept_is_averaged_with_the_start_and_shifted(run, prepared, start, tmp_path):
+def test_the_saved_net_is_averaged_with_the_start_and_shifted(
+    run: Path, prepared: Path, start: Path, tmp_path: Path
+) -> None:
     plain = copy_run(prepared, tmp_path / "plain")
     from_start = [
         *SHORT,
@@ -186,13 +198,13 @@ def test_what_is_kept_is_averaged_with_the_start_and_shifted(run, prepared, star
     assert not np.allclose(saved_net(plain).weights["layer1/kernel"], began["layer1/kernel"])
 
 
-def test_epochs_are_judged_as_they_were_trained_not_as_they_are_shifted(run, short):
+def test_epochs_are_evaluated_without_the_shifts(run: Path, short: Path) -> None:
     train(run, *SHORT, "pnet.train.score_shift=1", "pnet.train.landmark_shift=0.1")
     logs = [(folder / "pnet" / "log.csv").read_text() for folder in (short, run)]
     assert logs[0] == logs[1]
 
 
-def test_a_net_that_is_taken_over_can_be_shifted(run, start):
+def test_an_adopted_net_can_be_shifted(run: Path, start: Path) -> None:
     train(run, f"pnet.train.init={start}", "pnet.train.steps=0", "pnet.train.score_shift=-1")
     shift = (
         saved_net(run).weights["cls/bias"] - weight_files.read(start)["pnet"].weights["cls/bias"]
@@ -200,7 +212,7 @@ def test_a_net_that_is_taken_over_can_be_shifted(run, start):
     np.testing.assert_allclose(shift, [0.5, -0.5], atol=1e-6)
 
 
-def test_a_net_learns_what_its_teacher_says(run, start):
+def test_a_net_learns_what_its_teacher_says(run: Path, start: Path) -> None:
     """It starts from the same weights, so with no labels in between there is nothing to learn."""
     setting = [
         f"pnet.train.init={start}",
@@ -212,29 +224,33 @@ def test_a_net_learns_what_its_teacher_says(run, start):
     train(run, *SHORT, *setting, *alone)
     for key, array in weight_files.read(start)["pnet"].weights.items():
         np.testing.assert_allclose(saved_net(run).weights[key], array, atol=1e-3, err_msg=key)
-    made = manifest.read_manifest(run / "pnet")["recipe"]
+    content = manifest.read_manifest(run / "pnet")
+    assert content
+    made = content["recipe"]
     assert made["pnet.teacher"] == made["pnet.init"], "digests of the file"
 
 
 @pytest.mark.parametrize(
-    ("net", "told"),
+    ("net", "problem"),
     [
         ("rnet", "holds rnet, but no pnet"),
         (None, "no.npz, which pnet.train.teacher names, is not there"),
     ],
 )
-def test_a_teacher_that_cannot_teach_is_told(run, tmp_path, net, told):
+def test_a_teacher_that_cannot_teach_is_refused(
+    run: Path, tmp_path: Path, net: NetName | None, problem: str
+) -> None:
     path = tmp_path / "no.npz"
     if net:
         model = keras_nets.build(PAPER_NETS[net])
         weight_files.write_own(
             path, weight_files.TrainedNet(PAPER_NETS[net], keras_nets.get_weights(model)), net
         )
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=problem):
         train(run, *SHORT, f"pnet.train.teacher={path}")
 
 
-def test_a_teacher_is_no_part_of_what_is_trained_and_saved(start):
+def test_a_teacher_is_no_part_of_what_is_trained_and_saved(start: Path) -> None:
     settings = [[], [f"pnet.train.teacher={start}"]]
     models = [
         trainable_net.build_trainable(recipe.load(RECIPE, [*SHORT, *one]), "pnet")[0]
@@ -245,7 +261,7 @@ def test_a_teacher_is_no_part_of_what_is_trained_and_saved(start):
         assert len(taught) == len(without) > 0
 
 
-def test_the_recipe_moves_nothing_in_nets_that_are_taken_over():
+def test_the_recipe_shifts_nothing() -> None:
     settings = recipe.load(RECIPE)
     for name in NETS:
         train_settings = settings.stage(name).train
