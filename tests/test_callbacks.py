@@ -33,8 +33,9 @@ from tests.trainings import (
     saved_net,
     train,
 )
-from train import callbacks, dataset, loop, trainable_net
+from train import callbacks, dataset, trainable_net
 from train.log import read_log
+from train.losses import losses
 
 # Epochs long enough to be hit by a signal; the last one is shorter.
 LONG = (*SMALL, "pnet.train.steps=350", "pnet.train.steps_per_epoch=100")
@@ -78,16 +79,16 @@ def stop(run: Path, epochs: int, signal_number: int, *overrides: str) -> tuple[i
 def test_the_best_epochs_weights_are_kept_across_a_kill(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    losses, evaluated = iter([2.0, 1.0, 3.0]), []
+    validation_losses, evaluated = iter([2.0, 1.0, 3.0]), []
     real = callbacks.evaluate
 
     def evaluate(model: Any, *arguments: Any) -> dict[str, float]:
         evaluated.append(keras_nets.get_weights(model.net))
-        return real(model, *arguments) | {"loss": next(losses)}
+        return real(model, *arguments) | {"loss": next(validation_losses)}
 
     monkeypatch.setattr(callbacks, "evaluate", evaluate)
     with monkeypatch.context() as patch:
-        patch.setattr(loop.plot_curves, "draw_curves", kill)
+        patch.setattr("train.plot_curves.draw_curves", kill)
         with pytest.raises(Killed):
             train(run, *SHORT)
     train(run, *SHORT)
@@ -114,7 +115,7 @@ def die_at(patch: pytest.MonkeyPatch, place: str) -> None:
         real = callbacks.Checkpoint.on_epoch_end
         patch.setattr(callbacks.Checkpoint, "on_epoch_end", half_written)
     else:
-        patch.setattr(loop.plot_curves, "draw_curves", kill)
+        patch.setattr("train.plot_curves.draw_curves", kill)
 
 
 @pytest.mark.parametrize("place", ["in an epoch", "before a checkpoint", "after the last one"])
@@ -185,7 +186,7 @@ def test_a_loss_that_is_not_finite_stops_with_a_sentence(
         poison(patch, 5)
         with pytest.raises(SystemExit) as stopped:
             run_cli(lambda: train(run, *SHORT))
-    sentence = stopped.value.code  # what the interpreter prints, with exit status 1
+    sentence = str(stopped.value.code)  # what the interpreter prints, with exit status 1
     assert sentence.startswith("error: pnet: the loss is not finite at step 26 (")
     assert "lower pnet.train.learning_rate (now 0.003)" in sentence and "\n" not in sentence
     assert (run / "pnet" / "last.weights.h5").read_bytes() == good
@@ -196,7 +197,7 @@ def test_a_loss_that_is_not_finite_stops_with_a_sentence(
 def test_weights_spoilt_by_an_epochs_last_step_are_not_kept(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = trainable_net.losses
+    real = losses
 
     def without_a_gradient(*arguments: Any) -> dict[str, tf.Tensor]:
         parts = real(*arguments)
@@ -204,7 +205,7 @@ def test_weights_spoilt_by_an_epochs_last_step_are_not_kept(
         return parts | {"cls": parts["cls"] + tf.reduce_sum(tf.sqrt(0 * arguments[1]["cls"]))}
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainable_net, "losses", without_a_gradient)
+        patch.setattr("train.trainable_net.losses", without_a_gradient)
         with pytest.raises(UserError, match="validation loss is not finite after epoch 1: lower"):
             train(run, *SHORT, "pnet.train.steps_per_epoch=1")
     left = {path.name for path in (run / "pnet").iterdir()}

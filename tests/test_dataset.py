@@ -26,7 +26,7 @@ COUNTS: dict[SampleType, int] = {"positive": 7, "negative": 50, "part": 1, "land
 
 
 def settings(augment: AugmentSettings = NOTHING, **changes: Any) -> TrainSettings:
-    values = {"batch": 10, "batch_fractions": (0.2, 0.45, 0.15, 0.2), "steps": 40}
+    values: dict[str, Any] = {"batch": 10, "batch_fractions": (0.2, 0.45, 0.15, 0.2), "steps": 40}
     values |= {"warmup_steps": 0} | changes
     return replace(RECIPE.pnet.train, augment=augment, **values)
 
@@ -60,13 +60,14 @@ def of_kind(crops_in: dataset.CropSet, kind: SampleType) -> Crops:
 
 def pixels_of(batch: Any) -> np.ndarray:
     """The images of a batch, as pixels 0..255."""
-    return (np.asarray(batch[0]) * 128 + 127.5).round().astype(int)
+    images: np.ndarray = np.asarray(batch[0])
+    return (images * 128 + 127.5).round().astype(int)
 
 
 def numbers_of(batch: Any, kind: SampleType) -> np.ndarray:
     """Which crops of a kind a batch holds."""
-    rows = np.asarray(batch[1]["kind"]) == SAMPLE_TYPES.index(kind)
-    return pixels_of(batch)[rows, 0, 0, 0]
+    rows: np.ndarray = np.asarray(batch[1]["kind"]) == SAMPLE_TYPES.index(kind)
+    return np.asarray(pixels_of(batch)[rows, 0, 0, 0])
 
 
 def test_every_batch_has_the_set_composition() -> None:
@@ -96,7 +97,7 @@ def test_counts_of_a_batch_by_hand(
 def test_every_crop_comes_once_in_each_pass_in_a_new_order() -> None:
     # Fault 3 of the existing trainings: lists sampled with replacement.
     crops_in = crop_set()
-    seen = {kind: [] for kind in SAMPLE_TYPES}
+    seen: dict[str, list[int]] = {kind: [] for kind in SAMPLE_TYPES}
     for batch in dataset.batches(crops_in, "pnet", settings(), 1):
         for kind in SAMPLE_TYPES:
             seen[kind].extend(numbers_of(batch, kind))
@@ -167,8 +168,8 @@ def test_batches_are_the_same_with_any_number_of_threads(
 
 
 def test_all_cores_prepare_batches_where_a_gpu_trains(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dataset.tf.config, "list_physical_devices", lambda kind: [kind])
-    monkeypatch.setattr(dataset.os, "cpu_count", lambda: 12)
+    monkeypatch.setattr("tensorflow.config.list_physical_devices", lambda device: [device])
+    monkeypatch.setattr("os.cpu_count", lambda: 12)
     assert dataset.pipeline_threads() == 12
 
 
@@ -253,13 +254,15 @@ def test_loading_joins_the_shards_of_a_split_in_order(tmp_path: Path) -> None:
     (tmp_path / "train").mkdir()
     for number, rows in enumerate([slice(0, 1), slice(1, None)]):
         for kind in SAMPLE_TYPES:
-            part = Crops(*(field[rows] for field in of_kind(crops_in, kind)))
+            fields: list[Any] = [field[rows] for field in of_kind(crops_in, kind)]
+            part = Crops(*fields)
             records.write_shard(tmp_path / "train" / f"{kind}-{number:05}.tfrecord", part, kind)
     loaded = dataset.load(tmp_path, "train", 12, dict.fromkeys(SAMPLE_TYPES, 5))
     assert loaded.counts == crops_in.counts
-    for field, wanted in zip(loaded.crops, crops_in.crops, strict=True):
+    fields = [*loaded.crops]
+    for field, wanted in zip(fields, crops_in.crops, strict=True):
         np.testing.assert_array_equal(field, wanted)
-        assert field.ctypes.data % 64 == 0 and field.base is not None, "would be crops_in twice"
+        assert field.ctypes.data % 64 == 0 and field.base is not None, "would exist twice"
     empty = dataset.load(tmp_path, "validation", 12, {})
     assert not len(empty.crops.images)
 
@@ -295,6 +298,6 @@ def test_a_lost_or_foreign_shard_is_noticed(tmp_path: Path, wanted: int) -> None
         records.write_shard(
             tmp_path / "train" / f"{kind}-00000.tfrecord", of_kind(crops_in, kind), kind
         )
-    counts = dict.fromkeys(SAMPLE_TYPES, 5) | {"part": wanted}
+    counts: dict[str, int] = {**dict.fromkeys(SAMPLE_TYPES, 5), "part": wanted}
     with pytest.raises(UserError, match=f"holds 5 part crops, its manifest counts {wanted}"):
         dataset.load(tmp_path, "train", 12, counts)

@@ -138,12 +138,10 @@ def test_what_the_export_cannot_hold_is_refused_before_anything_is_made(
     tmp_path: Path, setting: str, problem: str
 ) -> None:
     settings = recipe.load(RECIPE, [setting])
-    for begin in (
-        lambda: prepare(settings, "pnet", tmp_path, 1, False),
-        lambda: train(tmp_path, setting),
-    ):
-        with pytest.raises(UserError, match=f"{problem}.*export.layout=own"):
-            begin()
+    with pytest.raises(UserError, match=f"{problem}.*export.layout=own"):
+        prepare(settings, "pnet", tmp_path, 1, False)
+    with pytest.raises(UserError, match=f"{problem}.*export.layout=own"):
+        train(tmp_path, setting)
     assert not list(tmp_path.iterdir())
 
 
