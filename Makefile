@@ -16,7 +16,7 @@ ASIDE = $(PY) -m pip install --quiet --disable-pip-version-check --target
 # $(call option,VARIABLE,name) is --name "value" where the variable is set. The shell takes the
 # value from its environment, so that spaces and brackets need no care.
 export CONFIG RUN SET WORKERS URL DATA LABELS LABELS_FORMAT IMAGES WEIGHTS AGAINST MTCNN
-export COUNT FORMAT CALIBRATION PNET RNET ONET NETS ROUNDS FILE OUT MIN_FACE
+export COUNT FORMAT CALIBRATION PNET RNET ONET NETS ROUNDS FILE OUT MIN_FACE VIDEO CROPS ALIGN
 option = $(if $($(1)),--$(2) "$$$(1)")
 RECIPE = $(call option,CONFIG,config) $(call option,RUN,run) $(call option,SET,set) \
 	$(if $(filter-out 0,$(FORCE)),--force)
@@ -77,9 +77,10 @@ evaluate: $(READY)  ## report on WEIGHTS= (the run's) beside AGAINST= (mtcnn's, 
 sweep: $(READY)  ## what each setting of the detector does, on COUNT= (60) images
 	$(PY) -m evaluation sweep $(RECIPE) $(INPUTS) $(call option,COUNT,count)
 
-detect: $(READY)  ## faces of IMAGES="files or folders", drawn into OUT= (runs/detect); WEIGHTS= MIN_FACE= THRESHOLDS="P R O"
-	$(PY) -m evaluation detect "$$IMAGES" --weights "$${WEIGHTS:-weights/mtcnn_weights.npy}" \
-		--out "$${OUT:-runs/detect}" $(call option,MIN_FACE,min-face-size) \
+detect: $(READY)  ## faces of IMAGES="files or folders" or VIDEO=, drawn into OUT= (runs/detect); CROPS= ALIGN=112 WEIGHTS= MIN_FACE= THRESHOLDS="P R O"
+	$(PY) -m evaluation detect $(if $(IMAGES),"$$IMAGES") $(call option,VIDEO,video) \
+		--weights "$${WEIGHTS:-weights/mtcnn_weights.npy}" --out "$${OUT:-runs/detect}" \
+		$(call option,CROPS,crops) $(call option,ALIGN,align) $(call option,MIN_FACE,min-face-size) \
 		$(if $(THRESHOLDS),--thresholds $(THRESHOLDS))
 
 inspect: $(READY)  ## describe the weights file FILE=, and check it

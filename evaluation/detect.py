@@ -1,4 +1,4 @@
-"""`python -m evaluation detect`: faces in images, as JSON lines and as annotated copies."""
+"""`python -m evaluation detect`: faces in images or a video, as JSON lines, drawn, cut out."""
 
 import argparse
 import itertools
@@ -12,8 +12,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 from evaluation.cli_inputs import refuse_stale
-from evaluation.detections import load_cascade
+from evaluation.detections import DetectFunction, load_cascade
+from evaluation.face_crops import write_crops
+from evaluation.video import detect_video
 from mtcnn_detector import pixels, single_net
+from mtcnn_detector.cascade import Faces
 from mtcnn_detector.detector import as_dictionaries
 from mtcnn_detector.drawing import draw_faces
 from mtcnn_detector.errors import UserError
@@ -22,12 +25,16 @@ from mtcnn_detector.pixels import SUFFIXES, Image
 from mtcnn_detector.settings import DetectorSettings
 from pipeline.cli import split_paths
 
+MAX_ALIGNED = 4096  # pixels
 KNOWN = ", ".join(sorted(SUFFIXES))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the command."""
-    parser.add_argument("images", nargs="+", help="image files or folders")
+    parser.add_argument("images", nargs="*", help="image files or folders")
+    parser.add_argument(
+        "--video", metavar="FILE", help="a video file, or the number of a camera, such as 0"
+    )
     parser.add_argument(
         "--weights", type=Path, required=True, help="a file with all three nets, or a run"
     )
@@ -48,6 +55,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write annotated copies there; to FOLDER-2 and so on where it is not empty",
     )
     parser.add_argument(
+        "--crops", type=Path, metavar="FOLDER", help="write each face there as an image"
+    )
+    parser.add_argument(
+        "--align",
+        type=int,
+        metavar="SIZE",
+        help="--crops aligned by their landmarks, SIZE pixels square, such as 112 or 160",
+    )
+    parser.add_argument(
         "--net",
         choices=NETS,
         help="run only this net, on each image as one crop; --weights is any file that holds it, "
@@ -56,12 +72,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def detect(arguments: argparse.Namespace) -> None:
-    """Detect faces in images, or run a single net on them."""
+    """Detect faces in images or a video, or run a single net on images."""
+    _check(arguments)
+    if arguments.video:
+        _detect_video(arguments)
+        return
     paths = split_paths(arguments.images)
     files = list(dict.fromkeys(_files(paths)))
     if not files:
         raise UserError(f"no image ({KNOWN}) in {', '.join(map(str, paths))}.")
-    refuse_stale(arguments.weights)
     if arguments.net:
         _predict_crops(files, arguments.net, arguments.weights)
     else:
@@ -78,22 +97,58 @@ def _predict_crops(files: Sequence[Path], name: NetName, weights: Path) -> None:
 
 
 def _detect(files: Sequence[Path], arguments: argparse.Namespace) -> None:
-    first, second, third = arguments.thresholds
-    settings = DetectorSettings(
-        arguments.min_face_size, arguments.scale_factor, (first, second, third)
-    )
-    detect_stages = load_cascade(arguments.weights, settings)
-    out = _free_folder(arguments.out) if arguments.out else None
+    detect_stages = _detector(arguments)
+    out, crops = _free_folder(arguments.out), _free_folder(arguments.crops)
     targets = _targets(files, out) if out else {}
+    stems = _below(files, crops) if crops else {}
     faces_found = images = 0
     for path, image in _read(files):
         *_, faces = detect_stages(image)
         faces_found, images = faces_found + len(faces.scores), images + 1
-        print(json.dumps({"image": str(path), "faces": as_dictionaries(faces)}), flush=True)
+        row = {"image": str(path), "faces": as_dictionaries(faces)}
+        if crops:
+            written = write_crops(image, faces, stems[path], arguments.align)
+            row["crops"] = [str(crop) for crop in written]
+        print(json.dumps(row), flush=True)
         if targets:
             pixels.write_image(targets[path], draw_faces(image, faces))
     where = f"; annotated copies in {out}" if out else ""
+    where += f"; crops in {crops}" if crops else ""
     tqdm.write(f"{faces_found} faces on {images} images{where}", file=sys.stderr)
+
+
+def _detect_video(arguments: argparse.Namespace) -> None:
+    detect_stages = _detector(arguments)
+    out, crops = _free_folder(arguments.out), _free_folder(arguments.crops)
+
+    def write(number: int, image: Image, faces: Faces) -> dict[str, list[str]]:
+        if crops is None:
+            return {}
+        written = write_crops(image, faces, crops / f"{number:06d}", arguments.align)
+        return {"crops": [str(crop) for crop in written]}
+
+    detect_video(arguments.video, lambda image: detect_stages(image)[-1], out, write)
+
+
+def _detector(arguments: argparse.Namespace) -> DetectFunction:
+    first, second, third = arguments.thresholds
+    settings = DetectorSettings(
+        arguments.min_face_size, arguments.scale_factor, (first, second, third)
+    )
+    return load_cascade(arguments.weights, settings)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuse arguments that do not fit together."""
+    if bool(arguments.video) == bool(arguments.images):
+        raise UserError("name either images (IMAGES=, files or folders) or a video (VIDEO=), not both.")
+    if arguments.video and arguments.net:
+        raise UserError("a single net (--net) runs on images, not on a video.")
+    if arguments.align is not None and not arguments.crops:
+        raise UserError("ALIGN= is for CROPS=, a folder for the aligned faces: name it, too.")
+    if arguments.align is not None and not 1 <= arguments.align <= MAX_ALIGNED:
+        raise UserError(f"ALIGN= must lie between 1 and {MAX_ALIGNED} pixels.")
+    refuse_stale(arguments.weights)
 
 
 def _read(files: Sequence[Path]) -> Iterator[tuple[Path, Image]]:
@@ -110,10 +165,12 @@ def _read(files: Sequence[Path]) -> Iterator[tuple[Path, Image]]:
         raise UserError("none of the images could be read.")
 
 
-def _free_folder(out: Path) -> Path:
-    """`out`, or the first of `out-2`, `out-3`, ... that holds nothing yet."""
+def _free_folder(out: Path | None) -> Path | None:
+    """`out`, or the first of `out-2`, `out-3`, ... that holds nothing yet; None stays None."""
+    if out is None:
+        return None
     if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file: name a folder for the annotated copies by OUT=.")
+        raise UserError(f"{out} is a file: name a folder for what is written by OUT= or CROPS=.")
     numbered = (out.with_name(f"{out.name}-{number}") for number in itertools.count(2))
     return next(
         folder
@@ -123,14 +180,19 @@ def _free_folder(out: Path) -> Path:
 
 
 def _targets(files: Sequence[Path], out: Path) -> dict[Path, Path]:
-    """Paths of the annotated copies: below `out` as the images are below their common folder."""
-    absolute = {path: path.parent.resolve() / path.name for path in files}  # without any `..`
-    shared = os.path.commonpath([place.parent for place in absolute.values()])
-    targets = {path: out / place.relative_to(shared) for path, place in absolute.items()}
+    """Paths of the annotated copies, see `_below`."""
+    targets = _below(files, out)
     for path, target in targets.items():
         if target.suffix.lower() not in SUFFIXES:
             raise UserError(f"{path}: its copy cannot be written; known endings are {KNOWN}.")
     return targets
+
+
+def _below(files: Sequence[Path], out: Path) -> dict[Path, Path]:
+    """Paths below `out`, as those of the files are below the folder common to all of them."""
+    absolute = {path: path.parent.resolve() / path.name for path in files}  # without any `..`
+    shared = os.path.commonpath([place.parent for place in absolute.values()])
+    return {path: out / place.relative_to(shared) for path, place in absolute.items()}
 
 
 def _files(paths: Sequence[Path]) -> Iterator[Path]:

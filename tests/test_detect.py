@@ -84,7 +84,7 @@ def test_an_empty_folder_is_used_and_a_file_is_refused(
     (tmp_path / "empty").mkdir()
     run(monkeypatch, image, "--weights", weights, "--out", tmp_path / "empty")
     assert files_below(tmp_path / "empty") == ["a.png"]
-    with pytest.raises(UserError, match=r"a\.png is a file: name a folder .* by OUT="):
+    with pytest.raises(UserError, match=r"a\.png is a file: name a folder .* by OUT= or CROPS="):
         run(monkeypatch, image, "--weights", weights, "--out", image)
 
 
