@@ -141,7 +141,9 @@ def _detector(arguments: argparse.Namespace) -> DetectFunction:
 def _check(arguments: argparse.Namespace) -> None:
     """Refuse arguments that do not fit together."""
     if bool(arguments.video) == bool(arguments.images):
-        raise UserError("name either images (IMAGES=, files or folders) or a video (VIDEO=), not both.")
+        raise UserError(
+            "name either images (IMAGES=, files or folders) or a video (VIDEO=), not both."
+        )
     if arguments.video and arguments.net:
         raise UserError("a single net (--net) runs on images, not on a video.")
     if arguments.align is not None and not arguments.crops:
