@@ -14,6 +14,14 @@ from mtcnn_detector.settings import DetectorSettings
 from mtcnn_detector.validation import require
 
 SampleType = Literal["positive", "negative", "part", "landmark"]
+LabelFormat = Literal[
+    "wider", "retinaface", "mtfl", "celeba",
+    "coco", "voc", "yolo", "labelme", "cvat", "via", "csv", "auto",
+]  # fmt: skip
+COLUMNS = (
+    *("path", "x1", "y1", "x2", "y2", "x", "y", "width", "height", "cx", "cy"),
+    *("bbox", "category", "image_width", "image_height"),
+)
 SAMPLE_TYPES: tuple[SampleType, ...] = ("positive", "negative", "part", "landmark")
 
 
@@ -21,10 +29,8 @@ SAMPLE_TYPES: tuple[SampleType, ...] = ("positive", "negative", "part", "landmar
 class Source:
     """One annotated set of images; paths are relative to `data.folder`."""
 
-    format: Literal["wider", "retinaface", "mtfl", "celeba", "coco"] = setting(
-        "format of the annotations"
-    )
-    labels: str = setting("file of annotations")
+    format: LabelFormat = setting("format of the annotations; `auto` recognises it")
+    labels: str | tuple[str, ...] = setting("file or folder of annotations, or a list of such")
     images: str = setting("folder to which the annotations' image paths are relative")
     landmarks: str | None = setting(
         "second annotation file, for the five landmarks (RetinaFace's `label.txt`)", default=None
@@ -40,8 +46,46 @@ class Source:
         "folder of WIDER FACE's .mat files, for its easy, medium and hard figures", default=None
     )
 
+    categories: tuple[str, ...] | None = setting(
+        "categories of objects that are faces; null: the one that the annotations have",
+        default=None,
+    )
+    boxes: Literal["xywh", "xyxy", "fractions", "fractions_xyxy"] | None = setting(
+        "numbers of a box, where the format leaves them open; fractions are of the image's size",
+        default=None,
+    )
+    exif: Literal["upright", "stored"] | None = setting(
+        "image whose pixels the annotations count: rotated as its EXIF data say, or as it is "
+        "stored; null: by the sizes in the annotations",
+        default=None,
+    )
+    landmark_names: tuple[str, ...] | None = setting(
+        "names in the annotations of left eye, right eye, nose, left and right mouth corner, left "
+        "being the image's; null: the usual names",
+        default=None,
+    )
+    columns: dict[str, str] | None = setting(
+        "names of a table's columns, by meaning: path, x1, y1, x2, y2, x, y, width, height, cx, "
+        "cy, bbox, category, image_width, image_height",
+        default=None,
+    )
+    split: Literal["train", "validation"] | None = setting(
+        "part that all its images belong to; null: the annotations' own split, or by their names",
+        default=None,
+    )
+
     def __post_init__(self) -> None:
         require(bool(self.sample_types), "sample_types", "names no kind of crop")
+        require(bool(self.label_files), "labels", "names no file")
+        five = self.landmark_names is None or len(set(self.landmark_names)) == 5
+        require(five, "landmark_names", "must be five different names")
+        unknown = set(self.columns or ()) - set(COLUMNS)
+        require(not unknown, "columns", f"may name {', '.join(COLUMNS)}")
+
+    @property
+    def label_files(self) -> tuple[str, ...]:
+        """The files and folders of annotations."""
+        return (self.labels,) if isinstance(self.labels, str) else self.labels
 
     @property
     def landmarks_only(self) -> bool:

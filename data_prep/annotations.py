@@ -1,22 +1,28 @@
-"""The one record that annotations are read into, whatever the format of their file."""
+"""Annotations of images in one form, whatever the format of the file that lists them."""
 
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from data_prep.formats import READERS, Entry, FaceLabel, read_text
+from data_prep import landmark_sides, orientation
+from data_prep.box_units import in_pixels
+from data_prep.image_paths import ImageFinder
+from data_prep.readers import READERS, read_entries
+from data_prep.readers.detection import NAMES, likely_format
+from data_prep.readers.entries import BoxUnits, Entry, FaceLabel, ReadOptions, Split
+from mtcnn_detector import pixels
 from mtcnn_detector.boxes import BoolArray, FloatArray
 from mtcnn_detector.errors import UserError
 
-NOSE = slice(4, 6)  # where its x y stand in FaceLabel.landmarks
+NOSE = slice(4, 6)  # its x y in FaceLabel.landmarks
 
 
 @dataclass(frozen=True)
 class Annotation:
-    """One image and its N faces, in pixels of the image file; N may be 0 (all background)."""
+    """One image and its N faces, in pixels of the image; N may be 0 (all background)."""
 
     image: Path
     key: str  # "<source>/<path below the images folder>": the same on every machine
@@ -24,97 +30,198 @@ class Annotation:
     ignored: BoolArray  # (N,) neither a positive nor background
     landmarks: FloatArray  # (N, 5, 2) float32 x y, NaN where unknown; order as in `TEN_LANDMARKS`
     where: str  # the place in the file that lists it, for messages
+    upright: bool = False  # whether pixels are counted on the image rotated as its EXIF data say
+    split: Split | None = None  # if the set brings its own
+    dropped: int = 0  # boxes without a positive width and height
+
+    def load(self) -> pixels.Image | None:
+        """The pixels (H, W, 3) that the labels count; None where the image cannot be read."""
+        return pixels.read_image(self.image, self.upright)
+
+
+@dataclass(frozen=True)
+class LabelRequest:
+    """Where the labels of a source are, and what a recipe says about them.
+
+    Attributes:
+        format: one of `READERS`, or `auto`.
+        labels: files or folders.
+        images: the folder that the listed paths are relative to.
+        landmarks: a second file with the landmarks, for formats that have one.
+        source: the name of the data set; begins every key.
+        categories: those that count as faces; None for all of a file with one category.
+        boxes: the meaning of a box's numbers, where the format leaves it open; None for its own.
+        exif: whether labels count `upright` or `stored` pixels; None to find out.
+        landmark_names: names, in the file, of the five landmarks.
+        columns: names of a table's columns by their meaning.
+    """
+
+    format: str
+    labels: tuple[Path, ...]
+    images: Path
+    landmarks: Path | None = None
+    source: str = ""
+    categories: Sequence[str] | None = None
+    boxes: BoxUnits | None = None
+    exif: str | None = None
+    landmark_names: Sequence[str] = ()
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """The annotations of a source, and sentences about how they were read."""
+
+    annotations: list[Annotation]
+    notes: list[str]
+    categories: Mapping[str, int]  # objects of each, those left out too
+    format: str
 
 
 def read(
     format: str, labels: Path, images: Path, landmarks: Path | None = None, source: str = ""
 ) -> list[Annotation]:
-    """Read an annotation file; the images, in the file's order, are neither opened nor sought.
+    """`read_labels` of one file without further settings."""
+    return read_labels(LabelRequest(format, (labels,), images, landmarks, source)).annotations
+
+
+def read_labels(request: LabelRequest) -> LabelSet:
+    """Read annotations, in the order of their files; images are sought, headers read.
 
     An image that is listed twice gets the faces of both places. Boxes without a positive width
     and height are dropped, images without boxes are kept.
 
-    Args:
-        format: One of `READERS`.
-        labels: The annotation file.
-        images: The folder that the listed paths are relative to.
-        landmarks: The file with the landmarks: a RetinaFace list for `wider`, the landmarks for
-            `celeba`; the other formats have them in `labels`.
-        source: The name of the data set; begins every key.
-
     Raises:
-        UserError: A file is missing, damaged or of another format; names the line.
+        UserError: a file is missing, damaged or of another format, and names the line; or the
+            labels contradict the images (fractions, corners in place of sizes, landmarks of other
+            images), or have several categories and none is chosen.
     """
-    if format not in READERS:
-        raise UserError(f"unknown annotation format {format!r}: use one of {', '.join(READERS)}.")
-    if landmarks is not None and format not in ("wider", "celeba"):
-        raise UserError(f"format {format} takes no landmarks file, but {landmarks} is given.")
-    likely = likely_format(labels)
-    if likely not in (None, format):
-        raise UserError(f"{labels} looks like a {likely} file: set format: {likely}.")
-    entries = READERS[format](labels, landmarks)
+    format = _checked_format(request)
+    options = ReadOptions(
+        request.landmarks, request.landmark_names, request.columns, request.images
+    )
+    entries = read_entries(format, request.labels, options)
     if not entries:
-        raise UserError(f"{labels} lists no image: expected a {format} file.")
-    _check_noses([face for entry in entries for face in entry.faces], landmarks or labels)
-    return _merged(entries, images, source)
+        raise UserError(f"{request.labels[0]} lists no image: expected a {format} file.")
+    counts = Counter(f.category for e in entries for f in e.faces if f.category is not None)
+    entries = _of_categories(entries, counts, request)
+    finder = ImageFinder(request.images)
+    paths = [finder.find(entry) for entry in entries]
+    views = orientation.decide(
+        [request.images / path for path in paths], entries, READERS[format].of_tools, request.exif
+    )
+    entries = in_pixels(entries, views.sizes, request.boxes, request.labels[0])
+    faces = [face for entry in entries for face in entry.faces]
+    _check_noses(faces, request.landmarks or request.labels[0])
+    annotations = _merged(entries, paths, views.upright, request)
+    notes = [*options.notes, finder.note(), *views.notes]
+    notes.append(landmark_sides.exchange_if_mirrored([one.landmarks for one in annotations]))
+    return LabelSet(annotations, [note for note in notes if note], counts, format)
 
 
-def likely_format(file: Path) -> str | None:
-    """The format that the first lines of `file` look like; None if like no known one."""
-    text = read_text(file).lstrip()
-    first, second = (text[:4096] + "\n\n").splitlines()[:2]
-    if text.startswith(("{", "#")):
-        return "coco" if text.startswith("{") else "retinaface"
-    if first.strip().isdecimal() and second[:1].isalpha():
-        return "celeba"
-    if second.strip().isdecimal():
-        return "wider"
-    words = first.split()
-    return "mtfl" if len(words) >= 15 and any(map(str.isalpha, words[0])) else None
+def _checked_format(request: LabelRequest) -> str:
+    format, first = request.format, request.labels[0]
+    if format != "auto" and format not in READERS:
+        known = ", ".join(READERS)
+        raise UserError(f"unknown annotation format {format!r}: use one of {known}.")
+    likely = likely_format(first)
+    if format == "auto" and likely is None:
+        raise UserError(
+            f"{first} looks like no known annotation format: set format to one of "
+            f"{', '.join(READERS)}."
+        )
+    chosen = likely if format == "auto" and likely else format
+    if likely not in (None, chosen):
+        raise UserError(
+            f"{first} looks like a {likely} file (this is {NAMES[likely]}): set format: {likely}."
+        )
+    _check_settings(request, chosen)
+    return chosen
+
+
+def _check_settings(request: LabelRequest, format: str) -> None:
+    if request.landmarks is not None and not READERS[format].landmarks:
+        raise UserError(
+            f"format {format} takes no landmarks file, but {request.landmarks} is given."
+        )
+    if request.boxes is not None and not READERS[format].units:
+        raise UserError(
+            f"{request.labels[0]}: the format {format} itself says what its boxes mean: leave out "
+            f"boxes: {request.boxes}."
+        )
+    if request.columns and format != "csv":
+        raise UserError(f"columns: is for tables; {request.labels[0]} is read as {format}.")
+
+
+def _of_categories(
+    entries: list[Entry], counts: Counter[str], request: LabelRequest
+) -> list[Entry]:
+    """Entries with the faces of the wanted categories alone."""
+    listed = ", ".join(f"{name} {count}" for name, count in counts.most_common())
+    if request.categories is None:
+        if len(counts) > 1:
+            first = "face" if "face" in counts else counts.most_common(1)[0][0]
+            raise UserError(
+                f"{request.labels[0]}: {listed}: name those to train on, for example "
+                f"categories: [{first}]."
+            )
+        return entries
+    folded = {name.casefold(): name for name in counts}
+    missing = [name for name in request.categories if name.casefold() not in folded]
+    if missing:
+        raise UserError(
+            f"{request.labels[0]} has no category {', '.join(missing)}; it has: {listed or 'none'}."
+        )
+    wanted = {folded[name.casefold()] for name in request.categories}
+    return [e._replace(faces=[f for f in e.faces if f.category in wanted]) for e in entries]
+
+
+def _merged(
+    entries: Sequence[Entry],
+    paths: Sequence[PurePosixPath],
+    upright: Sequence[bool],
+    request: LabelRequest,
+) -> list[Annotation]:
+    by_path: dict[PurePosixPath, list[int]] = defaultdict(list)
+    for number, path in enumerate(paths):
+        by_path[path].append(number)
+    return [
+        _annotation(
+            request.images / path,
+            PurePosixPath(request.source, path).as_posix(),
+            [entries[number] for number in places],
+            upright[places[0]],
+        )
+        for path, places in by_path.items()
+    ]
+
+
+def _annotation(image: Path, key: str, entries: Sequence[Entry], upright: bool) -> Annotation:
+    faces = [face for entry in entries for face in entry.faces]
+    boxes = _corners(faces)
+    kept = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    ignored = np.array([face.ignored for face in faces], np.bool_)
+    landmarks = np.array([face.landmarks for face in faces], np.float32).reshape(-1, 5, 2)
+    first = entries[0]
+    labels = (boxes[kept], ignored[kept], landmarks[kept])
+    dropped = int((~kept & ~ignored).sum())
+    return Annotation(image, key, *labels, first.where, upright, first.split, dropped)
+
+
+def _corners(faces: Sequence[FaceLabel]) -> FloatArray:
+    """Faces of x y w h in pixels -> (N, 4) float32 windows."""
+    xywh = np.array([face.box for face in faces], np.float64).reshape(-1, 4)
+    return np.hstack([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]]).astype(np.float32)
 
 
 def _check_noses(faces: Sequence[FaceLabel], file: Path) -> None:
     """Refuse columns of another meaning: with them most noses lie outside their boxes."""
     noses = np.array([face.landmarks[NOSE] for face in faces], np.float64).reshape(-1, 2)
     known = np.isfinite(noses).all(axis=1)
-    noses, boxes = noses[known], _boxes(faces)[known]
+    noses, boxes = noses[known], _corners(faces)[known]
     inside = (noses >= boxes[:, :2]) & (noses <= boxes[:, 2:])
     if inside.all(axis=1).sum() < len(boxes) / 2:
         raise UserError(
             f"{file}: most noses lie outside the boxes of their faces: are the landmarks those of "
             "these images (not of aligned ones), and the columns those of the format?"
         )
-
-
-def _merged(entries: Sequence[Entry], images: Path, source: str) -> list[Annotation]:
-    by_path: dict[PurePosixPath, list[Entry]] = defaultdict(list)
-    for entry in entries:
-        by_path[_relative(entry)].append(entry)
-    return [
-        _annotation(images / path, PurePosixPath(source, path).as_posix(), same)
-        for path, same in by_path.items()
-    ]
-
-
-def _relative(entry: Entry) -> PurePosixPath:
-    path = PurePosixPath(entry.path)
-    if path.is_absolute() or ".." in path.parts or not path.parts:
-        raise UserError(
-            f"{entry.where}: {entry.path!r} must be a path relative to the images folder, below it."
-        )
-    return path
-
-
-def _annotation(image: Path, key: str, entries: Sequence[Entry]) -> Annotation:
-    faces = [face for entry in entries for face in entry.faces]
-    boxes = _boxes(faces)
-    kept = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
-    ignored = np.array([face.ignored for face in faces], np.bool_)
-    landmarks = np.array([face.landmarks for face in faces], np.float32).reshape(-1, 5, 2)
-    return Annotation(image, key, boxes[kept], ignored[kept], landmarks[kept], entries[0].where)
-
-
-def _boxes(faces: Sequence[FaceLabel]) -> FloatArray:
-    """Faces of x y w h -> (N, 4) float32 windows."""
-    xywh = np.array([face.box for face in faces], np.float64).reshape(-1, 4)
-    return np.hstack([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]]).astype(np.float32)

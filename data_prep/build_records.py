@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from configs.recipe import refuse_unless_exportable, to_dict
 from configs.settings import SAMPLE_TYPES, SampleType, Settings
-from data_prep.sources import SPLITS, LabelledImage, Split, fingerprint, labelled_images
+from data_prep.readers.entries import Split
+from data_prep.sources import SPLITS, LabelledImage, fingerprint, labelled_images
 from data_prep.worker import Cut, Plan
 from data_prep.worker_pool import Chunk, LocalPool, Pool, cut_in_order
 from mtcnn_detector.errors import UserError

@@ -1,22 +1,22 @@
 """Annotated images of a recipe, split into training and validation by a hash of their names."""
 
 import hashlib
+import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from configs.settings import SampleType, Settings, Source
-from data_prep import annotations
-from data_prep.annotations import Annotation
+from data_prep.annotations import Annotation, LabelRequest, LabelSet, read_labels
+from data_prep.readers.entries import Split
 from data_prep.sampling import scale_weights
 from mtcnn_detector.boxes import FloatArray, longer_sides
 from mtcnn_detector.errors import UserError
 from pipeline.make_command import make_command
 
-Split = Literal["train", "validation"]
 SPLITS: tuple[Split, ...] = ("train", "validation")
 
 
@@ -28,17 +28,36 @@ class LabelledImage(NamedTuple):
     weights: FloatArray  # (N,) of its faces, see `sampling.scale_weights`
 
 
-def read_sources(folder: Path, sources: Mapping[str, Source]) -> dict[str, list[Annotation]]:
+def read_sources(
+    folder: Path, sources: Mapping[str, Source], quiet: bool = False
+) -> dict[str, list[Annotation]]:
     """Annotations by source; optional sources that are not on this machine are left out.
+
+    Args:
+        folder: what the sources' paths are relative to.
+        sources: the sources by name.
+        quiet: whether notes on how labels were read are left to the label check.
 
     Raises:
         UserError: a source that is not optional is missing, or none is there at all.
     """
     found = {}
+    for name, labels in label_sets(folder, sources).items():
+        if not quiet:
+            for note in labels.notes:
+                print(f"{name}: {note}", file=sys.stderr)
+        found[name] = labels.annotations
+    return found
+
+
+def label_sets(folder: Path, sources: Mapping[str, Source]) -> dict[str, LabelSet]:
+    """As `read_sources`, with what was noted while reading."""
+    found = {}
     for name, source in sources.items():
-        if source.optional and not (folder / source.labels).exists():
+        missing = next((f for f in source.label_files if not (folder / f).exists()), None)
+        if source.optional and missing is not None:
             print(
-                f"warning: {name}: {folder / source.labels} is not there; going on without.",
+                f"warning: {name}: {folder / missing} is not there; going on without.",
                 file=sys.stderr,
             )
             continue
@@ -48,14 +67,14 @@ def read_sources(folder: Path, sources: Mapping[str, Source]) -> dict[str, list[
     return found
 
 
-def read_source(folder: Path, name: str, source: Source) -> list[Annotation]:
+def read_source(folder: Path, name: str, source: Source) -> LabelSet:
     """The annotations of one source; a missing file of landmarks is a warning.
 
     Raises:
-        UserError: labels or images are missing, or as `annotations.read`.
+        UserError: labels or images are missing, or as `annotations.read_labels`.
     """
-    labels, images = folder / source.labels, folder / source.images
-    for path in (labels, images):
+    labels, images = [folder / file for file in source.label_files], folder / source.images
+    for path in (*labels, images):
         if not path.exists():
             other = None if folder == Path("data") else folder
             raise UserError(
@@ -69,7 +88,20 @@ def read_source(folder: Path, name: str, source: Source) -> list[Annotation]:
             file=sys.stderr,
         )
         landmarks = None
-    return annotations.read(source.format, labels, images, landmarks, name)
+    return read_labels(
+        LabelRequest(
+            source.format,
+            tuple(labels),
+            images,
+            landmarks,
+            name,
+            categories=source.categories,
+            boxes=source.boxes,
+            exif=source.exif,
+            landmark_names=source.landmark_names or (),
+            columns=source.columns or {},
+        )
+    )
 
 
 def labelled_images(settings: Settings, balance: float) -> dict[Split, list[LabelledImage]]:
@@ -80,7 +112,7 @@ def labelled_images(settings: Settings, balance: float) -> dict[Split, list[Labe
             by one and held out by the other.
     """
     data = settings.data
-    found = read_sources(Path(data.folder), data.train)
+    found = read_sources(Path(data.folder), data.train, quiet=True)
     owners: dict[Path, str] = {}
     for name, source in found.items():
         for annotation in source:
@@ -92,16 +124,44 @@ def labelled_images(settings: Settings, balance: float) -> dict[Split, list[Labe
                 )
     split: dict[Split, list[LabelledImage]] = {"train": [], "validation": []}
     for name, source in found.items():
-        kinds = data.train[name].sample_types
-        for annotation, weights in zip(source, _weights(source, balance), strict=True):
-            part: Split = (
-                "validation" if split_hash(annotation.key) < data.validation_fraction else "train"
-            )
+        settings_of_source = data.train[name]
+        usable = [one for one in source if len(one.boxes) or not one.dropped]
+        for annotation, weights in zip(usable, _weights(usable, balance), strict=True):
+            drawn = split_hash(annotation.key) < data.validation_fraction
+            by_hash: Split = "validation" if drawn else "train"
+            part = settings_of_source.split or annotation.split or by_hash
+            kinds = settings_of_source.sample_types
             split[part].append(LabelledImage(annotation, kinds, weights))
+    _check_counts(split, data.validation_fraction)
     for part in SPLITS:
         # By the hash: every shard gets a mixture of sources and events.
         split[part].sort(key=lambda labelled: split_hash(labelled.annotation.key))
     return split
+
+
+def _check_counts(split: Mapping[Split, list[LabelledImage]], fraction: float) -> None:
+    """Refuse a recipe without an image to train on, or without one to hold out."""
+    counts = {part: len(split[part]) for part in SPLITS}
+    total, enough = sum(counts.values()), math.ceil(3 / fraction)
+    if all(counts.values()):
+        return
+    if total < 2:
+        raise UserError(
+            f"the recipe's sources hold {total} image{'s' * (total != 1)}: at least 2 are needed, "
+            f"one to train on and one to hold out, and {enough} for a split by "
+            f"data.validation_fraction {fraction:g}."
+        )
+    empty = next(part for part in SPLITS if not counts[part])
+    held_out = [split_hash(one.annotation.key) for part in SPLITS for one in split[part]]
+    wanted = math.ceil(1e3 * (min(held_out) if empty == "validation" else max(held_out))) / 1e3
+    advice = (
+        f'SET="data.validation_fraction={wanted:g}"' if 0 < wanted < 1 else "split: in a source"
+    )
+    purpose = "is held out" if empty == "validation" else "is left to train on"
+    raise UserError(
+        f"none of the {total} images {purpose} at data.validation_fraction {fraction:g}: add "
+        f"images ({enough} are enough), or set {advice}."
+    )
 
 
 def fingerprint(split: Mapping[Split, list[LabelledImage]]) -> str:
@@ -109,7 +169,9 @@ def fingerprint(split: Mapping[Split, list[LabelledImage]]) -> str:
     total = hashlib.sha256()
     for part in SPLITS:
         for annotation, kinds, _ in split[part]:
-            total.update(f"{part} {annotation.key} {kinds} {len(annotation.boxes)}\n".encode())
+            view = " upright" if annotation.upright else ""
+            line = f"{part} {annotation.key} {kinds} {len(annotation.boxes)}{view}\n"
+            total.update(line.encode())
             for values in (annotation.boxes, annotation.ignored, annotation.landmarks):
                 total.update(values.tobytes())
     return total.hexdigest()[:16]

@@ -91,7 +91,7 @@ def cut_chunk(images: list[LabelledImage]) -> Cut:
     broken = {}
     for labelled in images:
         path = labelled.annotation.image
-        image = pixels.read_image(path)
+        image = labelled.annotation.load()
         if image is None:
             broken[str(path)] = f"{path} is missing or unreadable"
             continue

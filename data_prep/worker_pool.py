@@ -12,7 +12,8 @@ from typing import Any, NamedTuple, Protocol
 
 from configs.settings import SampleType
 from data_prep import worker
-from data_prep.sources import LabelledImage, Split
+from data_prep.readers.entries import Split
+from data_prep.sources import LabelledImage
 from data_prep.worker import Cut, Plan
 from mtcnn_detector.errors import UserError
 from pipeline.make_command import make_command

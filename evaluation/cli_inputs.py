@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from data_prep.annotations import likely_format
-from data_prep.formats import READERS
+from data_prep.readers import READERS
+from data_prep.readers.detection import likely_format
 from evaluation.detections import digest_weights
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS

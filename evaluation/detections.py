@@ -191,7 +191,7 @@ def _image_digest(annotation: Annotation) -> str:
 
 
 def _detect(detect: DetectFunction, annotation: Annotation, digest: str) -> ImageDetections:
-    image = pixels.read_image(annotation.image)
+    image = annotation.load()
     if image is None:
         raise _unreadable(annotation)
     started = time.perf_counter()

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from configs.settings import Settings
 from data_prep.sources import LabelledImage, labelled_images
 from evaluation.wording import with_object
-from mtcnn_detector import boxes, pixels
+from mtcnn_detector import boxes
 from mtcnn_detector.boxes import BoolArray, FloatArray
 from mtcnn_detector.cascade import Cascade
 from mtcnn_detector.errors import UserError
@@ -48,7 +48,7 @@ def measure(cascade: Cascade, held_out: list[LabelledImage], min_face: int) -> S
     """
     sides, passed, counts = [], [], []
     for labelled in tqdm(held_out, unit="img", desc="recall"):
-        image = pixels.read_image(labelled.annotation.image)
+        image = labelled.annotation.load()
         if image is None:
             continue
         faces = labelled.annotation.boxes[~labelled.annotation.ignored]

@@ -131,8 +131,8 @@ def _sources(evaluation: Evaluation) -> list[DataSource]:
     counts = {name: len(one.images) for name, one in first.landmarks.items()}
     counts |= {name: len(one.annotations) for name, one in first.boxes.items()}
     held_out = {name + HELD_OUT: source for name, source in data.train.items()}
-    labels = {name: source.labels for name, source in (held_out | data.validation).items()}
+    labels = {name: source.label_files for name, source in (held_out | data.validation).items()}
     return [
-        DataSource(name, counts[name], str(Path(data.folder) / labels[name]))
+        DataSource(name, counts[name], ", ".join(str(Path(data.folder) / f) for f in labels[name]))
         for name in dict.fromkeys([*first.boxes, *first.landmarks])
     ]

@@ -17,7 +17,6 @@ from evaluation import protocol
 from evaluation.cli_inputs import exported, refuse_stale
 from evaluation.detections import detect_all, lazy_detector, log_folder, our_runtime
 from evaluation.protocol import Detections, GroundTruth
-from mtcnn_detector import pixels
 from mtcnn_detector.boxes import longer_sides
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.settings import DetectorSettings
@@ -66,7 +65,7 @@ def _held_out(settings: Settings) -> list[Annotation]:
     """Held-out images with labelled faces; those that do not decode are left out, as by stages."""
     split = labelled_images(settings, settings.pnet.records.scale_balance)["validation"]
     labelled = [image.annotation for image in split if "positive" in image.sample_types]
-    return [one for one in labelled if pixels.read_image(one.image) is not None]
+    return [one for one in labelled if one.load() is not None]
 
 
 def _detections(

@@ -103,7 +103,7 @@ def _draw_points(
 
 
 def _read(annotation: Annotation) -> pixels.Image:
-    image = pixels.read_image(annotation.image)
+    image = annotation.load()
     assert image is not None, "it was readable when the detector ran"
     return image
 

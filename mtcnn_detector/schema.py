@@ -38,7 +38,7 @@ class Schema:
         if is_dataclass(kind):
             return self._build_section(kind, value, key)
         if origin in (typing.Union, types.UnionType):
-            return None if value is None else self.build(arguments[0], value, key)
+            return self._build_union(arguments, value, key)
         if origin is typing.Literal:
             if value not in arguments:
                 known = ", ".join(map(str, arguments))
@@ -50,6 +50,14 @@ class Schema:
         if origin is tuple:
             return self._build_tuple(arguments, value, key)
         return self.expect(_as_float(value) if kind is float else value, kind, key)
+
+    def _build_union(self, arguments: tuple[Any, ...], value: Any, key: str) -> Any:
+        """Null where it is allowed, a list as the tuple among the types, else the first type."""
+        kinds = [kind for kind in arguments if kind is not types.NoneType]
+        if value is None and len(kinds) < len(arguments):
+            return None
+        tuples = [kind for kind in kinds if typing.get_origin(kind) is tuple]
+        return self.build(tuples[0] if tuples and isinstance(value, list) else kinds[0], value, key)
 
     def expect(self, value: Any, kind: type, key: str) -> Any:
         """The value, if it is exactly of this type and finite; raises `UserError` otherwise."""

@@ -332,8 +332,8 @@ def test_mtfl_attribute_list_is_refused(tmp_path: Path) -> None:
 
 
 def test_unknown_format(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="unknown annotation format 'voc': use one of wider, ret"):
-        parse(tmp_path, "voc", WIDER)
+    with pytest.raises(UserError, match="unknown annotation format 'dlib': use one of wider, ret"):
+        parse(tmp_path, "dlib", WIDER)
 
 
 def test_a_list_as_long_as_widers_is_read_in_seconds(tmp_path: Path) -> None:

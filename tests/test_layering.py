@@ -32,7 +32,7 @@ ALLOWED = {
     "export": BELOW,
     "evaluation": [
         *BELOW,
-        *("data_prep.annotations", "data_prep.formats", "data_prep.sources"),
+        *("data_prep.annotations", "data_prep.readers", "data_prep.sources"),
     ],
 }
 

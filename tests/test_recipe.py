@@ -159,7 +159,7 @@ def test_whole_numbers_do_for_fractions_but_not_the_other_way() -> None:
         ("rnet.records.proposal_thresholds=0.3", "proposal_thresholds must be a list; got 0.3"),
         ("pnet.train.loss_weights=[1, 1]", "pnet.train.loss_weights needs 3 values; got 2"),
         ("pnet.train.loss_weights=[1, a, 1]", "pnet.train.loss_weights[1] must be a number; got"),
-        ("data.train.wider.format=voc", "data.train.wider.format must be one of wider, retinaf"),
+        ("data.train.wider.format=dlib", "data.train.wider.format must be one of wider, retinaf"),
         (
             "data.train.wider.sample_types=[face]",
             "data.train.wider.sample_types[0] must be one of positive, ",

@@ -1,0 +1,125 @@
+"""The numbers of a box in pixels: x y w h, corners, or fractions of the image."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from data_prep.readers.entries import BoxUnits, Entry, FaceLabel
+from mtcnn_detector.boxes import FloatArray
+from mtcnn_detector.errors import UserError
+
+SLACK = 2.0  # pixels by which a box may reach over the border and still count as inside
+SUSPICIOUS = 0.2  # share of boxes that fit the image in another reading only
+Size = tuple[float, float]
+
+
+def in_pixels(
+    entries: Sequence[Entry], sizes: Sequence[Size | None], boxes: BoxUnits | None, file: Path
+) -> list[Entry]:
+    """Entries whose boxes are x y w h in pixels, and landmarks in pixels.
+
+    Args:
+        entries: the labels as they are listed.
+        sizes: width and height of each entry's image; None where it is not known.
+        boxes: the meaning of the numbers from the recipe; None for each entry's own.
+        file: for messages.
+
+    Raises:
+        UserError: the numbers look like fractions, or like corners in place of sizes, or the other
+            way round; the sentence says what to set.
+    """
+    units = [_units(entry.units, boxes) for entry in entries]
+    _check_fractions(entries, units, file)
+    _check_corners(entries, sizes, units, file)
+    scaled_points = _points_are_fractions(entries)
+    return [
+        entry._replace(
+            faces=[_in_pixels(face, unit, size, scaled_points) for face in entry.faces],
+            units="xywh",
+        )
+        for entry, size, unit in zip(entries, sizes, units, strict=True)
+    ]
+
+
+def _units(own: BoxUnits, boxes: BoxUnits | None) -> BoxUnits:
+    """The recipe's units; fractions of named corners stay corners."""
+    if boxes == "fractions" and own == "xyxy":
+        return "fractions_xyxy"
+    return boxes or own
+
+
+def _points_are_fractions(entries: Sequence[Entry]) -> bool:
+    every = [value for entry in entries for face in entry.faces for value in face.landmarks]
+    known = np.array(every, np.float64)
+    return bool(np.nanmax(np.abs(known), initial=0) <= 1.5) if np.isfinite(known).any() else False
+
+
+def _in_pixels(face: FaceLabel, unit: BoxUnits, size: Size | None, points: bool) -> FaceLabel:
+    scale = size if size and unit.startswith("fractions") else (1.0, 1.0)
+    x, y, third, fourth = (value * scale[i % 2] for i, value in enumerate(face.box))
+    if unit.endswith("xyxy"):
+        third, fourth = third - x, fourth - y
+    landmarks = face.landmarks
+    if points and unit.startswith("fractions"):
+        landmarks = [value * scale[i % 2] for i, value in enumerate(landmarks)]
+    return face._replace(box=(x, y, third, fourth), landmarks=landmarks)
+
+
+def _check_fractions(entries: Sequence[Entry], units: Sequence[BoxUnits], file: Path) -> None:
+    """Refuse numbers from 0 to 1 that are said to be pixels, and pixels said to be fractions."""
+    pairs = list(zip(entries, units, strict=True))
+    pixels = _array([f for e, unit in pairs if not unit.startswith("fractions") for f in e.faces])
+    if len(pixels) and np.abs(pixels).max() <= 1.01 and (pixels[:, 2:] > 0).any():
+        corners = bool((pixels[:, 2:] > pixels[:, :2]).all())
+        beyond = (pixels[:, :2] + pixels[:, 2:] > 1.01).any()
+        setting = "fractions_xyxy" if corners and beyond else "fractions"
+        raise UserError(
+            f"{file}: the boxes look like fractions of the image (their largest number is "
+            f"{np.abs(pixels).max():.3g}): set boxes: {setting}."
+        )
+    fractions = _array([f for e, unit in pairs if unit.startswith("fractions") for f in e.faces])
+    if len(fractions) and np.median(np.abs(fractions[:, 2:])) > 1.5:
+        raise UserError(
+            f"{file}: the boxes are no fractions of the image (their largest number is "
+            f"{np.abs(fractions).max():g}): set boxes: xywh or boxes: xyxy."
+        )
+
+
+def _check_corners(
+    entries: Sequence[Entry], sizes: Sequence[Size | None], units: Sequence[BoxUnits], file: Path
+) -> None:
+    """Refuse sizes that are corners, and corners that are sizes."""
+    listed = [
+        (face, size if not unit.startswith("fractions") else (1.0, 1.0), unit)
+        for entry, size, unit in zip(entries, sizes, units, strict=True)
+        if not entry.units.startswith("fractions")
+        for face in entry.faces
+    ]
+    as_sizes = [(face, size) for face, size, unit in listed if not unit.endswith("xyxy") and size]
+    _check_sizes_are_no_corners(as_sizes, file)
+    corners = _array([face for face, _, unit in listed if unit.endswith("xyxy")])
+    inverted = (corners[:, 2:] <= corners[:, :2]).any(axis=1)
+    if inverted.sum() > SUSPICIOUS * len(corners):
+        raise UserError(
+            f"{file}: read as x1 y1 x2 y2, {inverted.sum()} of {len(corners)} boxes end before "
+            "they begin: set boxes: xywh."
+        )
+
+
+def _check_sizes_are_no_corners(labels: Sequence[tuple[FaceLabel, Size]], file: Path) -> None:
+    boxes = _array([face for face, _ in labels])
+    room = np.array([size for _, size in labels], np.float64).reshape(-1, 2)
+    slack = SLACK * (room > 1)
+    beyond = (boxes[:, :2] + boxes[:, 2:] > room + slack).any(axis=1)
+    corners = (boxes[:, 2:] > boxes[:, :2]) & (boxes[:, 2:] <= room + slack)
+    if beyond.sum() > SUSPICIOUS * len(boxes) and corners.all():
+        setting = "fractions_xyxy" if room.max() <= 1 else "xyxy"
+        raise UserError(
+            f"{file}: read as x y w h, {beyond.sum()} of {len(boxes)} boxes reach beyond their "
+            f"images, read as x1 y1 x2 y2 none: set boxes: {setting}."
+        )
+
+
+def _array(faces: Sequence[FaceLabel]) -> FloatArray:
+    return np.array([face.box for face in faces], np.float64).reshape(-1, 4)

@@ -1,0 +1,169 @@
+"""Images found below a folder by the paths that annotation tools write."""
+
+import os
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
+
+from data_prep.readers.entries import Entry
+from mtcnn_detector.errors import UserError
+from mtcnn_detector.pixels import SUFFIXES
+
+MAX_EXAMPLES = 3
+
+
+class ImageFinder:
+    """Finds the images of one source; nothing is read from the disk where a path is right.
+
+    Args:
+        folder: the folder of the images.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.renamed: dict[str, str] = {}  # path as listed -> path found, where they differ
+        self._by_name: dict[str, list[PurePosixPath]] | None = None
+
+    def find(self, entry: Entry) -> PurePosixPath:
+        """The path of an entry's image below the folder; as listed, if no file fits.
+
+        Raises:
+            UserError: several files fit equally well; or none fits, and the path leads out of the
+                folder.
+        """
+        for folder in (entry.near, self.folder):
+            direct = self._direct(folder, entry.path) if folder else None
+            if direct is not None:
+                return direct
+        for listed in filter(None, (entry.path, entry.other_path)):
+            found = self._search(listed, entry)
+            if found is not None:
+                self.renamed[entry.path] = found.as_posix()
+                return found
+        path = PurePosixPath(entry.path)
+        if path.is_absolute() or ".." in path.parts or not path.parts:
+            raise UserError(
+                f"{entry.where}: {entry.path!r} must be a path relative to the images folder, "
+                "below it; nor is there a file of that name."
+            )
+        return path
+
+    def _direct(self, folder: Path, listed: str) -> PurePosixPath | None:
+        path = PurePosixPath(listed)
+        if path.is_absolute() or ".." in path.parts or not path.parts:
+            return None
+        if not (folder / path).is_file():
+            return None
+        if folder is self.folder:
+            return path
+        try:
+            return PurePosixPath((folder / path).relative_to(self.folder).as_posix())
+        except ValueError:
+            return None
+
+    def _search(self, listed: str, entry: Entry) -> PurePosixPath | None:
+        """The one file that shares the longest end of its path with the listed one."""
+        parts = _parts(listed)
+        if not parts:
+            return None
+        files = self._files_named(parts[-1])
+        if not files:
+            return None
+        near = self._relative(entry.near)
+        ranks = [
+            (_common_end(file, parts), near in file.parents if near else False) for file in files
+        ]
+        best = [file for file, rank in zip(files, ranks, strict=True) if rank == max(ranks)]
+        if len(best) > 1:
+            exact = [file for file in best if file.name == parts[-1]]
+            best = exact if len(exact) == 1 else best
+        if len(best) > 1:
+            raise UserError(
+                f"{entry.where}: {listed!r} fits several files below {self.folder}: "
+                f"{', '.join(map(str, best[:MAX_EXAMPLES]))}."
+            )
+        return best[0]
+
+    def _files_named(self, name: str) -> list[PurePosixPath]:
+        """Files of this name in any letter case; of a name without a suffix, with any suffix."""
+        if self._by_name is None:
+            self._by_name = _index(self.folder)
+        found = self._by_name.get(_folded(name), [])
+        if found or PurePosixPath(name).suffix.lower() in SUFFIXES:
+            return found
+        return [
+            file for suffix in SUFFIXES for file in self._by_name.get(_folded(name + suffix), [])
+        ]
+
+    def _relative(self, near: Path | None) -> PurePosixPath | None:
+        if near is None or near == self.folder:
+            return None
+        try:
+            return PurePosixPath(near.relative_to(self.folder).as_posix())
+        except ValueError:
+            return None
+
+    def note(self) -> str | None:
+        """A sentence about images that were found under other paths than those listed."""
+        if not self.renamed:
+            return None
+        pairs = list(self.renamed.items())
+        # One example of each way in which they differ says more than three of one.
+        shown = [f"{listed} is {found}" for listed, found in _different(pairs)]
+        return (
+            f"{len(pairs)} images are listed by other paths than they have below {self.folder}: "
+            f"{'; '.join(shown)}{'; and so on' if len(pairs) > len(shown) else ''}."
+        )
+
+
+def _different(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    kinds: dict[str, tuple[str, str]] = {}
+    for listed, found in pairs:
+        mark = "\\" if "\\" in listed else "%" if "%" in listed else ":" if ":" in listed else ""
+        kinds.setdefault(mark, (listed, found))
+    return list(kinds.values())[:MAX_EXAMPLES]
+
+
+def _index(folder: Path) -> dict[str, list[PurePosixPath]]:
+    """Files below a folder by their name, letter case and Unicode's normal forms set aside."""
+    by_name: dict[str, list[PurePosixPath]] = defaultdict(list)
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders.sort()
+        base = PurePosixPath(Path(parent).relative_to(folder).as_posix())
+        for name in sorted(names):
+            by_name[_folded(name)].append(base / name)
+    return dict(by_name)
+
+
+def _parts(listed: str) -> list[str]:
+    """The folders and the name of a path as a tool wrote it: of Windows, a URL, with %20."""
+    if re.match(r"[a-z][a-z0-9+.\-]+://", listed, re.IGNORECASE):
+        split = urlsplit(listed)
+        listed = unquote(split.path or split.netloc)
+    elif re.search("%[0-9a-f]{2}", listed, re.IGNORECASE):
+        listed = unquote(listed)
+    parts = re.sub(r"^[a-zA-Z]:", "", listed.replace("\\", "/")).split("/")
+    return [part for part in parts if part not in ("", ".", "..")]
+
+
+def _common_end(file: PurePosixPath, parts: Sequence[str]) -> int:
+    """How many parts, from the end of the folders on, two paths share."""
+    mine, theirs = list(file.parts[:-1])[::-1], list(parts[:-1])[::-1]
+    count = 0
+    for one, other in zip(mine, theirs, strict=False):
+        if _folded(one) != _folded(other):
+            break
+        count += 1
+    return count
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def doubled(paths: Sequence[PurePosixPath]) -> Counter[PurePosixPath]:
+    """Paths that occur more than once, with their number."""
+    return Counter({path: count for path, count in Counter(paths).items() if count > 1})

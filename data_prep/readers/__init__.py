@@ -1,0 +1,89 @@
+"""Readers of annotation formats: one module each, and their table."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from data_prep.readers.celeba import read_celeba
+from data_prep.readers.coco import read_coco
+from data_prep.readers.csv_table import read_csv
+from data_prep.readers.cvat import read_cvat
+from data_prep.readers.entries import Entry, ReadOptions
+from data_prep.readers.labelme import read_labelme
+from data_prep.readers.mtfl import read_mtfl
+from data_prep.readers.retinaface import read_retinaface
+from data_prep.readers.via import read_via
+from data_prep.readers.voc import read_voc
+from data_prep.readers.wider import read_wider
+from data_prep.readers.yolo import read_yolo
+from mtcnn_detector.errors import UserError
+
+
+class Format(NamedTuple):
+    """How the files of a format are read.
+
+    Attributes:
+        read: (file, options) -> entries.
+        suffixes: of its files in a folder.
+        units: whether `boxes` may say what the numbers of a box mean.
+        landmarks: whether a second file may hold the landmarks.
+        of_tools: whether tools write it that show images upright; else numbers are taken for
+            those of the pixels as they are stored, as in research sets.
+        whole_folder: whether `read` takes a folder itself.
+    """
+
+    read: Callable[[Path, ReadOptions], list[Entry]]
+    suffixes: tuple[str, ...]
+    units: bool = False
+    landmarks: bool = False
+    of_tools: bool = True
+    whole_folder: bool = False
+
+
+READERS: dict[str, Format] = {
+    "wider": Format(read_wider, (".txt",), units=True, landmarks=True, of_tools=False),
+    "retinaface": Format(read_retinaface, (".txt",), units=True, of_tools=False),
+    "mtfl": Format(read_mtfl, (".txt",), of_tools=False),
+    "celeba": Format(read_celeba, (".txt",), units=True, landmarks=True, of_tools=False),
+    "coco": Format(read_coco, (".json",), units=True),
+    "voc": Format(read_voc, (".xml",)),
+    "yolo": Format(read_yolo, (".txt",), whole_folder=True),
+    "labelme": Format(read_labelme, (".json",)),
+    "cvat": Format(read_cvat, (".xml",)),
+    "via": Format(read_via, (".json", ".csv")),
+    "csv": Format(read_csv, (".csv", ".tsv", ".txt"), units=True, landmarks=True),
+}
+
+
+def read_entries(format: str, labels: Sequence[Path], options: ReadOptions) -> list[Entry]:
+    """The entries of files or folders of a format, in their order.
+
+    Raises:
+        UserError: a file is missing or damaged, or a folder holds none of the format.
+    """
+    reader = READERS[format]
+    entries: list[Entry] = []
+    for path in labels:
+        if path.is_dir() and not reader.whole_folder:
+            for file in files_in(path, format):
+                entries += [_near(entry, file.parent) for entry in reader.read(file, options)]
+        else:
+            entries += reader.read(path, options)
+    return entries
+
+
+def _near(entry: Entry, folder: Path) -> Entry:
+    return entry if entry.near else entry._replace(near=folder)
+
+
+def files_in(folder: Path, format: str) -> list[Path]:
+    """The label files of a format in a folder and below, sorted; raises UserError for none."""
+    suffixes = READERS[format].suffixes
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
+    if not files:
+        wanted = " or ".join(suffixes)
+        raise UserError(
+            f"annotation file {folder} cannot be read: Is a directory without {wanted} files, "
+            f"which labels of the format {format} would be."
+        )
+    return files

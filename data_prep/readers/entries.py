@@ -1,0 +1,140 @@
+"""Labels as annotation files list them, and the parsing that all readers share."""
+
+import json
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from mtcnn_detector.errors import UserError
+
+UNKNOWN = (float("nan"),) * 10
+LARGEST = 1e6  # pixels; no image is larger, and nan and inf fail the comparison too
+TEN_LANDMARKS = "left eye, right eye, nose, left and right mouth corner"
+BoxUnits = Literal["xywh", "xyxy", "fractions", "fractions_xyxy"]
+Split = Literal["train", "validation"]
+
+
+class FaceLabel(NamedTuple):
+    """A face as it is listed; `landmarks` are x y x y ..., NaN where unknown."""
+
+    box: Sequence[float]  # four numbers in the units of its entry
+    landmarks: Sequence[float] = UNKNOWN
+    ignored: bool = False
+    category: str | None = None  # None where the format has no categories
+
+
+class Entry(NamedTuple):
+    """The labels of one image at one place of a file."""
+
+    where: str
+    path: str  # of the image, as the file has it
+    faces: list[FaceLabel]
+    size: tuple[float, float] | None = None  # width and height of the image, if the file has them
+    units: BoxUnits = "xywh"  # of boxes; of fractions, of landmarks too
+    split: Split | None = None  # if the set brings its own
+    near: Path | None = None  # folder in which the image is looked for first
+    other_path: str | None = None  # for an image that is not found at `path`
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What a recipe says about the content of annotation files.
+
+    Args:
+        landmarks: a second file, with the landmarks.
+        landmark_names: the names of the five landmarks in the file, in the order of
+            `TEN_LANDMARKS`.
+        columns: names of a CSV file's columns, by their meaning (`path`, `x1`, ...).
+        images: the folder of the images.
+        notes: sentences for the user, filled by the readers.
+    """
+
+    landmarks: Path | None = None
+    landmark_names: Sequence[str] = ()
+    columns: Mapping[str, str] = field(default_factory=dict)
+    images: Path | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def note(self, sentence: str) -> None:
+        """Keep a sentence for the user, once."""
+        if sentence not in self.notes:
+            self.notes.append(sentence)
+
+
+class Line(NamedTuple):
+    """A line that is not blank, without the space around it."""
+
+    where: str
+    text: str
+
+
+def read_lines(file: Path) -> list[Line]:
+    """The lines of a text file that are not blank, each with `<file>:<number>`."""
+    numbered = enumerate(read_text(file).splitlines(), start=1)
+    return [Line(f"{file}:{number}", text.strip()) for number, text in numbered if text.strip()]
+
+
+def read_text(file: Path) -> str:
+    """A whole text file; raises UserError when it cannot be read."""
+    try:
+        content = file.read_bytes()
+        # Windows' Notepad and PowerShell write UTF-16.
+        utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))
+        return content.decode("utf-16" if utf16 else "utf-8-sig")
+    except OSError as error:
+        raise UserError(f"annotation file {file} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{file} is not a text file: expected annotations.") from None
+
+
+def read_json(file: Path) -> Any:
+    """The content of a JSON file; raises UserError with the line of damage."""
+    try:
+        return json.loads(read_text(file))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{file}:{error.lineno}: damaged JSON: {error.msg}.") from None
+    except RecursionError:
+        raise UserError(f"{file}: damaged JSON: nested too deeply.") from None
+
+
+def read_xml(file: Path) -> ElementTree.Element:
+    """The root of an XML file; raises UserError with the line of damage."""
+    try:
+        return ElementTree.fromstring(read_text(file).encode())
+    except ElementTree.ParseError as error:
+        line = error.position[0]
+        raise UserError(f"{file}:{line}: damaged XML: {error.msg.split(':')[0]}.") from None
+
+
+def member(record: Any, key: str, kind: type, where: str) -> Any:
+    """The value of an object's key, of the type `kind`; raises UserError otherwise."""
+    if not isinstance(record, dict) or not isinstance(record.get(key), kind):
+        raise UserError(f"{where}: expected an object with {key!r} ({kind.__name__}).")
+    return record[key]
+
+
+def numbers(where: str, words: Sequence[Any], length: int, wanted: str) -> list[float]:
+    """`length` finite numbers below a million; raises UserError otherwise."""
+    try:
+        values = [float(word) for word in words]
+    except (TypeError, ValueError, OverflowError):
+        values = []
+    if len(values) != length or not all(abs(value) < LARGEST for value in values):
+        raise unexpected(where, wanted, " ".join(map(str, words)))
+    return values
+
+
+def unexpected(where: str, wanted: str, got: str) -> UserError:
+    """The error for a line or object with other content than wanted."""
+    return UserError(f"{where}: expected {wanted}, got {got[:80]!r}.")
+
+
+def positive_size(width: Any, height: Any) -> tuple[float, float] | None:
+    """Width and height as numbers; None where a file has none, or zeros."""
+    try:
+        size = float(width), float(height)
+    except (TypeError, ValueError):
+        return None
+    return size if min(size) > 0 and max(size) < LARGEST else None

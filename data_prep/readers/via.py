@@ -1,0 +1,131 @@
+"""VGG Image Annotator's projects, its JSON and its CSV exports (version 1 and 2)."""
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from data_prep.readers import keypoints, shapes
+from data_prep.readers.entries import (
+    Entry,
+    FaceLabel,
+    ReadOptions,
+    member,
+    numbers,
+    read_json,
+    read_text,
+    unexpected,
+)
+from data_prep.readers.keypoints import Point
+from mtcnn_detector.errors import UserError
+
+CATEGORY_KEYS = ("class", "label", "name", "category", "type", "object")
+Region = tuple[str, dict[str, Any], dict[str, Any]]  # place, shape and region attributes
+
+
+def read_via(labels: Path, options: ReadOptions) -> list[Entry]:
+    """All images of a file with their regions; points give landmarks to the region about them."""
+    is_csv = labels.suffix.lower() == ".csv"
+    images = _csv_images(labels) if is_csv else _json_images(labels)
+    return [
+        Entry(where, name, _faces(regions, options), near=labels.parent)
+        for where, name, regions in images
+    ]
+
+
+def _json_images(labels: Path) -> Iterator[tuple[str, str, list[Region]]]:
+    whole = read_json(labels)
+    if isinstance(whole, dict) and "_via_img_metadata" in whole:
+        whole = member(whole, "_via_img_metadata", dict, str(labels))
+    if not isinstance(whole, dict):
+        raise UserError(f"{labels}: expected an object with an entry for each image.")
+    for key, image in whole.items():
+        where = f"{labels}: {key}"
+        listed = image.get("regions", []) if isinstance(image, dict) else []
+        regions = list(listed.values()) if isinstance(listed, dict) else listed
+        yield (
+            where,
+            member(image, "filename", str, where),
+            [
+                (
+                    f"{where}: region {number}",
+                    member(region, "shape_attributes", dict, f"{where}: region {number}"),
+                    region.get("region_attributes") or {},
+                )
+                for number, region in enumerate(regions)
+            ],
+        )
+
+
+def _csv_images(labels: Path) -> Iterator[tuple[str, str, list[Region]]]:
+    images: dict[str, tuple[str, list[Region]]] = {}
+    rows = csv.reader(read_text(labels).splitlines())
+    header = [name.strip().lstrip("#") for name in next(rows, [])]
+    for number, row in enumerate(rows, 2):
+        where = f"{labels}:{number}"
+        record = dict(zip(header, row, strict=False))
+        if not row or not record.get("filename"):
+            continue
+        _, regions = images.setdefault(record["filename"], (where, []))
+        shape = _object(record.get("region_shape_attributes"), where)
+        if shape:
+            regions.append((where, shape, _object(record.get("region_attributes"), where)))
+    for name, (where, regions) in images.items():
+        yield where, name, regions
+
+
+def _object(text: str | None, where: str) -> dict[str, Any]:
+    try:
+        content = json.loads(text or "{}")
+    except json.JSONDecodeError:
+        raise unexpected(where, "a JSON object of attributes", text or "") from None
+    return content if isinstance(content, dict) else {}
+
+
+def _faces(regions: list[Region], options: ReadOptions) -> list[FaceLabel]:
+    areas, points = [], []
+    for where, shape, attributes in regions:
+        if shape.get("name") == "point":
+            x, y = _values(shape, ("cx", "cy"), where)
+            points.append((_category(attributes) or "", Point(x, y)))
+        else:
+            areas.append((_box(shape, where), _category(attributes)))
+    landmarks = keypoints.attach([box for box, _ in areas], points, options)
+    return [
+        FaceLabel(box, ten, category=category)
+        for (box, category), ten in zip(areas, landmarks, strict=True)
+    ]
+
+
+def _box(shape: dict[str, Any], where: str) -> list[float]:
+    kind = shape.get("name")
+    if kind == "rect":
+        return _values(shape, ("x", "y", "width", "height"), where)
+    if kind == "circle":
+        cx, cy, radius = _values(shape, ("cx", "cy", "r"), where)
+        return shapes.ellipse([cx, cy, radius, radius])
+    if kind == "ellipse":
+        theta = float(shape.get("theta") or 0) * 57.29577951  # radians
+        return shapes.ellipse(_values(shape, ("cx", "cy", "rx", "ry"), where), theta)
+    if kind in ("polygon", "polyline"):
+        xs = member(shape, "all_points_x", list, where)
+        ys = member(shape, "all_points_y", list, where)
+        values = numbers(where, [*xs, *ys], 2 * max(len(xs), 1), "as many points x as y")
+        return shapes.bounds(values[: len(xs)], values[len(xs) :])
+    raise unexpected(where, "a rect, circle, ellipse, polygon, polyline or point", str(kind))
+
+
+def _values(shape: dict[str, Any], keys: tuple[str, ...], where: str) -> list[float]:
+    return numbers(where, [shape.get(key) for key in keys], len(keys), f"numbers {', '.join(keys)}")
+
+
+def _category(attributes: dict[str, Any]) -> str | None:
+    """The value of the attribute that names the class; of the only one, if none does."""
+    keys = [key for key in attributes if key.lower() in CATEGORY_KEYS] or list(attributes)
+    value = attributes[keys[0]] if len(keys) == 1 or keys[:1] != list(attributes)[:1] else None
+    if value is None and keys and keys[0].lower() in CATEGORY_KEYS:
+        value = attributes[keys[0]]
+    if isinstance(value, dict):  # of check boxes: the names of those that are set
+        value = ", ".join(name for name, on in value.items() if on)
+    return str(value).strip() or None if value is not None else None
