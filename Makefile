@@ -27,7 +27,7 @@ INPUTS = $(call option,WEIGHTS,weights) $(call option,DATA,data) $(call option,L
 	$(call option,MTCNN,mtcnn)
 
 STAGES := pnet-data train-pnet rnet-data train-rnet onet-data train-onet
-.PHONY: help setup wider $(STAGES) export-weights train finetune rounds status evaluate sweep \
+.PHONY: help setup wider labels $(STAGES) export-weights train finetune rounds status evaluate sweep \
 	detect inspect demo consumers consumer-torch test test-fast lint constraints settings-doc \
 	bench clean
 
@@ -45,6 +45,9 @@ $(READY): pyproject.toml
 
 wider: $(READY)  ## download WIDER FACE (research only) into DATA= (data); URL= names another copy
 	$(PY) -m data_prep wider $(call option,DATA,folder) $(call option,URL,url)
+
+labels: $(READY)  ## check the labels of the recipe: RUN/labels.md and labels.jpg
+	$(PY) -m data_prep labels $(RECIPE)
 
 pnet-data:  ## cut P-Net's records from the images
 rnet-data:  ## cut R-Net's records: what P-Net proposes

@@ -20,8 +20,20 @@ def main() -> None:
         from data_prep.sample_faces import compose
 
         compose(arguments.folder, arguments.train, arguments.validation, arguments.seed)
+    elif arguments.command == "labels":
+        _labels(arguments)
     else:
         _records(arguments)
+
+
+def _labels(arguments: argparse.Namespace) -> None:
+    from data_prep.label_check import check
+    from data_prep.sources import label_sets, labelled_images
+
+    run = cli.open_run(arguments)
+    sets = label_sets(Path(run.settings.data.folder), run.settings.data.train)
+    images = labelled_images(run.settings, 0, sets)
+    check(run.settings, sets, images, run.folder, loud=True)
 
 
 def _records(arguments: argparse.Namespace) -> None:
@@ -52,6 +64,8 @@ def _parser() -> argparse.ArgumentParser:
         records.add_argument(
             "--scheduler", metavar="ADDRESS", help="a Dask scheduler whose workers cut the crops"
         )
+    labels = commands.add_parser("labels", help="check the labels of a recipe's sources")
+    cli.add_arguments(labels)
     wider = commands.add_parser("wider", help="download WIDER FACE")
     wider.add_argument("--folder", type=Path, default=Path("data"), help="default: %(default)s")
     wider.add_argument("--url", default=download.HUB, help="where the three zips lie (%(default)s)")

@@ -38,6 +38,19 @@ class Annotation:
         """The pixels (H, W, 3) that the labels count; None where the image cannot be read."""
         return pixels.read_image(self.image, self.upright)
 
+    def box_outside(self, width: int, height: int) -> str | None:
+        """A sentence about the first box outside its image, or far beyond it; None if all fit."""
+        size = np.array([width, height])
+        first, last = self.boxes[:, :2], self.boxes[:, 2:]
+        outside = (first >= size) | (last <= 0) | (first < -size) | (last > 2 * size)
+        if not outside.any():
+            return None
+        box = ", ".join(f"{value:g}" for value in self.boxes[outside.any(axis=1)][0])
+        return (
+            f"{self.where}: the face ({box}) lies outside its image {self.image} of {width} x "
+            f"{height} pixels"
+        )
+
 
 @dataclass(frozen=True)
 class LabelRequest:

@@ -97,7 +97,8 @@ def _check_corners(
         for face in entry.faces
     ]
     as_sizes = [(face, size) for face, size, unit in listed if not unit.endswith("xyxy") and size]
-    _check_sizes_are_no_corners(as_sizes, file)
+    room = np.array([size for _, size in as_sizes], np.float64).reshape(-1, 2)
+    refuse_corners(_array([face for face, _ in as_sizes]), room, str(file))
     corners = _array([face for face, _, unit in listed if unit.endswith("xyxy")])
     inverted = (corners[:, 2:] <= corners[:, :2]).any(axis=1)
     if inverted.sum() > SUSPICIOUS * len(corners):
@@ -107,16 +108,24 @@ def _check_corners(
         )
 
 
-def _check_sizes_are_no_corners(labels: Sequence[tuple[FaceLabel, Size]], file: Path) -> None:
-    boxes = _array([face for face, _ in labels])
-    room = np.array([size for _, size in labels], np.float64).reshape(-1, 2)
+def refuse_corners(boxes: FloatArray, room: FloatArray, where: str) -> None:
+    """Refuse (N, 4) boxes x y w h that fit their images as x1 y1 x2 y2 only.
+
+    Args:
+        boxes: as they were read.
+        room: (N, 2) width and height of the image of each; 1 and 1 for fractions.
+        where: the file, for the message.
+
+    Raises:
+        UserError: a fifth of the boxes reach beyond their images, none if read as corners.
+    """
     slack = SLACK * (room > 1)
     beyond = (boxes[:, :2] + boxes[:, 2:] > room + slack).any(axis=1)
     corners = (boxes[:, 2:] > boxes[:, :2]) & (boxes[:, 2:] <= room + slack)
     if beyond.sum() > SUSPICIOUS * len(boxes) and corners.all():
         setting = "fractions_xyxy" if room.max() <= 1 else "xyxy"
         raise UserError(
-            f"{file}: read as x y w h, {beyond.sum()} of {len(boxes)} boxes reach beyond their "
+            f"{where}: read as x y w h, {beyond.sum()} of {len(boxes)} boxes reach beyond their "
             f"images, read as x1 y1 x2 y2 none: set boxes: {setting}."
         )
 

@@ -13,8 +13,17 @@ from tqdm import tqdm
 
 from configs.recipe import refuse_unless_exportable, to_dict
 from configs.settings import SAMPLE_TYPES, SampleType, Settings
+from data_prep import label_check
+from data_prep.annotations import LabelSet
 from data_prep.readers.entries import Split
-from data_prep.sources import SPLITS, LabelledImage, fingerprint, labelled_images
+from data_prep.sources import (
+    SPLITS,
+    LabelledImage,
+    check_counts,
+    fingerprint,
+    label_sets,
+    labelled_images,
+)
 from data_prep.worker import Cut, Plan
 from data_prep.worker_pool import Chunk, LocalPool, Pool, cut_in_order
 from mtcnn_detector.errors import UserError
@@ -22,13 +31,15 @@ from mtcnn_detector.files import write_atomically
 from mtcnn_detector.net import NETS, NetName
 from mtcnn_detector.weights import weight_files
 from pipeline import manifest, run_recipe, tf_setup
+from pipeline.make_command import make_command
 from pipeline.survival import require_survival
 
 SCHEMA_VERSION = 3  # of `records.FEATURES` and of what a crop is; 2 named the landmarks `points`
 # Parts of data's settings that change no crop: the fingerprint of the annotations stands for the
 # folder, which may be moved or named in another way.
 NOT_IN_RECIPE = ("validation", "max_broken_fraction", "min_survival", "object", "folder")
-MAX_REASONS = 5  # broken images that a message names
+MAX_NAMED = 5  # images that a message names
+SHEET = "crops.jpg"
 
 
 def prepare(
@@ -59,22 +70,65 @@ def prepare(
         return
     nets = _miners(settings, name, run)
     trained = {miner: weight_files.read_net(path, miner) for miner, path in nets.items()}
-    split = labelled_images(settings, settings.stage(name).records.scale_balance)
+    sets = label_sets(Path(settings.data.folder), settings.data.train)
+    split = labelled_images(settings, settings.stage(name).records.scale_balance, sets)
     recipe = _recipe(settings, name, nets) | {"annotations": fingerprint(split)}
     stage = manifest.Stage(run / "records" / name, recipe, f"{name}-data")
+    chunks = list(_chunks(split, settings.stage(name).records.images_per_shard))
+    checked = _checked_images(settings, name, run, sets, split)
+    if not force:
+        _forget_changed(stage, chunks, checked.digests)
     if not stage.begin(force):
         return
     run_recipe.keep(run, settings)
-    chunks = list(_chunks(split, settings.stage(name).records.images_per_shard))
     for part in SPLITS:
         (stage.folder / part).mkdir(exist_ok=True)
     missing = [chunk for chunk in chunks if not chunk.summary(stage.folder).exists()]
     if len(missing) < len(chunks):
         print(f"{name}-data: goes on; {len(chunks) - len(missing)} of {len(chunks)} chunks done.")
-    plan = Plan(settings, name, trained)
+    plan = Plan(settings, name, trained, checked.problems)
     if missing:
-        _fill(plan, _pool(plan, workers, scheduler), stage.folder, missing)
-    _finish(stage, chunks, settings.data.max_broken_fraction)
+        _fill(plan, _pool(plan, workers, scheduler), stage.folder, missing, checked.digests)
+    _finish(stage, chunks, settings.stage(name).net.size, settings.data.max_broken_fraction)
+
+
+def _checked_images(
+    settings: Settings,
+    name: NetName,
+    run: Path,
+    sets: Mapping[str, LabelSet],
+    split: Mapping[Split, list[LabelledImage]],
+) -> label_check.Checked:
+    """Facts about the images; refused are labels that do not fit, and too many broken images."""
+    checked = label_check.check(settings, sets, split, run, loud=name == NETS[0])
+    total = sum(map(len, split.values()))
+    label_check.refuse_broken(checked.problems, total, settings.data.max_broken_fraction)
+    check_counts(split, settings.data.validation_fraction)
+    return checked
+
+
+def _forget_changed(stage: manifest.Stage, chunks: list[Chunk], digests: Mapping[str, str]) -> None:
+    """Have chunks cut again whose images changed meanwhile; of complete records, refuse them.
+
+    Raises:
+        UserError: the records are complete, and an image is another than the one they were cut
+            from; names it.
+    """
+    found = manifest.read_manifest(stage.folder)
+    if found is None or manifest.describe_changes(found["recipe"], manifest.flatten(stage.recipe)):
+        return
+    changed: dict[str, Path] = {}
+    for path in (chunk.summary(stage.folder) for chunk in chunks):
+        images = json.loads(path.read_text()).get("images", {}) if path.exists() else {}
+        changed |= {key: path for key, digest in images.items() if digests.get(key) != digest}
+    if changed and found["complete"]:
+        names = ", ".join([*changed][:MAX_NAMED]) + (", ..." if len(changed) > MAX_NAMED else "")
+        raise UserError(
+            f"{len(changed)} images changed since {stage.folder} was cut from them ({names}): "
+            f"`{make_command(stage.command, FORCE=1)}` cuts all anew, RUN= names another folder."
+        )
+    for path in set(changed.values()):
+        path.unlink()
 
 
 def _miners(settings: Settings, name: NetName, run: Path) -> dict[NetName, Path]:
@@ -120,18 +174,22 @@ def _pool(plan: Plan, workers: int, scheduler: str | None) -> Pool:
     return ClusterPool(plan, scheduler)
 
 
-def _fill(plan: Plan, pool: Pool, folder: Path, chunks: list[Chunk]) -> None:
+def _fill(
+    plan: Plan, pool: Pool, folder: Path, chunks: list[Chunk], digests: Mapping[str, str]
+) -> None:
     """Cut chunks in the workers; write them here, in order."""
     total = sum(len(chunk.images) for chunk in chunks)
     made: Counter[str] = Counter()
     with tqdm(total=total, unit="img", desc=f"{plan.name}-data", smoothing=0.05) as bar:
         for chunk, cut in cut_in_order(pool, chunks):
-            made.update(_write(folder, chunk, cut))
+            made.update(_write(folder, chunk, cut, digests))
             bar.update(len(chunk.images))
             bar.set_postfix_str(f"{sum(made.values())} crops")
 
 
-def _write(folder: Path, chunk: Chunk, cut: Cut) -> dict[SampleType, int]:
+def _write(
+    folder: Path, chunk: Chunk, cut: Cut, digests: Mapping[str, str]
+) -> dict[SampleType, int]:
     """Write a chunk's shards, then its summary; returns the number of crops of each kind."""
     tf_setup.import_tensorflow()  # takes seconds, while the workers cut on
     from data_prep import records
@@ -139,12 +197,15 @@ def _write(folder: Path, chunk: Chunk, cut: Cut) -> dict[SampleType, int]:
     for kind in SAMPLE_TYPES:
         records.write_shard(chunk.shard(folder, kind), cut.crops[kind], kind)
     counts = {kind: len(cut.crops[kind].images) for kind in SAMPLE_TYPES}
-    summary = json.dumps({"counts": counts, "broken": cut.broken})
+    images = {one.annotation.key: digests[one.annotation.key] for one in chunk.images}
+    summary = json.dumps({"counts": counts, "broken": cut.broken, "images": images})
     write_atomically(chunk.summary(folder), summary.encode())
     return counts
 
 
-def _finish(stage: manifest.Stage, chunks: list[Chunk], max_broken_fraction: float) -> None:
+def _finish(
+    stage: manifest.Stage, chunks: list[Chunk], size: int, max_broken_fraction: float
+) -> None:
     """Complete the manifest, unless too many images are broken."""
     summaries = [json.loads(chunk.summary(stage.folder).read_text()) for chunk in chunks]
     broken = {path: reason for one in summaries for path, reason in one["broken"].items()}
@@ -153,26 +214,20 @@ def _finish(stage: manifest.Stage, chunks: list[Chunk], max_broken_fraction: flo
         for chunk, summary in zip(chunks, summaries, strict=True):
             if summary["broken"]:
                 chunk.summary(stage.folder).unlink()  # read again by the next call
-        raise UserError(
-            f"{len(broken)} of {images} images cannot be used: {_first(broken)}. Mend them and "
-            "repeat the command, or raise data.max_broken_fraction."
-        )
+    label_check.refuse_broken(broken, images, max_broken_fraction)
+    tf_setup.import_tensorflow()
+    from data_prep import crop_sheet
+
     counts: dict[str, Counter[str]] = {part: Counter() for part in SPLITS}
     for chunk, summary in zip(chunks, summaries, strict=True):
         counts[chunk.split].update(summary["counts"])
     shards = [chunk.shard(stage.folder, kind) for chunk in chunks for kind in SAMPLE_TYPES]
     facts = {"images": images, "broken": broken, "counts": counts, "shards": len(shards)}
+    crop_sheet.write(stage.folder / SHEET, stage.folder / "train", size)
     stage.finish(facts | {"sha256": manifest.digest(shards)})
     by_kind = ", ".join(f"{counts['train'][kind]} {kind}" for kind in SAMPLE_TYPES)
     print(
         f"{stage.command}: {by_kind} crops to train on, "
         f"{sum(counts['validation'].values())} to validate; {len(broken)} images left out"
-        + (f": {_first(broken)}." if broken else ".")
+        + (f": {label_check.first(broken)}." if broken else ".")
     )
-
-
-def _first(broken: Mapping[str, str]) -> str:
-    """The first reasons; the manifest has all."""
-    reasons = list(broken.values())
-    more = f"; and {len(reasons) - MAX_REASONS} more" if len(reasons) > MAX_REASONS else ""
-    return "; ".join(reasons[:MAX_REASONS]) + more

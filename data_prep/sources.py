@@ -28,24 +28,18 @@ class LabelledImage(NamedTuple):
     weights: FloatArray  # (N,) of its faces, see `sampling.scale_weights`
 
 
-def read_sources(
-    folder: Path, sources: Mapping[str, Source], quiet: bool = False
-) -> dict[str, list[Annotation]]:
+def read_sources(folder: Path, sources: Mapping[str, Source]) -> dict[str, list[Annotation]]:
     """Annotations by source; optional sources that are not on this machine are left out.
 
-    Args:
-        folder: what the sources' paths are relative to.
-        sources: the sources by name.
-        quiet: whether notes on how labels were read are left to the label check.
+    Notes on how labels were read are printed; those of training sources, by the label check.
 
     Raises:
         UserError: a source that is not optional is missing, or none is there at all.
     """
     found = {}
     for name, labels in label_sets(folder, sources).items():
-        if not quiet:
-            for note in labels.notes:
-                print(f"{name}: {note}", file=sys.stderr)
+        for note in labels.notes:
+            print(f"{name}: {note}", file=sys.stderr)
         found[name] = labels.annotations
     return found
 
@@ -104,15 +98,23 @@ def read_source(folder: Path, name: str, source: Source) -> LabelSet:
     )
 
 
-def labelled_images(settings: Settings, balance: float) -> dict[Split, list[LabelledImage]]:
+def labelled_images(
+    settings: Settings, balance: float, sets: Mapping[str, LabelSet] | None = None
+) -> dict[Split, list[LabelledImage]]:
     """All images of a recipe by split, both split and order a function of their keys.
+
+    Args:
+        settings: the recipe.
+        balance: see `sampling.scale_weights`.
+        sets: the labels of its training sources, if they were read already.
 
     Raises:
         UserError: as `read_sources`; or two sources list one image, which could be trained on
             by one and held out by the other.
     """
     data = settings.data
-    found = read_sources(Path(data.folder), data.train, quiet=True)
+    sets = label_sets(Path(data.folder), data.train) if sets is None else sets
+    found = {name: labels.annotations for name, labels in sets.items()}
     owners: dict[Path, str] = {}
     for name, source in found.items():
         for annotation in source:
@@ -132,15 +134,14 @@ def labelled_images(settings: Settings, balance: float) -> dict[Split, list[Labe
             part = settings_of_source.split or annotation.split or by_hash
             kinds = settings_of_source.sample_types
             split[part].append(LabelledImage(annotation, kinds, weights))
-    _check_counts(split, data.validation_fraction)
     for part in SPLITS:
         # By the hash: every shard gets a mixture of sources and events.
         split[part].sort(key=lambda labelled: split_hash(labelled.annotation.key))
     return split
 
 
-def _check_counts(split: Mapping[Split, list[LabelledImage]], fraction: float) -> None:
-    """Refuse a recipe without an image to train on, or without one to hold out."""
+def check_counts(split: Mapping[Split, list[LabelledImage]], fraction: float) -> None:
+    """Raise UserError for a recipe without an image to train on, or without one to hold out."""
     counts = {part: len(split[part]) for part in SPLITS}
     total, enough = sum(counts.values()), math.ceil(3 / fraction)
     if all(counts.values()):

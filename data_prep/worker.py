@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,6 +33,7 @@ class Plan:
     settings: Settings
     name: NetName
     nets: Mapping[NetName, TrainedNet]  # of the earlier stages, which propose windows
+    problems: Mapping[str, str] = field(default_factory=dict)  # path of an unusable image -> why
 
     @property
     def size(self) -> int:
@@ -91,11 +92,14 @@ def cut_chunk(images: list[LabelledImage]) -> Cut:
     broken = {}
     for labelled in images:
         path = labelled.annotation.image
+        if str(path) in _worker.plan.problems:
+            broken[str(path)] = _worker.plan.problems[str(path)]
+            continue
         image = labelled.annotation.load()
         if image is None:
             broken[str(path)] = f"{path} is missing or unreadable"
             continue
-        if (problem := _box_outside(labelled, image)) is not None:
+        if (problem := labelled.annotation.box_outside(*image.shape[1::-1])) is not None:
             broken[str(path)] = problem
             continue
         for kind, windows in _windows(labelled, image).items():
@@ -118,18 +122,3 @@ def _windows(labelled: LabelledImage, image: pixels.Image) -> dict[SampleType, W
         mined = mine(rng, proposed, targets, records, settings.labels)
         found |= {kind: Windows.joined([found[kind], mined[kind]]) for kind in mined}
     return {kind: windows for kind, windows in found.items() if kind in labelled.sample_types}
-
-
-def _box_outside(labelled: LabelledImage, image: pixels.Image) -> str | None:
-    """A sentence about the first box that lies outside its image, or far beyond it; else None."""
-    size = np.array([image.shape[1], image.shape[0]])
-    boxes = labelled.annotation.boxes
-    first, last = boxes[:, :2], boxes[:, 2:]
-    outside = (first >= size) | (last <= 0) | (first < -size) | (last > 2 * size)
-    if not outside.any():
-        return None
-    box = ", ".join(f"{value:g}" for value in boxes[outside.any(axis=1)][0])
-    return (
-        f"{labelled.annotation.where}: the face ({box}) lies outside its image "
-        f"{labelled.annotation.image} of {size[0]} x {size[1]} pixels"
-    )

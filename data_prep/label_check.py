@@ -1,0 +1,307 @@
+"""Check of labels before anything is cut: what they hold, what is wrong or suspicious in them."""
+
+import itertools
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from configs.settings import Settings
+from data_prep import box_units, image_check, label_sheet
+from data_prep.annotations import Annotation, LabelSet
+from data_prep.image_check import ImageFacts
+from data_prep.image_headers import TURNED
+from data_prep.readers import READERS
+from data_prep.readers.entries import Split
+from data_prep.sources import LabelledImage
+from mtcnn_detector.boxes import FloatArray, iou, longer_sides
+from mtcnn_detector.errors import UserError
+from mtcnn_detector.files import write_atomically
+
+KEPT = Path("labels") / "images.json"  # below the run's folder
+REPORT, SHEET = "labels.md", "labels.jpg"
+OCTAVES = (0, 8, 16, 32, 64, 128, 256, 512, np.inf)  # px, longer side of a face
+BAR = 40  # characters
+DOUBLE = 0.9  # IoU from which on two boxes of an image are one face labelled twice
+OUTSIDE_BOX = 0.3  # sides of its box by which a landmark may lie outside
+MAX_NAMED = 5
+WARNED = 0.1  # share of faces or images from which on a property is suspicious
+
+
+Images = Mapping[Split, Sequence[LabelledImage]]
+
+
+class _Source(NamedTuple):
+    """The figures of one source, and sentences on what is suspicious."""
+
+    name: str
+    figures: dict[str, int | str]
+    sides: FloatArray
+    warnings: list[str]
+
+
+class Checked(NamedTuple):
+    """What a check found."""
+
+    digests: dict[str, str]  # of the images' contents, by key
+    problems: dict[str, str]  # path of each image that cannot be used -> sentence
+
+
+def check(
+    settings: Settings, sets: Mapping[str, LabelSet], images: Images, run: Path, loud: bool
+) -> Checked:
+    """Look at the labels and images of a recipe; write `labels.md` and `labels.jpg` into the run.
+
+    Args:
+        settings: the recipe.
+        sets: the labels of its sources.
+        images: the images of both parts.
+        run: the run's folder, in which facts about images are kept: a second check takes seconds.
+        loud: whether notes and figures are printed.
+
+    Raises:
+        UserError: as the readers; or labels do not fit their images; or more images than
+            `max_broken_fraction` cannot be used.
+    """
+    paths = [one.image for labels in sets.values() for one in labels.annotations]
+    facts = image_check.look_at(paths, run / KEPT)
+    for name, labels in sets.items():
+        _check_boxes(name, labels, facts)
+    held_out = {one.annotation.key for one in images["validation"]}
+    sources = [
+        _source(name, labels, facts, settings.data.min_face, held_out)
+        for name, labels in sets.items()
+    ]
+    general = [*_copies(images, facts), *_no_landmarks(settings, sets)]
+    report = _report(sources, sets, general)
+    if _changed(run / REPORT, report) or not (run / SHEET).exists():
+        write_atomically(run / REPORT, report.encode())
+        label_sheet.write(run / SHEET, [one for s in sets.values() for one in s.annotations])
+    if loud:
+        _print(sources, sets, general, run)
+    every = [one.annotation for part in images.values() for one in part]
+    return Checked({one.key: facts[one.image].digest for one in every}, _problems(every, facts))
+
+
+def refuse_broken(problems: Mapping[str, str], total: int, allowed: float) -> None:
+    """Raise UserError where more than the allowed fraction of images cannot be used."""
+    if len(problems) > allowed * total:
+        raise UserError(
+            f"{len(problems)} of {total} images cannot be used: {first(problems)}. Mend them and "
+            "repeat the command, or raise data.max_broken_fraction."
+        )
+
+
+def first(problems: Mapping[str, str]) -> str:
+    """The first sentences; the manifest has all."""
+    sentences = list(problems.values())
+    more = f"; and {len(sentences) - MAX_NAMED} more" if len(sentences) > MAX_NAMED else ""
+    return "; ".join(sentences[:MAX_NAMED]) + more
+
+
+def _problems(
+    annotations: Sequence[Annotation], facts: Mapping[Path, ImageFacts]
+) -> dict[str, str]:
+    found = {}
+    for annotation in annotations:
+        fact = facts[annotation.image]
+        if fact.problem is not None:
+            found[str(annotation.image)] = f"{annotation.image} {fact.problem}"
+        elif (outside := annotation.box_outside(*_size(annotation, fact))) is not None:
+            found[str(annotation.image)] = outside
+    return found
+
+
+def _size(annotation: Annotation, fact: ImageFacts) -> tuple[int, int]:
+    """Width and height of an image in the view that its labels count."""
+    turned = annotation.upright and fact.orientation in TURNED
+    return (fact.height, fact.width) if turned else (fact.width, fact.height)
+
+
+def _check_boxes(name: str, labels: LabelSet, facts: Mapping[Path, ImageFacts]) -> None:
+    """Refuse corners in place of sizes in formats whose files list no sizes of images."""
+    if READERS[labels.format].of_tools:
+        return  # looked at when they were read
+    known = [one for one in labels.annotations if facts[one.image].width]
+    sizes = [_size(one, facts[one.image]) for one in known for _ in one.boxes]
+    boxes = np.concatenate([np.zeros((0, 4)), *(one.boxes for one in known)])
+    xywh = np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]])
+    where = f"{name} ({known[0].where})" if known else name
+    box_units.refuse_corners(xywh, np.array(sizes, np.float64).reshape(-1, 2), where)
+
+
+def _source(
+    name: str,
+    labels: LabelSet,
+    facts: Mapping[Path, ImageFacts],
+    min_face: int,
+    held_out: set[str],
+) -> _Source:
+    annotations = labels.annotations
+    found = [facts[one.image] for one in annotations]
+    boxes = np.concatenate([one.boxes for one in annotations])
+    ignored = np.concatenate([one.ignored for one in annotations])
+    landmarks = np.concatenate([one.landmarks for one in annotations])
+    points = np.isfinite(landmarks).all(axis=2)
+    sides = longer_sides(boxes[~ignored])
+    figures: dict[str, int | str] = {
+        "images": len(annotations),
+        "missing": sum(fact.unreadable and not fact.size for fact in found),
+        "unreadable": sum(fact.unreadable and fact.size > 0 for fact in found),
+        "truncated or damaged": sum(bool(f.problem) and not f.unreadable for f in found),
+        "identical files": len(found) - len({f.digest or id(f) for f in found}),
+        "without a face": sum(not len(one.boxes) and not one.dropped for one in annotations),
+        "left out, all boxes empty": sum(not len(a.boxes) and a.dropped > 0 for a in annotations),
+        "held out": sum(one.key in held_out for one in annotations),
+        "faces": int((~ignored).sum()),
+        "ignored": int(ignored.sum()),
+        f"below min_face ({min_face} px)": int((sides < min_face).sum()),
+        "across the border": _across(annotations, facts),
+        "empty boxes, dropped": sum(one.dropped for one in annotations),
+        "labelled twice": sum(_doubles(one.boxes) for one in annotations),
+        "with five landmarks": int(points.all(axis=1).sum()),
+        "with some landmarks": int((points.any(axis=1) & ~points.all(axis=1)).sum()),
+        "landmarks outside their box": _outside(boxes, landmarks),
+    }
+    categories = ", ".join(f"{key} {count}" for key, count in labels.categories.items())
+    if categories:
+        figures["objects by category"] = categories
+    return _Source(name, figures, sides, _warnings(annotations, found, figures, min_face))
+
+
+def _across(annotations: Sequence[Annotation], facts: Mapping[Path, ImageFacts]) -> int:
+    count = 0
+    for one in annotations:
+        size = np.array(_size(one, facts[one.image]))
+        if size.all() and len(one.boxes):
+            beyond = (one.boxes[:, :2] < -1) | (one.boxes[:, 2:] > size + 1)
+            count += int(beyond.any(axis=1).sum())
+    return count
+
+
+def _doubles(boxes: FloatArray) -> int:
+    if not 2 <= len(boxes) <= 1000:
+        return 0
+    return int((np.triu(iou(boxes, boxes), 1) > DOUBLE).any(axis=0).sum())
+
+
+def _outside(boxes: FloatArray, landmarks: FloatArray) -> int:
+    """Faces with a landmark that lies far outside their box."""
+    room = OUTSIDE_BOX * (boxes[:, 2:] - boxes[:, :2])[:, None]
+    low, high = boxes[:, None, :2] - room, boxes[:, None, 2:] + room
+    return int(((landmarks < low) | (landmarks > high)).any(axis=(1, 2)).sum())
+
+
+def _warnings(
+    annotations: Sequence[Annotation],
+    found: Sequence[ImageFacts],
+    figures: Mapping[str, int | str],
+    min_face: int,
+) -> list[str]:
+    pairs = list(zip(annotations, found, strict=True))
+    broken = [f"{one.image.name} {fact.problem}" for one, fact in pairs if fact.problem]
+    rotated = [one for one, fact in pairs if fact.orientation != 1 and not one.upright]
+    faces = max(int(figures["faces"]), 1)
+    sentences = []
+    if broken:
+        more = f"; and {len(broken) - MAX_NAMED} more" if len(broken) > MAX_NAMED else ""
+        sentences.append(f"{'; '.join(broken[:MAX_NAMED])}{more}.")
+    if rotated:
+        sentences.append(
+            f"{len(rotated)} images have EXIF data that rotate them, but their labels are taken "
+            f"to count stored pixels (first: {rotated[0].image.name}): set exif: upright if "
+            "labels.jpg shows them beside the faces."
+        )
+    if not int(figures["faces"]):
+        sentences.append("no face is labelled: all its images are background.")
+    shares = {
+        f"below min_face ({min_face} px)": (0.5, "set data.min_face lower, or use larger images"),
+        "across the border": (WARNED, "are boxes and images of the same size and rotation?"),
+        "labelled twice": (WARNED, "is the set merged from two copies?"),
+        "landmarks outside their box": (WARNED, "do boxes and landmarks belong together?"),
+    }
+    for key, (share, question) in shares.items():
+        if int(figures[key]) > share * faces:
+            sentences.append(f"{figures[key]} of {faces} faces are {key}: {question}.")
+    return sentences
+
+
+def _copies(images: Images, facts: Mapping[Path, ImageFacts]) -> list[str]:
+    """A sentence about held-out images that are trained on under another name."""
+    digests = {
+        part: {facts[one.annotation.image].digest: one.annotation.image.name for one in labelled}
+        for part, labelled in images.items()
+    }
+    shared = set(digests["train"]) & set(digests["validation"]) - {""}
+    if not shared:
+        return []
+    name = digests["validation"][min(shared)]
+    return [
+        f"{len(shared)} held-out images are copies of images to train on (first: {name}): the "
+        "validation looks better than it is; remove the copies."
+    ]
+
+
+def _no_landmarks(settings: Settings, sets: Mapping[str, LabelSet]) -> list[str]:
+    known = any(
+        np.isfinite(one.landmarks).all(axis=(1, 2)).any()
+        for labels in sets.values()
+        for one in labels.annotations
+    )
+    return [] if known else ["no face has five landmarks: there will be no landmark crops."]
+
+
+def _report(
+    sources: Sequence[_Source], sets: Mapping[str, LabelSet], general: Sequence[str]
+) -> str:
+    lines = ["# Labels", "", f"`{SHEET}` shows a choice of the images with their boxes and ", ""]
+    lines[2] += "landmarks; the left eye is yellow."
+    for sentence in general:
+        lines += [f"- {sentence}"]
+    for source in sources:
+        lines += ["", f"## {source.name} ({sets[source.name].format})", ""]
+        sentences = [*sets[source.name].notes, *source.warnings]
+        lines += [f"- {sentence}" for sentence in sentences] + [""] * bool(sentences)
+        lines += ["| | |", "| --- | --- |"]
+        lines += [f"| {key} | {value} |" for key, value in source.figures.items()]
+        lines += [
+            "",
+            "Faces by their longer side, px:",
+            "",
+            "```",
+            *_histogram(source.sides),
+            "```",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _histogram(sides: FloatArray) -> list[str]:
+    counts = np.histogram(sides, OCTAVES)[0]
+    tallest = max(int(counts.max(initial=0)), 1)
+    names = [f"{low:g} to {high:g}" for low, high in itertools.pairwise(OCTAVES)]
+    names[-1] = f"{OCTAVES[-2]:g} and more"
+    rows = zip(names, counts.tolist(), strict=True)
+    return [f"{n:>12} {count:>7} {'#' * round(BAR * count / tallest)}" for n, count in rows]
+
+
+def _changed(path: Path, content: str) -> bool:
+    return not path.exists() or path.read_text(encoding="utf-8") != content
+
+
+def _print(
+    sources: Sequence[_Source], sets: Mapping[str, LabelSet], general: Sequence[str], run: Path
+) -> None:
+    for source in sources:
+        for sentence in [*sets[source.name].notes, *source.warnings]:
+            print(f"{source.name}: {sentence}", file=sys.stderr)
+        figures = source.figures
+        print(
+            f"labels: {source.name}: {figures['images']} images, {figures['faces']} faces, "
+            f"{figures['with five landmarks']} with five landmarks, {figures['held out']} images "
+            "held out."
+        )
+    for sentence in general:
+        print(f"warning: {sentence}", file=sys.stderr)
+    print(f"labels: see {run / REPORT} and {run / SHEET}.")
