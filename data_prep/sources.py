@@ -48,8 +48,8 @@ def label_sets(folder: Path, sources: Mapping[str, Source]) -> dict[str, LabelSe
     """As `read_sources`, with what was noted while reading."""
     found = {}
     for name, source in sources.items():
-        missing = next((f for f in source.label_files if not (folder / f).exists()), None)
-        if source.optional and missing is not None:
+        if is_absent(folder, source):
+            missing = next(f for f in source.label_files if not (folder / f).exists())
             print(
                 f"warning: {name}: {folder / missing} is not there; going on without.",
                 file=sys.stderr,
@@ -59,6 +59,11 @@ def label_sets(folder: Path, sources: Mapping[str, Source]) -> dict[str, LabelSe
     if not found:
         raise UserError(f"{folder} holds none of the recipe's sources: {', '.join(sources)}.")
     return found
+
+
+def is_absent(folder: Path, source: Source) -> bool:
+    """Whether a source is optional and its labels are not on this machine."""
+    return source.optional and not all((folder / file).exists() for file in source.label_files)
 
 
 def read_source(folder: Path, name: str, source: Source) -> LabelSet:

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from configs.settings import Settings
 from data_prep.annotations import Annotation
-from data_prep.sources import labelled_images, read_sources
-from mtcnn_detector import pixels
+from data_prep.sources import is_absent, labelled_images, read_sources
 from mtcnn_detector.errors import UserError
 
 HELD_OUT = " held out"  # ends the name of a training source whose held-out images are evaluated
@@ -34,13 +33,13 @@ def data_sets(settings: Settings) -> dict[str, DataSet]:
         UserError: labels are missing or damaged, or no image is held out.
     """
     data, root = settings.data, Path(settings.data.folder)
-    if all(s.optional and not (root / s.labels).exists() for s in data.validation.values()):
+    if all(is_absent(root, source) for source in data.validation.values()):
         return _held_out(settings, root)
     return {
         name: DataSet(
             annotations,
             not data.validation[name].landmarks_only,
-            root / data.validation[name].labels,
+            root / data.validation[name].label_files[0],
             _below(root, data.validation[name].wider_ground_truth),
         )
         for name, annotations in read_sources(root, data.validation).items()
@@ -55,11 +54,11 @@ def _held_out(settings: Settings, root: Path) -> dict[str, DataSet]:
     split = labelled_images(settings, settings.pnet.records.scale_balance)["validation"]
     sets: dict[str, DataSet] = {}
     for annotation in (labelled.annotation for labelled in split):
-        if pixels.read_image(annotation.image) is None:
+        if annotation.load() is None:
             continue
         name = annotation.key.partition("/")[0]
         source = settings.data.train[name]
-        new = DataSet([], not source.landmarks_only, root / source.labels)
+        new = DataSet([], not source.landmarks_only, root / source.label_files[0])
         sets.setdefault(name + HELD_OUT, new).annotations.append(annotation)
     if not sets:
         raise UserError(
