@@ -50,7 +50,7 @@ def train(settings: Settings, name: NetName, run: Path, force: bool) -> None:
         result = ", ".join(f"{key} {value:.4f}" for key, value in figures.items())
     else:
         adopt_init(settings, name, stage.folder)
-        figures, result = {}, "adopted from its init"
+        figures, result = {}, "taken over"
     stage.finish({"validation": figures})
     print(f"train-{name}: {result}; {stage.folder / 'weights.npz'}")
 
