@@ -15,12 +15,12 @@ ASIDE = $(PY) -m pip install --quiet --disable-pip-version-check --target
 
 # $(call option,VARIABLE,name) is --name "value" where the variable is set. The shell takes the
 # value from its environment, so that spaces and brackets need no care.
-export CONFIG RUN SET WORKERS URL DATA LABELS LABELS_FORMAT IMAGES WEIGHTS AGAINST MTCNN
+export CONFIG RUN SET WORKERS SCHEDULER HOST URL DATA LABELS LABELS_FORMAT IMAGES WEIGHTS AGAINST MTCNN
 export COUNT FORMAT CALIBRATION PNET RNET ONET NETS ROUNDS FILE OUT MIN_FACE VIDEO CROPS ALIGN
 option = $(if $($(1)),--$(2) "$$$(1)")
 RECIPE = $(call option,CONFIG,config) $(call option,RUN,run) $(call option,SET,set) \
 	$(if $(filter-out 0,$(FORCE)),--force)
-WORK = $(RECIPE) $(call option,WORKERS,workers)
+WORK = $(RECIPE) $(call option,WORKERS,workers) $(call option,SCHEDULER,scheduler)
 START = $(call option,WEIGHTS,weights) $(call option,NETS,nets)
 INPUTS = $(call option,WEIGHTS,weights) $(call option,DATA,data) $(call option,LABELS,labels) \
 	$(call option,IMAGES,images) $(call option,LABELS_FORMAT,labels-format) \
@@ -28,7 +28,7 @@ INPUTS = $(call option,WEIGHTS,weights) $(call option,DATA,data) $(call option,L
 
 STAGES := pnet-data train-pnet rnet-data train-rnet onet-data train-onet
 .PHONY: help setup wider labels $(STAGES) export-weights train finetune rounds status evaluate sweep \
-	detect inspect demo consumers consumer-torch test test-fast lint constraints settings-doc \
+	detect inspect demo scheduler worker consumers consumer-torch test test-fast lint constraints settings-doc \
 	bench clean
 
 help:  ## list what can be made
@@ -85,6 +85,12 @@ detect: $(READY)  ## faces of IMAGES="files or folders" or VIDEO=, drawn into OU
 		--weights "$${WEIGHTS:-weights/mtcnn_weights.npy}" --out "$${OUT:-runs/detect}" \
 		$(call option,CROPS,crops) $(call option,ALIGN,align) $(call option,MIN_FACE,min-face-size) \
 		$(if $(THRESHOLDS),--thresholds $(THRESHOLDS))
+
+scheduler: $(READY)  ## start a Dask scheduler on HOST= (127.0.0.1), see docs/more_machines.md
+	$(PY) -m data_prep scheduler $(call option,HOST,host)
+
+worker: $(READY)  ## start WORKERS= processes that cut records for SCHEDULER=
+	$(PY) -m data_prep worker $(call option,SCHEDULER,scheduler) $(call option,WORKERS,workers)
 
 inspect: $(READY)  ## describe the weights file FILE=, and check it
 	$(PY) -m export inspect $(if $(FILE),"$$FILE")

@@ -4,7 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
-from data_prep import download
+from data_prep import cluster, download
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS
 from pipeline import cli, folders
@@ -14,16 +14,34 @@ from pipeline.cli import run_cli
 def main() -> None:
     """Parse the command line and run one command."""
     arguments = _parser().parse_args()
-    if arguments.command == "wider":
-        download.download_wider(arguments.folder, arguments.url)
-    elif arguments.command == "sample":
-        from data_prep.sample_faces import compose
+    commands = {
+        "wider": _wider,
+        "sample": _sample,
+        "labels": _labels,
+        "scheduler": _scheduler,
+        "worker": _worker,
+    }
+    commands.get(arguments.command, _records)(arguments)
 
-        compose(arguments.folder, arguments.train, arguments.validation, arguments.seed)
-    elif arguments.command == "labels":
-        _labels(arguments)
-    else:
-        _records(arguments)
+
+def _wider(arguments: argparse.Namespace) -> None:
+    download.download_wider(arguments.folder, arguments.url)
+
+
+def _sample(arguments: argparse.Namespace) -> None:
+    from data_prep.sample_faces import compose
+
+    compose(arguments.folder, arguments.train, arguments.validation, arguments.seed)
+
+
+def _scheduler(arguments: argparse.Namespace) -> None:
+    cluster.run_scheduler(arguments.host)
+
+
+def _worker(arguments: argparse.Namespace) -> None:
+    if not arguments.scheduler:
+        raise UserError("SCHEDULER= names the scheduler: `make worker SCHEDULER=tcp://HOST:8786`.")
+    cluster.run_worker(arguments.scheduler, arguments.workers)
 
 
 def _labels(arguments: argparse.Namespace) -> None:
@@ -56,10 +74,10 @@ def _records(arguments: argparse.Namespace) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m data_prep", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
+    cores = os.cpu_count() or 1
     for name in NETS:
         records = commands.add_parser(name, help=f"make the records that {name} is trained on")
         cli.add_arguments(records)
-        cores = os.cpu_count() or 1
         records.add_argument("--workers", type=int, default=cores, help="processes (%(default)s)")
         records.add_argument(
             "--scheduler", metavar="ADDRESS", help="a Dask scheduler whose workers cut the crops"
@@ -69,6 +87,11 @@ def _parser() -> argparse.ArgumentParser:
     wider = commands.add_parser("wider", help="download WIDER FACE")
     wider.add_argument("--folder", type=Path, default=Path("data"), help="default: %(default)s")
     wider.add_argument("--url", default=download.HUB, help="where the three zips lie (%(default)s)")
+    scheduler = commands.add_parser("scheduler", help="start a Dask scheduler")
+    scheduler.add_argument("--host", default="127.0.0.1", help="its address (%(default)s)")
+    worker = commands.add_parser("worker", help="start processes that cut records for a scheduler")
+    worker.add_argument("--scheduler", metavar="ADDRESS", help="the scheduler's address or file")
+    worker.add_argument("--workers", type=int, default=cores, help="processes (%(default)s)")
     sample = commands.add_parser("sample", help="compose the demo's scenes")
     sample.add_argument("--folder", type=Path, default=Path("data/sample"), help="%(default)s")
     sample.add_argument("--train", type=int, default=240, help="scenes (%(default)s)")

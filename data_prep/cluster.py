@@ -7,8 +7,11 @@ driver knows them by. Order, back-pressure, progress and the writing of shards s
 
 import functools
 import hashlib
+import importlib.util
 import logging
+import os
 import socket
+import sys
 import uuid
 from collections.abc import Callable
 from concurrent.futures import CancelledError
@@ -92,6 +95,29 @@ class ClusterPool:
         self._client.close(timeout=1)
 
 
+def run_scheduler(host: str) -> None:
+    """Become a Dask scheduler that listens on an address of this machine."""
+    _become("scheduler", "--host", host)
+
+
+def run_worker(address: str, workers: int) -> None:
+    """Become Dask workers, one thread each, for a scheduler's address or file."""
+    where = ["--scheduler-file", address] if Path(address).is_file() else [address]
+    _become("worker", *where, "--nworkers", str(workers), "--nthreads", "1")
+
+
+def _become(*words: str) -> None:
+    _require_dask()
+    os.execv(sys.executable, [sys.executable, "-m", "dask", *words, "--no-dashboard"])
+
+
+def _require_dask() -> None:
+    if importlib.util.find_spec("distributed") is None:
+        raise UserError(
+            "a cluster needs the extra `cluster`: `.venv/bin/pip install -e '.[train,cluster]'`."
+        )
+
+
 def environment() -> dict[str, str]:
     """Everything besides the recipe that the bytes of the records depend on."""
     versions = manifest.versions()["versions"]
@@ -126,13 +152,10 @@ def _difference(found: dict[str, str], expected: dict[str, str]) -> str:
 
 
 def _connect(address: str) -> Any:
-    try:
-        import dask
-        from distributed import Client
-    except ImportError:
-        raise UserError(
-            "SCHEDULER= needs the extra `cluster`: `.venv/bin/pip install -e '.[cluster]'`."
-        ) from None
+    _require_dask()
+    import dask
+    from distributed import Client
+
     for handler in logging.getLogger("distributed").handlers:
         handler.setLevel(logging.CRITICAL)  # one sentence says it all
     dask.config.set({"distributed.comm.timeouts.connect": f"{CONNECT_TIMEOUT}s"})

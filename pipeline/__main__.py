@@ -41,6 +41,9 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=description, description=description)
         cli.add_arguments(command)
         command.add_argument("--workers", type=int, help="processes that cut records (all cores)")
+        command.add_argument(
+            "--scheduler", metavar="ADDRESS", help="a Dask scheduler whose workers cut records"
+        )
     for name in ("finetune", "rounds"):
         command = commands.choices[name]
         command.add_argument("--weights", type=Path, metavar="FILE", help="weights to start from")
@@ -60,7 +63,8 @@ def _options(arguments: argparse.Namespace) -> Options:
     if arguments.workers is not None and arguments.workers < 1:
         raise UserError(f"WORKERS must be at least 1; got {arguments.workers}.")
     overrides = recipe.split_overrides(arguments.set)
-    return Options(arguments.config, arguments.run, overrides, arguments.force, arguments.workers)
+    work = arguments.force, arguments.workers, arguments.scheduler
+    return Options(arguments.config, arguments.run, overrides, *work)
 
 
 def _stage(arguments: argparse.Namespace) -> None:

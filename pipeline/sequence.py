@@ -31,6 +31,7 @@ class Options:
         overrides: Settings over the recipe, as `key.path=value`.
         force: Whether stages are made anew.
         workers: Processes that cut records.
+        scheduler: Of a Dask cluster that cuts records in place of processes of this machine.
     """
 
     config: Path | None = None
@@ -38,6 +39,7 @@ class Options:
     overrides: Sequence[str] = ()
     force: bool = False
     workers: int | None = None
+    scheduler: str | None = None
 
     def arguments(self, module: str) -> list[str]:
         """As arguments of `python -m <module>`."""
@@ -47,6 +49,8 @@ class Options:
         words += ["--force"] if self.force else []
         if self.workers is not None and module == DATA:
             words += ["--workers", str(self.workers)]
+        if self.scheduler is not None and module == DATA:
+            words += ["--scheduler", self.scheduler]
         return words
 
 
