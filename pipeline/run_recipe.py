@@ -8,6 +8,7 @@ import yaml
 
 from configs import recipe
 from configs.settings import Settings
+from mtcnn_detector.errors import UserError
 from mtcnn_detector.files import write_atomically
 from pipeline import manifest
 
@@ -61,14 +62,14 @@ def keep(run: Path, settings: Settings) -> None:
 
 def _changes(kept: Path, settings: Settings) -> str:
     """How settings differ from the recipe kept, in words; empty where there is none."""
-    try:
-        tree = yaml.safe_load(kept.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError):
-        return ""  # a damaged one is refused where it is read as the recipe, and written anew here
-    if not isinstance(tree, dict):
+    if not kept.exists():
         return ""
-    new = _plain(recipe.to_dict(settings))
-    return manifest.describe_changes(manifest.flatten(tree), manifest.flatten(new))
+    try:
+        old = recipe.load(kept)
+    except UserError as error:  # such as one of an older version
+        return str(error).rstrip(".")
+    flat = (manifest.flatten(_plain(recipe.to_dict(one))) for one in (old, settings))
+    return manifest.describe_changes(*flat)
 
 
 def _plain(value: Any) -> Any:

@@ -4,6 +4,7 @@ Each stage is started as a command of its own, so it begins and ends as if the u
 """
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -132,7 +133,7 @@ def run_module(words: Sequence[str]) -> None:
     Raises:
         SystemExit: it has failed; with its exit status, or 128 and the signal that killed it.
     """
-    print("python -m", *words, flush=True)
+    print("python -m", shlex.join(words), flush=True)
     with subprocess.Popen([sys.executable, "-m", *words]) as process:
 
         def terminate(*_: int | FrameType | None) -> None:

@@ -84,12 +84,28 @@ def test_settings_of_one_command_are_not_compared(
     assert capsys.readouterr().out == ""
 
 
-def test_a_damaged_recipe_is_refused_unless_another_is_named(tmp_path: Path) -> None:
+def test_a_damaged_recipe_is_refused_unless_another_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "recipe.yaml").write_text("seed: [")
     with pytest.raises(UserError, match=r"recipe\.yaml is not a YAML file"):
         cli.open_run(command_line("--run", tmp_path))
+    capsys.readouterr()
     run = cli.open_run(command_line("--run", tmp_path, "--config", MTCNN))
     assert run.settings == recipe.load(MTCNN)
+    assert "recipe.yaml is not a YAML file" in capsys.readouterr().out
+
+
+def test_a_setting_newer_than_the_kept_recipe_is_no_difference(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_recipe.keep(tmp_path, recipe.load(MTCNN))
+    kept = tmp_path / "recipe.yaml"
+    lines = kept.read_text().splitlines(keepends=True)
+    kept.write_text("".join(x for x in lines if "squared_faces:" not in x))
+    assert len(lines) == len(kept.read_text().splitlines()) + 1
+    cli.open_run(command_line("--run", tmp_path, "--config", MTCNN))
+    assert capsys.readouterr().out == ""
 
 
 def test_messages_repeat_the_command_line(tmp_path: Path) -> None:
