@@ -1,0 +1,330 @@
+"""Readers of tools' formats: the same scenes from each, their variants, and errors with places."""
+# ruff: noqa: E501 (one damage a line)
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from data_prep.annotations import Annotation, LabelRequest, LabelSet, read_labels
+from data_prep.readers.detection import likely_format
+from mtcnn_detector.errors import UserError
+from tests.label_files import (
+    SCENES,
+    WITHOUT_LANDMARKS,
+    WRITERS,
+    coco_of,
+    points,
+    write_images,
+    yolo_lines,
+)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    write_images(tmp_path / "images")
+    return tmp_path / "images"
+
+
+def read(labels: Path, images: Path, format: str = "auto", **more: Any) -> LabelSet:
+    return read_labels(LabelRequest(format, (labels,), images, source="own", **more))
+
+
+def by_name(labels: LabelSet) -> dict[str, Annotation]:
+    return {one.key.removeprefix("own/"): one for one in labels.annotations}
+
+
+def check(labels: LabelSet, landmarks: bool) -> None:
+    """The annotations are those of the scenes."""
+    found = by_name(labels)
+    assert found.keys() == {scene.name for scene in SCENES}
+    for scene in SCENES:
+        wanted = [[x, y, x + w, y + h] for x, y, w, h in scene.boxes]
+        one = found[scene.name]
+        assert one.image.is_file() and not one.upright
+        np.testing.assert_allclose(one.boxes, np.reshape(wanted, (-1, 4)), atol=1e-3)
+        assert not one.ignored.any()
+        five = np.reshape([points(box) for box in scene.boxes], (-1, 5, 2))
+        if landmarks:
+            np.testing.assert_allclose(one.landmarks, five, atol=2e-3)
+        else:
+            assert np.isnan(one.landmarks).all()
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_format_gives_the_same_annotations(tmp_path: Path, images: Path, name: str) -> None:
+    labels = WRITERS[name](tmp_path)
+    format = name.split("-")[0]
+    assert likely_format(labels) == format
+    for chosen in ("auto", format):
+        found = read(labels, images, chosen)
+        check(found, landmarks=name not in WITHOUT_LANDMARKS)
+        assert found.format == format
+        assert set(found.categories) <= {"face"}, "single points are no objects"
+
+
+@pytest.mark.parametrize("name", ["coco", "voc", "labelme", "cvat", "via"])
+def test_another_format_is_named(tmp_path: Path, images: Path, name: str) -> None:
+    labels = WRITERS[name](tmp_path)
+    other = "coco" if name != "coco" else "voc"
+    with pytest.raises(UserError, match=rf"looks like a {name} file .*: set format: {name}\."):
+        read(labels, images, other)
+
+
+def test_names_of_formats_are_those_of_their_tools(tmp_path: Path, images: Path) -> None:
+    with pytest.raises(UserError, match="this is Pascal VOC"):
+        read(WRITERS["voc"](tmp_path), images, "yolo")
+
+
+def test_several_files_are_one_source(tmp_path: Path, images: Path) -> None:
+    files = []
+    for number, scene in enumerate(SCENES):
+        files.append(tmp_path / f"part{number}.json")
+        files[-1].write_text(json.dumps(coco_of([scene])))
+    check(read_labels(LabelRequest("coco", tuple(files), images, source="own")), landmarks=True)
+    folder = tmp_path / "labels"
+    folder.mkdir()
+    for file in files:
+        file.rename(folder / file.name)
+    check(read(folder, images), landmarks=True)
+
+
+COCO_VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    ("a score", {"score": 0.7}),
+    ("float ids of categories", {"category_id": 1.0}),
+    ("ids of images as text", {}),
+    ("float ids of images", {}),
+]
+
+
+@pytest.mark.parametrize(("kind", "more"), COCO_VARIANTS)
+def test_coco_as_tools_write_it(
+    tmp_path: Path, images: Path, kind: str, more: dict[str, Any]
+) -> None:
+    content = coco_of(**more)
+    for label in content["annotations"]:
+        if kind == "ids of images as text":
+            label["image_id"] = str(label["image_id"])
+        if kind == "float ids of images":
+            label["image_id"] = float(label["image_id"])
+    (tmp_path / "labels.json").write_text(json.dumps(content))
+    found = read(tmp_path / "labels.json", images)
+    check(found, landmarks=True)
+    assert ("carry a score (0.7 to 0.7)" in " ".join(found.notes)) == ("score" in more)
+
+
+def test_a_rotated_box_is_read_as_its_bounds(tmp_path: Path, images: Path) -> None:
+    content = coco_of()
+    first = content["annotations"][0]
+    first |= {"attributes": {"rotation": 90.0, "occluded": False}}
+    (tmp_path / "labels.json").write_text(json.dumps(content))
+    found = by_name(read(tmp_path / "labels.json", images))["a.jpg"]
+    # 40 x 50 about (40, 55), lying on its side
+    np.testing.assert_allclose(found.boxes[0], [15, 35, 65, 75], atol=1e-3)
+    first["attributes"]["rotation"] = 45
+    (tmp_path / "labels.json").write_text(json.dumps(content))
+    found = by_name(read(tmp_path / "labels.json", images))["a.jpg"]
+    half = 90 / 2 * 0.5**0.5
+    np.testing.assert_allclose(
+        found.boxes[0], [40 - half, 55 - half, 40 + half, 55 + half], atol=1e-3
+    )
+
+
+def test_polygons_without_a_box_give_their_bounds(tmp_path: Path, images: Path) -> None:
+    content = coco_of()
+    for label in content["annotations"]:
+        x, y, w, h = label.pop("bbox")
+        label["segmentation"] = [[x, y + h / 2, x + w / 2, y, x + w, y + h / 2, x + w / 2, y + h]]
+    (tmp_path / "labels.json").write_text(json.dumps(content))
+    check(read(tmp_path / "labels.json", images), landmarks=True)
+    content["annotations"][0]["segmentation"] = {"counts": "abc", "size": [3, 3]}
+    (tmp_path / "labels.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"annotations\[0\] \(id 1\): .*got a mask"):
+        read(tmp_path / "labels.json", images)
+
+
+def test_cvat_shapes(tmp_path: Path, images: Path) -> None:
+    shapes = [
+        '<box label="face" xtl="20" ytl="30" xbr="60" ybr="80" rotation="90"/>',
+        '<polygon label="face" points="20,30;60,30;40,80"/>',
+        '<ellipse label="face" cx="40" cy="55" rx="20" ry="25"/>',
+        '<mask label="face" left="20" top="30" width="40" height="50" rle="1"/>',
+    ]
+    wanted = [[15, 35, 65, 75], *[[20, 30, 60, 80]] * 3]
+    file = tmp_path / "labels.xml"
+    file.write_text(
+        f'<annotations><image id="0" name="a.jpg" width="200" height="140">{"".join(shapes)}'
+        "</image></annotations>"
+    )
+    np.testing.assert_allclose(read(file, images).annotations[0].boxes, wanted, atol=1e-3)
+    skeleton = "".join(
+        f'<points label="{name}" points="{x},{y}" outside="0"/>'
+        for name, (x, y) in zip(
+            ["nose", "left_eye", "right_eye", "mouth_left", "mouth_right"],
+            [(40, 57), (32, 47), (48, 47), (34, 69), (46, 69)],
+            strict=True,
+        )
+    )
+    file.write_text(
+        '<annotations><image id="0" name="a.jpg" width="200" height="140"><box label="face" '
+        'xtl="20" ytl="30" xbr="60" ybr="80"/><skeleton label="points">'
+        f"{skeleton}</skeleton></image></annotations>"
+    )
+    five = read(file, images).annotations[0].landmarks[0]
+    assert five.tolist() == [[32, 47], [48, 47], [40, 57], [34, 69], [46, 69]]
+
+
+def test_cvat_tracks_are_frames(tmp_path: Path) -> None:
+    scene = SCENES[0]._replace(name="frame_000007.png")
+    write_images(tmp_path / "images", [scene])
+    box = '<box frame="{}" outside="{}" xtl="20" ytl="30" xbr="60" ybr="80"/>'
+    track = box.format(7, 0) + box.format(8, 1)
+    (tmp_path / "labels.xml").write_text(
+        f'<annotations><track id="0" label="face">{track}</track></annotations>'
+    )
+    (one,) = read(tmp_path / "labels.xml", tmp_path / "images").annotations
+    assert one.image.name == scene.name
+    assert one.boxes.tolist() == [[20, 30, 60, 80]]
+
+
+def test_labelme_circle_and_polygon(tmp_path: Path, images: Path) -> None:
+    shapes = [
+        {"label": "face", "shape_type": "circle", "points": [[40, 50], [40, 70]]},
+        {"label": "face", "shape_type": "polygon", "points": [[100, 20], [140, 30], [120, 80]]},
+    ]
+    content = {"version": "5", "shapes": shapes, "imagePath": "/home/me/a.jpg"}
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    boxes = read(tmp_path / "a.json", images).annotations[0].boxes
+    assert boxes.tolist() == [[20, 30, 60, 70], [100, 20, 140, 80]]
+
+
+def test_yolo_data_yaml_brings_its_own_split(tmp_path: Path) -> None:
+    for part, scene in (("train", SCENES[0]), ("valid", SCENES[1]), ("test", SCENES[3])):
+        write_images(tmp_path / part / "images", [scene])
+        (tmp_path / part / "labels").mkdir()
+        label = tmp_path / part / "labels" / Path(scene.name).with_suffix(".txt")
+        label.write_text(yolo_lines(scene, pose=True))
+    (tmp_path / "data.yaml").write_text(
+        "train: ../train/images\nval: ../valid/images\ntest: ../test/images\n"
+        "kpt_shape: [5, 3]\nnc: 1\nnames: ['face']\n"
+    )
+    found = read(tmp_path / "data.yaml", tmp_path)
+    splits = {one.image.name: one.split for one in found.annotations}
+    assert splits == {"a.jpg": "train", "b.jpg": "validation"}
+    assert any("test: are left out" in note for note in found.notes)
+    assert found.categories == {"face": 3}
+    first = by_name(found)["train/images/a.jpg"]
+    np.testing.assert_allclose(first.landmarks[0], points(SCENES[0].boxes[0]), atol=1e-3)
+
+
+def test_yolo_images_without_a_file_are_left_out_and_named(tmp_path: Path, images: Path) -> None:
+    labels = WRITERS["yolo"](tmp_path)
+    (labels / "e.txt").unlink()
+    found = read(labels, images)
+    assert by_name(found).keys() == {"a.jpg", "b.jpg", "c d.png"}
+    assert "1 images have no label file and are left out (e.jpg)" in " ".join(found.notes)
+
+
+@pytest.mark.parametrize("visible", ["1 2 0", "all", "minus"])
+def test_yolo_points_that_are_not_placed_are_unknown(
+    tmp_path: Path, images: Path, visible: str
+) -> None:
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    pairs = [(x / 200, y / 140) for x, y in points((20, 30, 40, 50))]
+    if visible == "minus":
+        pairs = [(-1.0, -1.0)] * 5
+    words: list[float] = []
+    for number, (x, y) in enumerate(pairs):
+        words += [x, y] if visible != "1 2 0" else [x, y, 0 if number == 4 else 1]
+    numbers = " ".join(map(str, [0, 0.2, 55 / 140, 0.2, 50 / 140, *words]))
+    (labels / "a.txt").write_text(numbers + "\n")
+    five = by_name(read(labels, images, "yolo"))["a.jpg"].landmarks[0]
+    known = np.isfinite(five).all(axis=1).sum()
+    assert known == {"1 2 0": 4, "all": 5, "minus": 0}[visible]
+
+
+def test_yolo_polygons_give_their_bounds(tmp_path: Path, images: Path) -> None:
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    (labels / "a.txt").write_text("0 0.1 0.5 0.2 0.25 0.3 0.5 0.2 0.75\n")
+    boxes = by_name(read(labels, images, "yolo"))["a.jpg"].boxes
+    np.testing.assert_allclose(boxes, [[20, 35, 60, 105]], atol=1e-3)
+
+
+CSV_TABLES = [
+    ("image_id,x_1,y_1,width,height\na.jpg,20,30,40,50\n", {}),  # Kaggle's CelebA
+    ("a.jpg,20,30,60,80,face\n", {}),  # without a header
+    ("file;left;top;right;bottom\na.jpg;20;30;60;80\n", {}),
+    ('image_id,width,height,bbox\na.jpg,200,140,"[20, 30, 40, 50]"\n', {}),
+    ("image,x_center,y_center,w,h\na.jpg,40,55,40,50\n", {}),
+    (
+        "Photo,A,B,C,D\na.jpg,20,30,60,80\n",
+        {"path": "Photo", "x1": "A", "y1": "B", "x2": "C", "y2": "D"},
+    ),
+    ("ImageID,XMin,XMax,YMin,YMax\na,0.1,0.3,0.2142857,0.5714286\n", {"fractions": "1"}),
+]
+
+
+@pytest.mark.parametrize(("text", "columns"), CSV_TABLES)
+def test_tables(tmp_path: Path, images: Path, text: str, columns: dict[str, str]) -> None:
+    (tmp_path / "labels.csv").write_text(text)
+    boxes = "fractions" if columns.pop("fractions", None) else None
+    found = read(tmp_path / "labels.csv", images, "csv", columns=columns, boxes=boxes)
+    np.testing.assert_allclose(by_name(found)["a.jpg"].boxes, [[20, 30, 60, 80]], atol=1e-3)
+
+
+def test_landmarks_of_a_table_may_lie_in_a_second_one(tmp_path: Path, images: Path) -> None:
+    (tmp_path / "boxes.csv").write_text("image_id,x_1,y_1,width,height\na.jpg,20,30,40,50\n")
+    flat = ",".join(str(v) for point in points((20, 30, 40, 50)) for v in point)
+    header = "lefteye_x,lefteye_y,righteye_x,righteye_y,nose_x,nose_y"
+    header += ",leftmouth_x,leftmouth_y,rightmouth_x,rightmouth_y"
+    (tmp_path / "points.csv").write_text(f"image_id,{header}\na.jpg,{flat}\n")
+    found = read(tmp_path / "boxes.csv", images, "csv", landmarks=tmp_path / "points.csv")
+    np.testing.assert_allclose(
+        found.annotations[0].landmarks[0], points((20, 30, 40, 50)), atol=1e-3
+    )
+
+
+DAMAGES: list[tuple[str, str, str, str]] = [
+    # format, text of the file, its name, what the sentence must hold
+    ("voc", "<annotation><object><name>face</name></object></annotation>", "a.xml", "object 1"),
+    ("voc", "<annotation><filename>a.jpg</filename>", "a.xml", "damaged XML"),
+    ("voc", "<annotation><object><bndbox><xmin>x</xmin></bndbox></object></annotation>", "a.xml", "bndbox"),
+    ("cvat", "<annotations><image id='0'/></annotations>", "a.xml", "with a name"),
+    ("cvat", "<annotations><image id='0' name='a.jpg'><box xtl='1'/></image></annotations>", "a.xml", "box"),
+    ("cvat", "<annotations><image id='0' name='a.jpg'><polygon points='1;2'/></image></annotations>", "a.xml", "points as x,y"),
+    ("labelme", '{"version": "5", "shapes": [{"points": 3}], "imagePath": "a.jpg"}', "a.json", "shapes[0]"),
+    ("labelme", '{"version": "5", "shapes": [{"points": []}], "imagePath": "a.jpg"}', "a.json", "there are none"),
+    ("via", '{"_via_img_metadata": {"a": {"size": 3}}}', "a.json", "'filename'"),
+    ("via", '{"_via_img_metadata": {"a": {"filename": "a.jpg", "regions": [{}]}}}', "a.json", "region 0"),
+    ("via", '{"_via_img_metadata": {"a": {"filename": "a.jpg", "regions": [{"shape_attributes": {"name": "rect", "x": 1}}]}}}', "a.json", "numbers x, y"),
+    ("yolo", "0 0.5 0.5 0.2\n", "a.txt", "a.txt:1: expected class cx cy w h"),
+    ("yolo", "0 0.5 0.5 0.2 0.2\n0 100 200 30 40\n", "a.txt", "a.txt:2: "),
+    ("yolo", "0 0.5 0.5 0.2 zwei\n", "a.txt", "a.txt:1: "),
+    ("csv", "path,x1,y1,x2\na.jpg,1,2,3\n", "a.csv", "which columns are the box"),
+    ("csv", "bild,x1,y1,x2,y2\na.jpg,1,2,3,4\n", "a.csv", "which column is the image's path"),
+    ("csv", "path,x1,y1,x2,y2\na.jpg,1,2,3,4\na.jpg,1,2,drei,4\n", "a.csv", "a.csv:3: expected four"),
+    ("csv", "path,x1,y1,x2,y2\n,1,2,3,4\n", "a.csv", "a.csv:2: the cell"),
+    ("coco", '{"images": [], "annotations": [{"image_id": 1}]}', "a.json", "not among the images"),
+    ("coco", '{"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [{"image_id": 1, "bbox": []}]}', "a.json", "bbox"),
+    ("auto", '[{"image_id": 1, "bbox": [1, 2, 3, 4], "score": 1}]', "a.json", "list of COCO results"),
+    ("auto", '[{"data": {}, "annotations": []}]', "a.json", "Label Studio"),
+    ("auto", '[{"image": "a.jpg", "annotations": []}]', "a.json", "Create ML"),
+    ("auto", "<dataset><images/></dataset>", "a.xml", "dlib"),
+    ("auto", "hello\n", "a.txt", "no known annotation format"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("format", "text", "name", "sentence"), DAMAGES)
+def test_damage_is_named_with_its_place(
+    tmp_path: Path, images: Path, format: str, text: str, name: str, sentence: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError) as caught:
+        read(tmp_path / name, images, format)
+    assert sentence in str(caught.value)
+    assert name in str(caught.value)
+    assert "\n" not in str(caught.value)
