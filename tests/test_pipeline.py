@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from data_prep import formats, sample_faces
+from data_prep import annotations, sample_faces
 from mtcnn_detector import MTCNN
 from mtcnn_detector.boxes import FloatArray, iou
 from mtcnn_detector.net import NETS, NetName
@@ -188,10 +188,9 @@ def test_the_faces_of_people_never_seen_are_found(run: Run) -> None:
     labels = run.scenes / "wider_face_split" / "wider_face_val_bbx_gt.txt"
     detector = MTCNN(run.folder / "mtcnn_weights.npy")
     found = total = 0
-    for entry in formats.read_wider(labels, None):
-        image = pixels_of(run.scenes / "WIDER_val" / "images" / entry.path)
-        boxes = [face["box"] for face in detector.detect_faces(image)]
-        overlaps = iou(windows([face.box for face in entry.faces]), windows(boxes))
+    for labelled in annotations.read("wider", labels, run.scenes / "WIDER_val" / "images"):
+        boxes = [face["box"] for face in detector.detect_faces(pixels_of(labelled.image))]
+        overlaps = iou(labelled.boxes, windows(boxes))
         total += len(overlaps)
         found += int((overlaps.max(axis=1, initial=0) > 0.5).sum())
     assert total >= 10
