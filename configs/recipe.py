@@ -128,7 +128,11 @@ def _merged(base: dict[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in change.items():
         both = isinstance(value, dict) and isinstance(base.get(key), dict)
         # Sources replace the base's as a whole: a recipe for own pictures means only those.
-        nested = both and not (key in ("train", "validation") and _holds_sources(value))
+        # `validation: {}` means none.
+        emptied = key == "validation" and not value
+        nested = (
+            both and not emptied and not (key in ("train", "validation") and _holds_sources(value))
+        )
         merged[key] = _merged(base[key], value) if nested else value
     return merged
 

@@ -55,6 +55,10 @@ def test_without_validation_the_held_out_images_are_evaluated(
     assert f"so the {len(held_out) - 1} held-out training images" in capsys.readouterr().out
 
 
+def test_an_empty_validation_is_none(tmp_path: Path) -> None:
+    assert own_recipe(tmp_path, validation={}).data.validation == {}
+
+
 def test_the_held_out_images_get_their_metrics(tmp_path: Path) -> None:
     settings = own_recipe(tmp_path)
     boxes = np.array([(10, 10, 50, 50)], float)
