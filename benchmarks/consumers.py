@@ -112,7 +112,7 @@ def _stand_in_for_torchvision() -> None:
         shifted = boxes.double() + idxs.double()[:, None] * (boxes.max().double() + 1)
         corners = shifted.numpy()
         rects = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
-        kept = cv2.dnn.NMSBoxes(rects, scores.double().numpy(), 0.0, iou_threshold)
+        kept = cv2.dnn.NMSBoxes(rects.tolist(), scores.double().numpy(), 0.0, iou_threshold)
         return torch.as_tensor(np.asarray(kept, np.int64).reshape(-1))
 
     names = ("torchvision", "torchvision.ops", "torchvision.ops.boxes", "torchvision.transforms")
@@ -178,7 +178,8 @@ def serve(name: str, folder: Path) -> None:
         sys.path.insert(0, str(folder))
     detect = CONSUMERS[name][0](folder)
     for line in sys.stdin:
-        images = [read_image(Path(path)) for path in json.loads(line)]
+        read = (read_image(Path(path)) for path in json.loads(line))
+        images = [image for image in read if image is not None]
         seconds, faces = [], []
         for image in images:
             start = time.perf_counter()

@@ -97,7 +97,9 @@ def read(settings: Settings) -> list[Annotation]:
     """The annotations, as both ways read them."""
     source = settings.data.train["wider"]
     landmarks = Path(source.landmarks or "")
-    return annotations.read("wider", Path(source.labels), Path(source.images), landmarks, "wider")
+    return annotations.read(
+        "wider", Path(str(source.labels)), Path(source.images), landmarks, "wider"
+    )
 
 
 def one_round(settings: Settings, workers: int) -> tuple[Timing, Timing]:

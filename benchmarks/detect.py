@@ -6,6 +6,7 @@ hits all alike; every one has seen the first pictures before. Then ours on one t
 time goes, and how far P-Net is from what a large matrix product reaches.
 """
 
+import itertools
 import json
 import statistics
 import subprocess
@@ -31,7 +32,8 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=6, help="of pictures (%(default)s)")
     arguments = parser.parse_args()
     files = pictures.spread(arguments.pictures, arguments.images)
-    blocks = [[str(p) for p in part] for part in np.array_split(files, arguments.blocks)]
+    edges = np.linspace(0, len(files), arguments.blocks + 1).round().astype(int).tolist()
+    blocks = [[str(p) for p in files[a:b]] for a, b in itertools.pairwise(edges)]
     print(f"{len(files)} pictures of {arguments.pictures}, in {len(blocks)} blocks")
     answers = in_turn(installed(arguments.only, arguments.consumers), files, blocks)
     print(table(answers))

@@ -93,7 +93,7 @@ def report(
             for row in np.flatnonzero(faces.scores > SURE):
                 sure += 1
                 if not same(faces.boxes[row], others.boxes).any():
-                    missed.append(f"    {picture.key}: {told(faces, row, others)}")
+                    missed.append(f"    {picture.key}: {told(faces, int(row), others)}")
         share = 100 * (1 - len(missed) / max(sure, 1))
         lines += [f"of {sure} faces of {name} above {SURE}: {share:.2f} % of the other", *missed]
     return "\n".join([f"{len(labelled)} pictures", *lines])
@@ -102,7 +102,7 @@ def report(
 def same(box: np.ndarray, others: np.ndarray) -> np.ndarray:
     """(4,) and (N, 4) -> (N,) whether they are the same face's box."""
     apart = np.abs(others - box).max(axis=1)
-    return (apart <= PIXELS) | (iou(box[None], others)[0] >= OVERLAP)
+    return np.asarray((apart <= PIXELS) | (iou(box[None], others)[0] >= OVERLAP))
 
 
 def told(faces: Reported, row: int, others: Reported) -> str:

@@ -53,7 +53,8 @@ def main() -> None:
 
     threads.use_threads(1)
     pixels.use_threads(1)
-    images = [pixels.read_image(Path(path)) for path in json.load(sys.stdin)]
+    read = (pixels.read_image(Path(path)) for path in json.load(sys.stdin))
+    images = [image for image in read if image is not None]
     cascade = Cascade(weight_files.read(Path(sys.argv[1])), DetectorSettings())
     limit = product_rate()
     for image in images[:3]:
@@ -81,11 +82,11 @@ def wrap(clock: Clock, engine: Any) -> None:
 
 def multiplications(cascade: Any, image: Any) -> float:
     """What P-Net needs for the levels of a picture, none of them twice."""
-    from mtcnn_detector.pixels import ImagePyramid, level_size
+    from mtcnn_detector.pixels import ImagePyramid
 
     total = 0
     for level in cascade._levels(ImagePyramid(image)):
-        total += of_net(cascade._first.net, *level_size(*image.shape[:2], level.scale))
+        total += of_net(cascade._first_net, level.height, level.width)
     return total
 
 

@@ -99,7 +99,7 @@ def test_overlaps_do_not_depend_on_the_place(windows: np.ndarray, x: int, y: int
 def test_nms_is_the_packages(
     over_smaller: bool, windows: np.ndarray, data: st.DataObject, threshold: float
 ) -> None:
-    score = st.sampled_from(np.arange(0, 64, dtype=np.float32) / 64)  # ties, and an exact 0
+    score = st.sampled_from([step / 64 for step in range(64)])  # ties, and an exact 0
     scores = np.array(data.draw(st.lists(score, min_size=len(windows), max_size=len(windows))))
     scores = scores.astype(np.float32)
     kept = boxes.nms(windows, scores, threshold, over_smaller)
@@ -122,11 +122,11 @@ def test_nms_keeps_what_overlaps_by_just_the_threshold(over_smaller: bool) -> No
 
 @pytest.mark.parametrize("over_smaller", [False, True], ids=["union", "Min"])
 def test_nms_of_equals_keeps_the_first_or_the_last(over_smaller: bool) -> None:
-    windows = np.tile([[3.0, 4, 30, 50]], (5, 1))
+    windows = np.tile(np.array([[3.0, 4, 30, 50]]), (5, 1))
     assert boxes.nms(windows, np.full(5, 0.9, np.float32), 0.5, over_smaller).tolist() == [
         4 * over_smaller
     ]
-    apart = windows + 100 * np.arange(5)[:, None]
+    apart = windows + 100.0 * np.arange(5)[:, None]
     kept = boxes.nms(apart, np.full(5, 0.9, np.float32), 0.5, over_smaller)
     assert kept.tolist() == ([4, 3, 2, 1, 0] if over_smaller else [0, 1, 2, 3, 4])
 
@@ -162,8 +162,8 @@ def test_squares_keep_the_centre_and_the_longer_side(faces: np.ndarray) -> None:
     sides = squares[:, 2:] - squares[:, :2]
     longest = (faces[:, 2:] - faces[:, :2]).max(axis=1)
     np.testing.assert_allclose(sides, np.stack([longest, longest], axis=1), rtol=0, atol=1e-9)
-    centres = [(b[:, :2] + b[:, 2:]) / 2 for b in (faces, squares)]
-    np.testing.assert_allclose(*centres, rtol=0, atol=1e-9)
+    before, after = ((b[:, :2] + b[:, 2:]) / 2 for b in (faces, squares))
+    np.testing.assert_allclose(before, after, rtol=0, atol=1e-9)
 
 
 def test_square_by_hand() -> None:

@@ -245,6 +245,7 @@ def test_an_engine_says_what_its_net_says(name: NetName) -> None:
     np.testing.assert_allclose(said.score, face, rtol=0, atol=2e-6)
     np.testing.assert_allclose(said.box, heads["box"].numpy(), rtol=0, atol=1e-5)
     if name == NETS[-1]:
+        assert said.landmarks is not None
         np.testing.assert_allclose(said.landmarks, heads["landmarks"].numpy(), rtol=0, atol=1e-5)
     else:
         assert said.landmarks is None, "a head that serves training only is not run"

@@ -263,7 +263,8 @@ def in_torch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shipped = weight_files.read(package / SHIPPED["facenet-pytorch-2.6.0"])
     weight_files.write("facenet-pytorch", folder / "shipped", shipped)
     images = {f"image{i}": x for i, x in enumerate([*photographs().values(), *twenty()])}
-    np.savez(folder / "given.npz", **{name: normalised(name) for name in NETS}, **images)
+    arrays: dict[str, Any] = {name: normalised(name) for name in NETS}
+    np.savez(folder / "given.npz", **(arrays | images))
     path = f"import sys; sys.path.insert(0, {str(package)!r})\n"
     command = [sys.executable, "-W", "ignore", "-c", path + IN_TORCH, str(folder)]
     done = subprocess.run(command, capture_output=True, text=True)

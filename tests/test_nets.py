@@ -1,5 +1,6 @@
 """The nets are the paper's, their cells see what they are said to see, and weights fit by name."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS, Layer, Net, NetName
 from mtcnn_detector.tiling import Level
 from mtcnn_detector.weights import weight_files
+from mtcnn_detector.weights.net_weights import Weights
 
 RECIPE = Path(__file__).parents[1] / "configs" / "mtcnn.yaml"
 
@@ -125,7 +127,12 @@ MAPPED = {
 mapped = pytest.mark.parametrize("net", MAPPED.values(), ids=MAPPED.keys())
 
 
-def trained_at_random(net: Net, seed: int = 1) -> tuple[keras.Model, keras_nets.Weights]:
+def rows_of(image: pixels.Image) -> Callable[[int, int], pixels.Image]:
+    """Reads rows of an image, as a level of the pyramid does."""
+    return lambda first, last: image[first:last]
+
+
+def trained_at_random(net: Net, seed: int = 1) -> tuple[keras.Model, Weights]:
     """A model of the net whose norms and slopes are not as they start."""
     model, rng = keras_nets.build(net, seed), np.random.default_rng(seed)
     weights = keras_nets.get_weights(model)
@@ -190,9 +197,9 @@ def test_the_mosaic_has_the_cells_of_all_levels(net: Net, monkeypatch: pytest.Mo
     images = [rng.integers(0, 256, (*s, 3), np.uint8) for s in ((83, 110), (41, 77), (22, 23))]
     levels = []
     for image in images:
-        sides = image.shape[1], image.shape[0]
-        maps = [architecture.cell_map(net, side) for side in sides]
-        levels.append(Level(1.0, lambda a, b, image=image: image[a:b], *maps, *sides))
+        height, width = image.shape[:2]
+        across, down = (architecture.cell_map(net, side) for side in (width, height))
+        levels.append(Level(1.0, rows_of(image), across, down, width, height))
     whole = [model(pixels.normalise(i[None].astype(np.float32)))["box"].numpy()[0] for i in images]
     maps, times = [np.zeros_like(w) for w in whole], [np.zeros(w.shape[:2]) for w in whole]
     laid = tiling.TiledCanvas(levels)
@@ -209,9 +216,9 @@ def test_the_mosaic_has_the_cells_of_all_levels(net: Net, monkeypatch: pytest.Mo
         assert np.all(time == 1)
         places = np.indices(time.shape)
         inner = np.ones(time.shape, bool)
-        for at, cells, side in zip(places, (level.down, level.across), image.shape, strict=False):
-            first = cells.offset + cells.stride * at
-            inner &= (first >= 0) & (first + cells.size <= side)
+        for at, axis, side in zip(places, (level.down, level.across), image.shape, strict=False):
+            first = axis.offset + axis.stride * at
+            inner &= (first >= 0) & (first + axis.size <= side)
         assert inner.any()
         np.testing.assert_allclose(got[inner], wanted[inner], atol=1e-4)
         # Outside, the border again and again.

@@ -9,7 +9,8 @@ import pytest
 
 from configs import recipe
 from configs.settings import DataSettings, Settings, Source
-from data_prep.sources import SPLITS, Split, fingerprint, labelled_images, read_sources, split_hash
+from data_prep.readers.entries import Split
+from data_prep.sources import SPLITS, fingerprint, labelled_images, read_sources, split_hash
 from mtcnn_detector.errors import UserError
 
 MTCNN = Path(recipe.__file__).parent / "mtcnn.yaml"

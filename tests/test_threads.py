@@ -35,7 +35,8 @@ def test_results_come_in_the_order_of_the_items_from_more_threads_than_one() -> 
 
 
 def test_the_calling_thread_draws_the_items_a_few_ahead() -> None:
-    drawn, done = [], []
+    drawn: list[tuple[int, int]] = []
+    done: list[int] = []
 
     def items() -> Iterator[int]:
         for item in range(30):

@@ -253,7 +253,8 @@ class Shared:
     content = bytes(1 << 16)
 
     def __reduce__(self) -> Any:
-        make, given, _ = np.zeros(0, np.uint8).__reduce__()[:3]
+        reduced: Any = np.zeros(0, np.uint8).__reduce__()
+        make, given = reduced[:2]
         return make, given, (1, (len(self.content),), np.dtype(np.uint8), False, self.content)
 
 
