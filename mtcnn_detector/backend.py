@@ -25,6 +25,9 @@ CHANNELS_FIRST, CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)  # axes of [N, H, W, 
 SINGLE_THREAD = {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1, "ENABLE_CPU_PINNING": False}
 Precision = Literal["exact", "fast"]
 PRECISIONS: dict[Precision, str] = {"exact": "f32", "fast": "bf16"}
+# At their first use OpenVINO's bindings fill tables, and two threads that do so at once can wait for
+# each other for ever: one thread at a time builds graphs, compiles them and runs them first.
+BUILD_LOCK = threading.RLock()
 Shape = tuple[int, ...]  # of an input
 Inference = Callable[[NDArray[Any]], list[NDArray[Any]]]  # pixels, 0 to 255 -> outputs
 
@@ -68,7 +71,8 @@ class CompiledNet:
     def __init__(self, name: NetName, trained: TrainedNet, precision: Precision = "exact") -> None:
         self.name, self.net = name, inference_net(name, trained.net)
         self._made_from: tuple[Any, ...] = (name, trained, precision)
-        self._prepare(build_graph(self.net, trained.weights), precision)
+        with BUILD_LOCK:
+            self._prepare(build_graph(self.net, trained.weights), precision)
 
     def _prepare(self, model: ov.Model, precision: Precision) -> None:
         self._core = ov.Core()
@@ -87,7 +91,10 @@ class CompiledNet:
         with self._lock:
             idle = self._idle.get(pixels.shape)
             infer = idle.pop() if idle else None
-        infer = infer or self._compiled(pixels.shape)
+        if infer is None:
+            with BUILD_LOCK:
+                infer = self._compiled(pixels.shape)
+                infer(pixels)
         arrays = infer(pixels)
         with self._lock:
             self._idle.setdefault(pixels.shape, []).append(infer)

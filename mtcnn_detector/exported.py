@@ -11,7 +11,7 @@ from typing import Any
 import openvino as ov
 from numpy.typing import NDArray
 
-from .backend import CompiledNet, Outputs, Precision
+from .backend import BUILD_LOCK, CompiledNet, Outputs, Precision
 from .errors import UserError
 from .net import NETS, Layer, Net, NetName
 from .validation import BadValueError
@@ -69,6 +69,10 @@ class ExportedNet(CompiledNet):
     """
 
     def __init__(self, name: NetName, path: Path, precision: Precision = "exact") -> None:
+        with BUILD_LOCK:
+            self._load(name, path, precision)
+
+    def _load(self, name: NetName, path: Path, precision: Precision) -> None:
         model = _read(path)
         try:
             self.name, self.net = name, _description(model)

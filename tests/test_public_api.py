@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,64 @@ def test_one_detector_serves_several_threads(detector: MTCNN) -> None:
     for thread in threads:
         thread.join()
     assert [found[i] for i in range(len(images))] == [[faces] * 3 for faces in wanted]
+
+
+AT_ONCE = """
+import os, sys, threading
+import numpy as np
+sys.setswitchinterval(1e-6)
+from mtcnn_detector import MTCNN
+image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
+together, found = threading.Barrier(4), []
+
+def work():
+    together.wait()
+    found.append(MTCNN(sys.argv[1], steps_threshold=(0.3, 0.3, 0.3)).detect_faces(image))
+
+threads = [threading.Thread(target=work, daemon=True) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join(60)
+os._exit(0 if len(found) == 4 and found[0] and all(f == found[0] for f in found) else 1)
+"""
+
+
+def test_first_detectors_of_a_process_may_be_made_in_several_threads_at_once(
+    weights: Path,
+) -> None:
+    """Not in this process, where OpenVINO has been used before."""
+    command = [sys.executable, "-c", AT_ONCE, str(weights)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_graphs_are_compiled_and_first_run_by_one_thread_at_a_time(
+    weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two threads at their first use of OpenVINO's bindings have waited for each other for ever."""
+    active, most = 0, 0
+    real = backend.CompiledNet._compiled
+
+    def compiled(net: backend.CompiledNet, shape: backend.Shape) -> backend.Inference:
+        nonlocal active, most
+        active += 1
+        most = max(most, active)
+        time.sleep(0.05)
+        try:
+            return real(net, shape)
+        finally:
+            active -= 1
+
+    monkeypatch.setattr(backend.CompiledNet, "_compiled", compiled)
+    net = backend.CompiledNet("onet", weight_files.read(weights)["onet"])
+    crops = np.zeros((2, 48, 48, 3), np.uint8)
+    threads = [threading.Thread(target=net, args=(crops,)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1
 
 
 def test_fast_is_near_exact_where_the_processor_computes_in_bfloat16(weights: Path) -> None:
