@@ -25,8 +25,8 @@ CHANNELS_FIRST, CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)  # axes of [N, H, W, 
 SINGLE_THREAD = {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1, "ENABLE_CPU_PINNING": False}
 Precision = Literal["exact", "fast"]
 PRECISIONS: dict[Precision, str] = {"exact": "f32", "fast": "bf16"}
-# At their first use OpenVINO's bindings fill tables, and two threads that do so at once can wait for
-# each other for ever: one thread at a time builds graphs, compiles them and runs them first.
+# OpenVINO's bindings fill tables at their first use, where two threads at once can wait for each
+# other for ever: one thread at a time builds graphs, compiles them and runs them first.
 BUILD_LOCK = threading.RLock()
 Shape = tuple[int, ...]  # of an input
 Inference = Callable[[NDArray[Any]], list[NDArray[Any]]]  # pixels, 0 to 255 -> outputs
