@@ -164,7 +164,7 @@ def batches(
     steps, threads = tf.data.Dataset.range(start, train.steps), pipeline_threads()
     dataset = steps.map(batch, num_parallel_calls=threads, deterministic=True).prefetch(4)
     options = tf.data.Options()
-    # Nothing is left to tune, and the tuner's thread can hold up the end of a training by minutes.
+    # Nothing is left to tune, and the end of an iterator was seen to wait minutes for the tuner.
     options.autotune.enabled = False
     options.threading.max_intra_op_parallelism = 1  # its operations are too small to be split
     options.threading.private_threadpool_size = threads
