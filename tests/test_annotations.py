@@ -336,6 +336,7 @@ def test_unknown_format(tmp_path: Path) -> None:
         parse(tmp_path, "dlib", WIDER)
 
 
+@pytest.mark.slow
 def test_a_list_as_long_as_widers_is_read_in_seconds(tmp_path: Path) -> None:
     box = "10 20 30 50 0 0 0 0 0 0\n"
     images = (f"0--Parade/{number}.jpg\n12\n{12 * box}" for number in range(13_000))

@@ -37,6 +37,8 @@ from train import callbacks, dataset, trainable_net
 from train.log import read_log
 from train.losses import losses
 
+pytestmark = pytest.mark.slow
+
 # Epochs long enough to be hit by a signal; the last one is shorter.
 LONG = (*SMALL, "pnet.train.steps=350", "pnet.train.steps_per_epoch=100")
 

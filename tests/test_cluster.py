@@ -17,6 +17,8 @@ from data_prep.build_records import prepare
 from mtcnn_detector.errors import UserError
 from tests.data_sets import ROOT, command, files, small_set, write_data, write_recipe
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("distributed")
 
 DASK = [sys.executable, "-m", "dask"]

@@ -105,6 +105,7 @@ class Called:
         ]
 
 
+@pytest.mark.slow
 def test_mtcnn_0_1_finds_what_we_find(tmp_path: Path) -> None:
     """To 2 pixels: its crops keep fractions of grey levels; see `test_mtcnn_package`."""
     pytest.importorskip("pkg_resources")
@@ -183,6 +184,7 @@ def detector_0_0(weights: Path) -> Iterator[Any]:
         yield importlib.import_module("mtcnn.mtcnn").MTCNN(weights_file=file)
 
 
+@pytest.mark.slow
 def test_mtcnn_0_0_says_the_same(tmp_path: Path) -> None:
     weight_files.write("ipazc-0.0", tmp_path / "w.npy", LIVELY)
     with detector_0_0(tmp_path / "w.npy") as detector:
@@ -194,6 +196,7 @@ def test_mtcnn_0_0_says_the_same(tmp_path: Path) -> None:
             assert_says(name, LIVELY[name], in_heads(outputs))
 
 
+@pytest.mark.slow
 def test_mtcnn_0_0_finds_the_same(tmp_path: Path) -> None:
     shipped = home("mtcnn-0.0.9") / SHIPPED["mtcnn-0.0.9"]
     weight_files.write("ipazc-0.0", tmp_path / "w.npy", weight_files.read(shipped))

@@ -31,6 +31,7 @@ def test_what_joblib_announces_must_follow(tmp_path: Path) -> None:
     assert "no array of numbers" in told(path)
 
 
+@pytest.mark.slow
 def test_an_lz4_file_that_unpacks_to_gigabytes_is_refused(tmp_path: Path) -> None:
     lz4, path = pytest.importorskip("lz4.frame"), tmp_path / "bomb.lz4"
     packing = lz4.LZ4FrameCompressor()

@@ -94,6 +94,7 @@ def assert_same_faces(faces: list[dict[str, Any]], expected: list[dict[str, Any]
         np.testing.assert_allclose(points, other_points, atol=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format_name", RUNTIMES)
 def test_cascade_py_finds_the_same_faces_without_the_project(
     tmp_path: Path, format_name: str
@@ -236,6 +237,7 @@ def tflite_folder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pa
     yield tmp_path
 
 
+@pytest.mark.slow
 def test_litert_nets_allocate_at_once_and_have_names(tflite_folder: Path) -> None:
     from ai_edge_litert.interpreter import Interpreter
 

@@ -110,6 +110,7 @@ def test_what_a_net_says_alone_is_told_in_the_crops_pixels(name: NetName) -> Non
     np.testing.assert_allclose(judged.box, face[0], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_picture_of_100_megapixels_is_looked_at(weights: Path) -> None:
     huge = np.zeros((8000, 12500), np.uint8)
     found = MTCNN(weights, min_face_size=60, steps_threshold=[0.99, 0.99, 0.99]).detect_faces(huge)

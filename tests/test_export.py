@@ -298,6 +298,7 @@ def test_a_net_that_lost_its_landmarks_is_refused(
         merge(run, {}, force=False, format_name="own")
 
 
+@pytest.mark.slow
 def test_int8_that_finds_too_few_faces_is_not_kept(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

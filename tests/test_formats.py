@@ -54,6 +54,7 @@ def assert_same_outputs(format_name: str, path: Path, nets: dict[NetName, Traine
                     np.testing.assert_allclose(b, a, rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format_name", DEPLOYED)
 def test_outputs_of_the_papers_nets(tmp_path: Path, format_name: str) -> None:
     assert_same_outputs(format_name, write(format_name, tmp_path / "nets", LIVELY), LIVELY)
@@ -83,6 +84,7 @@ OTHER: dict[NetName, Net] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format_name", DEPLOYED)
 def test_outputs_of_other_nets(tmp_path: Path, format_name: str) -> None:
     nets = {name: lively(name, 3, net) for name, net in OTHER.items()}
@@ -118,6 +120,7 @@ def test_a_padded_model_gives_the_cells_of_the_unpadded_net(tmp_path: Path, net:
                 np.testing.assert_allclose(a, b, rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format_name", ["tflite", "onnx"])
 def test_deployed_nets_find_the_same_faces(tmp_path: Path, format_name: str) -> None:
     if not SHIPPED.exists() or "astronaut" not in photographs():
@@ -134,6 +137,7 @@ def test_deployed_nets_find_the_same_faces(tmp_path: Path, format_name: str) -> 
         np.testing.assert_allclose(after, before, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_int8_finds_the_same_faces_and_all_but_the_last_net_take_uint8(tmp_path: Path) -> None:
     from ai_edge_litert.interpreter import Interpreter
 

@@ -10,6 +10,8 @@ from benchmarks import full_size
 from data_prep import annotations
 from mtcnn_detector.pixels import read_image
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def smaller(tmp_path: Path) -> Path:

@@ -20,6 +20,8 @@ from tests.trainings import RECIPE, ROOT, SHORT, assert_same, saved_net, train, 
 from train import callbacks, dataset, trainable_net
 from train.log import read_log
 
+pytestmark = pytest.mark.slow
+
 Capture = pytest.CaptureFixture[str]
 
 

@@ -12,6 +12,8 @@ from tests.trainings import SHORT, Killed, assert_same, at_step, copy_run, kill,
 from train import callbacks
 from train.log import read_log
 
+pytestmark = pytest.mark.slow
+
 Capture = pytest.CaptureFixture[str]
 
 

@@ -35,6 +35,7 @@ def small_run(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
+@pytest.mark.slow
 def test_the_manifest_tells_what_the_shards_hold(small_run: Path) -> None:
     told = manifest_of(small_run)
     assert told["complete"]
@@ -55,6 +56,7 @@ def test_the_manifest_tells_what_the_shards_hold(small_run: Path) -> None:
     assert not [name for name in files(small_run) if name.endswith(".tmp")]
 
 
+@pytest.mark.slow
 def test_the_numbers_of_workers_change_no_byte(
     small: Path, small_run: Path, tmp_path: Path
 ) -> None:
@@ -70,6 +72,7 @@ def test_the_numbers_of_workers_change_no_byte(
     assert manifest_of(small_run)["sha256"] == manifest.digest(all_shards)
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_crops(small: Path, small_run: Path, tmp_path: Path) -> None:
     prepare(recipe.load(small, ["seed=2"]), "pnet", tmp_path, 1, force=False)
     assert manifest_of(tmp_path)["sha256"] != manifest_of(small_run)["sha256"]
@@ -95,6 +98,7 @@ def test_done_is_done_and_another_recipe_is_refused(
     assert files(small_run) == before
 
 
+@pytest.mark.slow
 def test_changed_annotations_are_another_recipe(tmp_path: Path) -> None:
     """Else a resumed run would mix shards of the old list with shards of the new one."""
     images = {f"0--Noise/usual_{i}.jpg": (90, 120, [(9, 9, 40, 40, 0)]) for i in range(6)}
@@ -117,6 +121,7 @@ def test_images_where_others_stand_unlabelled_give_no_background(tmp_path: Path)
     assert [counts[kind] for kind in ("positive", "negative", "part")] == [0, 0, 0]
 
 
+@pytest.mark.slow
 def test_too_many_broken_images_stop_the_stage_until_mended(tmp_path: Path) -> None:
     images = {name: small_set()[name] for name in (*sorted(BROKEN), "0--Noise/usual_0.jpg")}
     write_data(tmp_path, images)
@@ -138,6 +143,7 @@ def test_too_many_broken_images_stop_the_stage_until_mended(tmp_path: Path) -> N
     assert [Path(name).name for name in manifest_of(run)["broken"]] == ["missing.jpg"]
 
 
+@pytest.mark.slow
 def test_broken_images_may_be_accepted_afterwards(tmp_path: Path) -> None:
     write_data(tmp_path, {name: small_set()[name] for name in (*BROKEN, "0--Noise/usual_0.jpg")})
     recipe_file, run = write_recipe(tmp_path), tmp_path / "run"

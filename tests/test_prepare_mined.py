@@ -15,6 +15,8 @@ from mtcnn_detector.weights import weight_files
 from pipeline import manifest
 from tests.data_sets import files, manifest_of, shards
 
+pytestmark = pytest.mark.slow
+
 
 def test_what_a_later_net_needs_is_named(small: Path, tmp_path: Path) -> None:
     settings = recipe.load(small)

@@ -11,6 +11,8 @@ import pytest
 from tests.trainings import SHORT, train
 from train.progress import Progress
 
+pytestmark = pytest.mark.slow
+
 LOGS = {"loss": 0.312345, "cls": 0.1, "box": 0.1, "landmarks": 0.1}
 FIGURES = {"recall": 0.98765, "threshold": 0.5, "iou": 0.71234, "nme": 0.05234, "loss": 0.28765}
 

@@ -276,6 +276,7 @@ def test_nothing_is_printed_and_no_tensorflow_imported(weights: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.slow
 def test_the_installed_package_works_beside_another_folder_of_models(
     weights: Path, tmp_path: Path
 ) -> None:

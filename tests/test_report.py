@@ -235,6 +235,7 @@ def test_names_are_escaped(evaluation: Evaluation, tmp_path: Path) -> None:
 CHROMIUM = shutil.which("chromium")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 def test_a_browser_shows_the_page_and_all_its_images(
     evaluation: Evaluation, tmp_path: Path

@@ -29,6 +29,8 @@ from tests.data_sets import (
     write_recipe,
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:

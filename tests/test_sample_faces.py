@@ -64,6 +64,7 @@ def read_retina(folder: Path, split: str) -> dict[str, Faces]:
     return images
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("split", "count"), [("train", TRAIN), ("val", VAL)])
 def test_both_label_files_name_every_image_and_agree(sample: Path, split: str, count: int) -> None:
     wider, retina = read_wider(sample, split), read_retina(sample, split)
@@ -136,6 +137,7 @@ def test_box_and_landmarks_move_with_the_pixels() -> None:
             assert distances[expected] < 0.5, (seed, point, mirrored)
 
 
+@pytest.mark.slow
 def test_no_person_is_in_both_splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[int, set[int]] = {0: set(), 1: set()}
 

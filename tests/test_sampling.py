@@ -115,6 +115,7 @@ def test_an_image_filled_by_an_ignored_face_gives_nothing() -> None:
     assert [len(windows.places) for windows in drawn(targets).values()] == [0, 0, 0, 0]
 
 
+@pytest.mark.slow
 def test_a_crowd_costs_neither_minutes_nor_gigabytes() -> None:
     """Windows times faces would be tens of millions of pairs, over a gigabyte at once."""
     faces = [[x, y, x + 16, y + 18] for x in range(0, 600, 40) for y in range(0, 300, 30)]

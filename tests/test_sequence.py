@@ -175,6 +175,7 @@ def parent(tmp_path: Path) -> "subprocess.Popen[str]":
     return process
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_stage_with_one_message(parent: "subprocess.Popen[str]") -> None:
     os.killpg(parent.pid, signal.SIGINT)
     _, err = parent.communicate(timeout=30)
@@ -182,6 +183,7 @@ def test_ctrl_c_ends_the_stage_with_one_message(parent: "subprocess.Popen[str]")
     assert parent.returncode == 130
 
 
+@pytest.mark.slow
 def test_sigterm_is_passed_on_and_reported(parent: "subprocess.Popen[str]") -> None:
     parent.terminate()
     _, err = parent.communicate(timeout=30)

@@ -79,6 +79,7 @@ def test_measurements_by_hand(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_every_setting_is_run_and_resumed(tmp_path: Path) -> None:
     weights = tmp_path / "w.npy"
     weights.write_bytes(b"weights")

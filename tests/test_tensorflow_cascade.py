@@ -17,6 +17,8 @@ from mtcnn_detector.weights import weight_files
 from tests.pictures import clouds, photographs
 from tests.test_deployment import WEIGHTS, images
 
+pytestmark = pytest.mark.slow
+
 tf = pytest.importorskip("tensorflow")
 
 # Levels may differ by a grey level where a mean lies between two, and a crop then by a pixel.

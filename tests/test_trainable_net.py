@@ -17,6 +17,8 @@ from pipeline import manifest
 from tests.trainings import RECIPE, SHORT, Killed, at_step, copy_run, kill, saved_net, train
 from train import callbacks, dataset, trainable_net
 
+pytestmark = pytest.mark.slow
+
 OTHER = "pnet.net.layers=[{conv: 8, norm: batch, padding: same}, {pool: 2, stride: 2}, "
 OTHER += "{separable: 12, norm: batch, relu: before}, {conv: 16, relu: instead, padding: same}]"
 OWN = "export.layout=own"

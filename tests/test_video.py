@@ -60,6 +60,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> None:
     command.main()
 
 
+@pytest.mark.slow
 def test_the_faces_of_a_video_are_those_of_its_frames(
     scenes: Path,
     tmp_path: Path,
@@ -195,6 +196,7 @@ def test_a_camera_runs_until_ctrl_c(
     assert len((tmp_path / "out" / "short.jsonl").read_text().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_ctrl_c_keeps_the_frames_that_are_done(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (40, 240, 320, 3), np.uint8)
     path = write_video(tmp_path / "long.mp4", list(noise) * 5)
