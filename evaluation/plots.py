@@ -81,7 +81,7 @@ def recall_by_size(columns: Mapping[str, Score], source: str, target: IO[bytes])
         bars = axis.bar(centres, shares, width * 0.95, color=COLOURS[column], label=label)
         axis.bar_label(bars, fmt="%.0f", padding=1, fontsize=8)
     axis.set_xticks(np.arange(len(rows)), [f"{row.label}\n{row.faces} {nouns}" for row in rows])
-    axis.set(title=f"{nouns} found, by size", xlabel="longer side, px", ylabel="%", ylim=(0, 112))
+    axis.set(title=f"{nouns} found, by size", xlabel="longer side, px", ylabel="%", ylim=(0, 128))
     axis.legend(loc="upper left", frameon=False, ncols=2)
     _save(figure, target)
 
@@ -96,8 +96,15 @@ def landmark_errors(columns: Mapping[str, Score], source: str, target: IO[bytes]
         axis.plot(100 * limits, 100 * errors.cumulative(limits), color=colour, label=legend)
     axis.axvline(100 * FAILURE, color="0.5", linestyle=":", linewidth=1)
     axis.annotate("failure", (100 * FAILURE, 3), (3, 0), textcoords="offset points", color="0.4")
-    axis.set(xlabel="mean error of the five landmarks, % of the eye distance", ylabel="% of faces")
-    axis.set(title="landmarks: faces within an error", xlim=(0, 100 * MAX_ERROR), ylim=(0, 102))
+    axis.set(
+        xlabel="mean error of the five landmarks, % of the eye distance",
+        ylabel=f"% of {plural(_noun(columns))}",
+    )
+    axis.set(
+        title=f"landmarks: {plural(_noun(columns))} within an error",
+        xlim=(0, 100 * MAX_ERROR),
+        ylim=(0, 102),
+    )
     axis.legend(loc="best", framealpha=0.9)
     axis.grid(alpha=0.25)
     _save(figure, target)

@@ -16,7 +16,7 @@ def draw_faces(image: Image, faces: Faces) -> Image:
     thick = _thickness(canvas)
     draw_boxes(canvas, faces.boxes, GREEN)
     for box, score, landmarks in zip(*faces, strict=True):
-        for x, y in landmarks:
+        for x, y in landmarks[np.isfinite(landmarks).all(axis=1)]:  # unknown ones are NaN
             cv2.circle(canvas, (int(x), int(y)), thick, WHITE, -1)
         corner = (int(box[0]), int(box[1]) - 3)
         cv2.putText(canvas, f"{score:.2f}", corner, cv2.FONT_HERSHEY_SIMPLEX, thick / 2, GREEN)

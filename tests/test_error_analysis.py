@@ -70,6 +70,13 @@ def test_why_a_face_was_missed(
     assert miss.box.tolist() == list(FACE)
 
 
+def test_square_crops_on_a_long_object_have_not_lost_it() -> None:
+    plate, crop = (100, 180, 260, 220), (101, 121, 260, 280)
+    one = detected(pnet=[crop], rnet=[crop])
+    (miss,) = error_analysis.missed_faces(scored([labelled("a", plate)], {"a": one}))
+    assert miss.kind == "lost by onet"
+
+
 def test_a_box_that_went_to_a_neighbour() -> None:
     # It overlaps both at 0.5 or more, the first one better.
     faces = labelled("a", (0, 0, 100, 100), (30, 0, 130, 100))

@@ -116,10 +116,17 @@ def evaluation(tmp_path: Path) -> Evaluation:
     return Evaluation(files, scores, recipe_of("own.txt"), "Our detector", "run")
 
 
+@pytest.fixture
+def without_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No plots by matplotlib, which take seconds."""
+    monkeypatch.setattr(plots, "available", lambda: False)
+
+
 def read(evaluation: Evaluation, folder: Path) -> Page:
     return Page(report.write(evaluation, folder).read_text(encoding="utf-8"))
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_the_page_holds_inputs_metrics_and_errors(evaluation: Evaluation, tmp_path: Path) -> None:
     content = read(evaluation, tmp_path / "report")
     assert not content.open, "every tag is closed"
@@ -166,13 +173,10 @@ def test_a_detector_that_finds_nothing(evaluation: Evaluation, tmp_path: Path) -
     assert "people: landmark NME, of the eye distance nan %" in content.text
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_a_report_on_other_inputs_is_replaced_with_a_note(
-    evaluation: Evaluation,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    evaluation: Evaluation, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(plots, "available", lambda: False)  # plots are slow
     for labels in ("own.txt", "own.txt", "other.txt"):
         report.write(replace(evaluation, settings=recipe_of(labels)), tmp_path / "report")
     notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note:")]
@@ -196,6 +200,7 @@ def test_without_matplotlib_only_the_plots_are_missing(
     assert len(content.images) == 4
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_one_weights_file_without_errors(evaluation: Evaluation, tmp_path: Path) -> None:
     first = evaluation.scores["theirs"]
     files = {"w.npy": Path("w.npy")}
@@ -219,6 +224,49 @@ def test_a_tile_shows_the_region_of_an_error_and_its_box(tmp_path: Path) -> None
     assert tile[0, 0].tolist() == [0, 0, 0], "outside the image"
 
 
+@pytest.mark.usefixtures("without_plots")
+def test_the_curves_of_a_runs_training_are_on_the_page(
+    evaluation: Evaluation, tmp_path: Path
+) -> None:
+    for net, shade in (("pnet", 10), ("onet", 200)):
+        (tmp_path / "a" / net).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "a" / net / "curves.png"), np.full((30, 77, 3), shade, np.uint8))
+    files = {"mine.npy": tmp_path / "a" / "mine.npy", "theirs": Path("b/w.npy")}
+    content = read(replace(evaluation, weights=files), tmp_path / "report")
+    curves = [int(image[0, 0, 0]) for image in content.images if image.shape == (30, 77, 3)]
+    assert curves == [10, 200], "of P-Net and O-Net, in this order"
+    assert "mine.npy: training" in content.text and "theirs: training" not in content.text
+
+
+def test_another_object_is_named_everywhere(evaluation: Evaluation, tmp_path: Path) -> None:
+    scores = {label: replace(score, object="plate") for label, score in evaluation.scores.items()}
+    content = read(replace(evaluation, scores=scores), tmp_path / "report")
+    assert "scenes: plates found 1 of 2 2 of 2" in content.text
+    assert "A plate is found when" in content.text and "no labelled plate there" in content.text
+    assert "face" not in content.text.lower()
+
+
+@pytest.mark.usefixtures("without_plots")
+def test_the_best_confidence_is_offered(evaluation: Evaluation, tmp_path: Path) -> None:
+    content = read(evaluation, tmp_path / "report")
+    # One of two faces at 0.9, then a false alarm: precision 1, recall 1/2.
+    assert "The highest F1, 0.667 at 0.900 confidence," in content.text
+
+
+def test_unknown_landmarks_are_left_out_of_the_images(tmp_path: Path) -> None:
+    first = annotation(tmp_path, "first")
+    first.landmarks[0, 2:] = np.nan
+    found = detected((FACE, 0.9))
+    found.faces.landmarks[0, 3] = np.nan
+    score = score_landmarks([first], {first.key: found})
+    assert score is not None
+    tile = visualization.landmarks_tile(score.faces[0])
+    assert tile.shape == (visualization.TILE, visualization.TILE, 3)
+    boxes = score_boxes([first], {first.key: found}, {})
+    assert visualization.draw_sheet(Score({"scenes": boxes}), tmp_path / "sheet.jpg")
+
+
+@pytest.mark.usefixtures("without_plots")
 def test_names_are_escaped(evaluation: Evaluation, tmp_path: Path) -> None:
     files = {HOSTILE: Path(HOSTILE)}
     scores = {HOSTILE: evaluation.scores["theirs"]}
