@@ -26,7 +26,7 @@ class Interval:
 
     @property
     def problem(self) -> str:
-        """What is wrong with a value outside, to be read after the setting's name."""
+        """The problem of a value outside, to be read after the name of the setting."""
         low, high = self.bounds
         if high < inf:
             return f"must lie between {low:g} and {int(high) if high.is_integer() else high}"
@@ -44,7 +44,7 @@ def setting(
         meaning: One line for `docs/settings.md`, with the unit.
         interval: The values that a number, or each number of a tuple, may have; see `Interval`.
         default: The same for every net; without it a recipe has to set the value.
-        problem: What is wrong with a value outside, where the interval's own words do not do.
+        problem: The problem of a value outside, where the interval's own words do not do.
     """
     metadata = {"meaning": meaning, "interval": interval and Interval(interval)}
     metadata["problem"] = problem

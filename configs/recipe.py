@@ -127,7 +127,7 @@ def _merged(base: dict[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in change.items():
         both = isinstance(value, dict) and isinstance(base.get(key), dict)
-        # Sources replace the base's as a whole: a recipe for own pictures means only those.
+        # Sources replace the base's as a whole: a recipe for own images means only those.
         # `validation: {}` means none.
         emptied = key == "validation" and not value
         nested = (

@@ -124,7 +124,7 @@ class DataSettings:
     )
 
     def __post_init__(self) -> None:
-        require(bool(self.train), "train", "names no source of pictures")
+        require(bool(self.train), "train", "names no source of images")
         check_intervals(self)
 
 
@@ -386,9 +386,9 @@ class Settings:
         expected, found = place or int(own), len(records.proposal_thresholds)
         problem = f"needs {expected} values, one for each net that mines; there are {found}"
         require(found == expected, f"{name}.records.proposal_thresholds", problem)
-        problem = "hold a dense one, but the first net runs over whole pictures"
+        problem = "hold a dense one, but the first net runs over whole images"
         require(place > 0 or convolutional, f"{name}.net.layers", problem)
-        problem = "hold no dense one: only the first net runs over whole pictures"
+        problem = "hold no dense one: only the first net runs over whole images"
         require(place == 0 or not convolutional, f"{name}.net.layers", problem)
 
     def stage(self, name: NetName) -> NetSettings:

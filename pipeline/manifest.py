@@ -176,7 +176,7 @@ def _short(value: Any) -> str:
 
 
 def digest(paths: list[Path]) -> str:
-    """SHA-256 over the contents of files, in the given order."""
+    """SHA-256 over the contents of files, in their order."""
     total = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:

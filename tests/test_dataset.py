@@ -90,7 +90,7 @@ def test_every_batch_has_the_set_composition() -> None:
 def test_counts_of_a_batch_by_hand(
     batch: int, shares: tuple[float, ...], expected: list[int]
 ) -> None:
-    counts = dataset.kind_counts(settings(batch=batch, batch_fractions=shares))
+    counts = settings(batch=batch, batch_fractions=shares).sample_counts
     assert [counts[kind] for kind in SAMPLE_TYPES] == expected
 
 

@@ -41,9 +41,9 @@ def test_what_the_user_can_mend_is_one_sentence() -> None:
 
 
 def test_ctrl_c_loses_no_output_and_has_its_own_status() -> None:
-    told = "\nstopped; the same command goes on from here.\n"
+    message = "\nstopped; the same command goes on from here.\n"
     interrupted = f"os.kill(os.getpid(), {int(signal.SIGINT)}); time.sleep(30)"
-    assert run(interrupted) == (130, "begun\n", told)
+    assert run(interrupted) == (130, "begun\n", message)
 
 
 def test_ctrl_c_does_not_wait_for_threads() -> None:
@@ -57,35 +57,35 @@ def test_ctrl_c_does_not_wait_for_threads() -> None:
 def test_ctrl_c_is_not_lost_in_a_clean_up() -> None:
     drops = "class Dying:\n        def __del__(self): raise KeyboardInterrupt\n    Dying()"
     began = time.monotonic()
-    status, _, told = run(f"{drops}\n    time.sleep(30)")
-    assert (status, told) == (130, "\nstopped; the same command goes on from here.\n")
+    status, _, message = run(f"{drops}\n    time.sleep(30)")
+    assert (status, message) == (130, "\nstopped; the same command goes on from here.\n")
     assert time.monotonic() - began < 25
 
 
-def test_other_faults_of_a_clean_up_are_told() -> None:
-    status, _, told = run("type('Dying', (), {'__del__': lambda self: 1 / 0})()")
+def test_other_faults_of_a_clean_up_are_reported() -> None:
+    status, _, message = run("type('Dying', (), {'__del__': lambda self: 1 / 0})()")
     assert status == 0
-    assert "ZeroDivisionError" in told
+    assert "ZeroDivisionError" in message
 
 
-def test_a_full_disk_is_told_with_the_file() -> None:
-    status, _, told = run("raise OSError(errno.ENOSPC, 'No space left on device', 'a/b.tmp')")
+def test_a_full_disk_is_reported_with_the_file() -> None:
+    status, _, message = run("raise OSError(errno.ENOSPC, 'No space left on device', 'a/b.tmp')")
     assert status == 1
-    assert told == (
+    assert message == (
         "error: the disk is full while writing a/b.tmp: free some space and repeat the command.\n"
     )
     assert "error: the disk is full: free" in run("raise OSError(errno.ENOSPC, 'No space')")[2]
 
 
-def test_a_place_that_cannot_be_written_is_told() -> None:
-    status, _, told = run("raise PermissionError(errno.EACCES, 'Permission denied', 'runs/x')")
+def test_a_place_that_cannot_be_written_is_reported() -> None:
+    status, _, message = run("raise PermissionError(errno.EACCES, 'Permission denied', 'runs/x')")
     assert status == 1
-    assert told == "error: runs/x: Permission denied; mend that, or name another place.\n"
+    assert message == "error: runs/x: Permission denied; mend that, or name another place.\n"
 
 
 def test_our_own_faults_keep_their_traceback() -> None:
     for fault in ("OSError(errno.ENOENT, 'No such file', 'x')", "ValueError('odd')"):
-        status, _, told = run(f"raise {fault}")
+        status, _, message = run(f"raise {fault}")
         assert status == 1
-        assert told.startswith("Traceback")
-        assert "error: " not in told
+        assert message.startswith("Traceback")
+        assert "error: " not in message

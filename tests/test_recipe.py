@@ -1,4 +1,4 @@
-"""Recipes: both of ours load and hold every setting; each mistake is told by its full key."""
+"""Recipes: both of ours load and hold every setting; each mistake is reported by its full key."""
 
 import re
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ def load(*overrides: str) -> Settings:
     return recipe.load(MTCNN, overrides)
 
 
-def said(*overrides: str) -> str:
+def refusal(*overrides: str) -> str:
     """The sentence with which our recipe and these overrides are refused."""
     with pytest.raises(UserError) as caught:
         load(*overrides)
@@ -134,12 +134,12 @@ def test_overrides_reach_any_depth() -> None:
 def test_whole_numbers_do_for_fractions_but_not_the_other_way() -> None:
     max_rotation = load("pnet.records.max_rotation=10").pnet.records.max_rotation
     assert isinstance(max_rotation, float)
-    assert "seed must be a whole number; got 1.5" in said("seed=1.5")
-    assert "seed must be a whole number; got True" in said("seed=true")
+    assert "seed must be a whole number; got 1.5" in refusal("seed=1.5")
+    assert "seed must be a whole number; got True" in refusal("seed=true")
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "message"),
     [
         ("seeed=1", "unknown key seeed; did you mean seed?"),
         ("pnet.train.lerning_rate=1", "unknown key pnet.train.lerning_rate; did you mean pnet.tra"),
@@ -170,12 +170,12 @@ def test_whole_numbers_do_for_fractions_but_not_the_other_way() -> None:
         ("seed=[", "SET seed: cannot read the value '['"),
     ],
 )
-def test_mistakes_are_told_by_their_full_key(override: str, told: str) -> None:
-    assert told in said(override)
+def test_mistakes_are_reported_by_their_full_key(override: str, message: str) -> None:
+    assert message in refusal(override)
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "message"),
     [
         ("seed=-1", "seed must lie between 0 and"),
         ("data.train={}", "data.train names no source"),
@@ -238,9 +238,9 @@ def test_mistakes_are_told_by_their_full_key(override: str, told: str) -> None:
         ("detector.thresholds=[0.5, 1, 0.5]", "detector.thresholds must lie"),
     ],
 )
-def test_impossible_values_are_refused(override: str, told: str) -> None:
-    sentence = said(override)
-    assert told in sentence
+def test_impossible_values_are_refused(override: str, message: str) -> None:
+    sentence = refusal(override)
+    assert message in sentence
     assert sentence.startswith(f"{MTCNN}: ")
     assert re.search(r"\.$", sentence)
 
@@ -280,7 +280,7 @@ def test_a_base_may_be_corrected_in_one_source(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ("seed: [1", "is not a YAML file"),
         ("- a\n- b\n", "a recipe is a mapping"),
@@ -291,8 +291,8 @@ def test_a_base_may_be_corrected_in_one_source(tmp_path: Path) -> None:
         ("base: gone.yaml\n", "gone.yaml: there is no such recipe"),
     ],
 )
-def test_files_that_are_no_recipes(tmp_path: Path, content: str, told: str) -> None:
-    with pytest.raises(UserError, match=re.escape(told)):
+def test_files_that_are_no_recipes(tmp_path: Path, content: str, message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
         recipe.load(written(tmp_path, content))
 
 
@@ -324,7 +324,7 @@ def test_one_layer_of_a_list_is_set_by_its_place() -> None:
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "message"),
     [
         ("pnet.net.layers.6.conv=1", "SET pnet.net.layers.6.conv: 6 is none of the places 1 to 5"),
         ("pnet.net.layers.0.conv=1", "0 is none of the places 1 to 5"),
@@ -332,8 +332,8 @@ def test_one_layer_of_a_list_is_set_by_its_place() -> None:
         ("pnet.net.layers.1=3", "layers is a list; name a setting of one of its items"),
     ],
 )
-def test_a_place_that_a_list_has_not_is_refused(override: str, told: str) -> None:
-    assert told in said(override)
+def test_a_place_that_a_list_has_not_is_refused(override: str, message: str) -> None:
+    assert message in refusal(override)
 
 
 @pytest.mark.parametrize(

@@ -59,8 +59,8 @@ def test_the_same_recipe_again_does_nothing_and_says_so(
     made = finished(tmp_path)
     before = (made.folder / "manifest.json").stat().st_mtime_ns
     assert not stage(tmp_path).begin(force=False)
-    assert "pnet-data: " in (told := capsys.readouterr().out)
-    assert "is complete for this recipe; nothing to do." in told
+    assert "pnet-data: " in (message := capsys.readouterr().out)
+    assert "is complete for this recipe; nothing to do." in message
     assert (made.folder / "manifest.json").stat().st_mtime_ns == before
 
 
@@ -80,9 +80,9 @@ def test_another_recipe_is_refused_with_what_changed(tmp_path: Path, complete: b
         (made.folder / "manifest.json").write_text(json.dumps(content))
     with pytest.raises(UserError) as caught:
         stage(tmp_path, seed=2).begin(force=False)
-    told = str(caught.value)
-    assert "(seed: 1 -> 2)" in told
-    assert "`make pnet-data FORCE=1`" in told
+    message = str(caught.value)
+    assert "(seed: 1 -> 2)" in message
+    assert "`make pnet-data FORCE=1`" in message
     assert (made.folder / "work").read_text() == "done"
 
 
@@ -115,12 +115,12 @@ def test_a_kill_while_the_old_is_removed_leaves_nothing_of_it(
     assert [path.name for path in tmp_path.iterdir()] == ["stage"]
 
 
-def test_changes_are_told_shortly() -> None:
+def test_changes_are_described_shortly() -> None:
     old = {"a": 1, "b": "x" * 99, "c": 1, "d": 1, "e": 1, "f": 1, "same": 0}
     new = {"a": 2, "b": None, "c": 2, "d": 2, "e": 2, "f": 2, "same": 0}
-    told = manifest.describe_changes(old, new)
-    assert told.startswith('a: 1 -> 2; b: "' + "x" * 36 + "... -> null; c: 1 -> 2; d: 1 -> 2")
-    assert told.endswith(", and 2 more")
+    message = manifest.describe_changes(old, new)
+    assert message.startswith('a: 1 -> 2; b: "' + "x" * 36 + "... -> null; c: 1 -> 2; d: 1 -> 2")
+    assert message.endswith(", and 2 more")
     assert manifest.describe_changes({"a": 1}, {"b": 1}) == "a: 1 -> null; b: null -> 1"
     assert manifest.describe_changes({"a": 1}, {"a": 1, "b": None}) == "", (
         "a new setting that is not used"
@@ -128,7 +128,7 @@ def test_changes_are_told_shortly() -> None:
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "5", '{"complete": true}', '{"recipe": {}}'])
-def test_a_damaged_manifest_is_told(tmp_path: Path, content: str) -> None:
+def test_a_damaged_manifest_is_refused(tmp_path: Path, content: str) -> None:
     made = finished(tmp_path)
     (made.folder / "manifest.json").write_text(content)
     with pytest.raises(UserError, match=r"manifest\.json is damaged: remove .*stage and make it"):
@@ -165,8 +165,8 @@ def test_a_second_command_waits(tmp_path: Path) -> None:
         )
         time.sleep(0.2)
         assert second.poll() is None
-    told, _ = second.communicate(timeout=30)
-    assert (told, second.returncode) == ("in\n", 0)
+    message, _ = second.communicate(timeout=30)
+    assert (message, second.returncode) == ("in\n", 0)
 
 
 def test_a_killed_command_holds_nobody_up(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def batches(
     Raises:
         UserError: there is no crop of a kind that the batches need.
     """
-    counts = kind_counts(train)
+    counts = train.sample_counts
     for kind, count in counts.items():
         if count and not crop_set.counts[kind]:
             raise UserError(
@@ -177,15 +177,6 @@ def _tensor(array: Any) -> tf.Tensor:
         if not array.size or array.ctypes.data % ALIGNMENT:
             return tf.convert_to_tensor(array)
         return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
-
-
-def kind_counts(train: TrainSettings) -> dict[SampleType, int]:
-    """How many crops of each kind a batch has; what rounding leaves is filled with negatives."""
-    counts = {
-        k: int(s * train.batch) for k, s in zip(SAMPLE_TYPES, train.batch_fractions, strict=True)
-    }
-    counts["negative"] += train.batch - sum(counts.values())
-    return counts
 
 
 class _ShuffledSampler:
