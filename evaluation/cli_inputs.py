@@ -71,7 +71,7 @@ def refuse_stale(weights: Path) -> None:
             format = folder.name.removeprefix("export").removeprefix("-") or None
             again = make_command("export-weights", False, RUN=run, FORMAT=format, FORCE=1)
             raise UserError(
-                f"{weights} was exported before {' and '.join(changed)} of {run} were trained as "
+                f"{weights} was exported before {', '.join(changed)} of {run} were trained as "
                 f"they are now: `{again}` exports them anew."
             )
 

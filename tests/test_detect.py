@@ -11,6 +11,7 @@ from evaluation import __main__ as command
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS, NetName
 from mtcnn_detector.weights import weight_files
+from pipeline.manifest import Stage
 from tests.weights_files import lively
 
 BLACK = np.zeros((20, 20, 3), np.uint8)
@@ -193,3 +194,22 @@ def test_a_single_net_predicts_a_crop(
     assert capsys.readouterr().out == from_own
     assert "probability that this is a face" in from_own
     assert ("nose" in from_own) == (name == NETS[-1])
+
+
+def test_an_export_older_than_its_nets_is_refused(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (image,) = write_images(tmp_path, "a.png")
+    run_folder = tmp_path / "run"
+    for name, net in weight_files.read(weights).items():
+        (run_folder / name).mkdir(parents=True)
+        weight_files.write_own(run_folder / name / "weights.npz", net)
+    exported = run_folder / "mtcnn_weights.npy"
+    stage = Stage(run_folder / "export", {name: "digest of before" for name in NETS}, "export")
+    stage.begin(False)
+    exported.write_bytes(weights.read_bytes())
+    sources = {name: str(run_folder / name / "weights.npz") for name in NETS}
+    stage.finish({"file": str(exported), "from": sources})
+    with pytest.raises(UserError, match=r"exported before pnet, rnet, onet of .*FORCE=1"):
+        run(monkeypatch, image, "--weights", exported)
+    run(monkeypatch, image, "--weights", run_folder)
