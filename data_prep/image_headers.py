@@ -1,5 +1,6 @@
 """Size and EXIF orientation of image files, from their first bytes."""
 
+import struct
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,10 +29,19 @@ def read_header(path: Path) -> Header | None:
     """The header of an image file; None where it is missing or not an image."""
     try:
         with PillowImage.open(path) as image:
-            orientation = image.getexif().get(ORIENTATION, 1)
-            known = isinstance(orientation, int) and 1 <= orientation <= 8
-            return Header(*image.size, orientation if known else 1)
+            return Header(*image.size, _orientation(image))
     except (OSError, UnidentifiedImageError, ValueError, SyntaxError, EOFError, TypeError):
         return None
     except PillowImage.DecompressionBombError:
         return None
+
+
+def _orientation(image: PillowImage.Image) -> int:
+    """EXIF's orientation, 1 where there is none or the data are damaged."""
+    if image.format == "PNG" and "exif" not in image.info:
+        return 1  # or all of the file would be decoded to look behind the pixels
+    try:
+        orientation = image.getexif().get(ORIENTATION, 1)
+    except (OSError, ValueError, SyntaxError, EOFError, TypeError, KeyError, struct.error):
+        return 1
+    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1

@@ -78,11 +78,12 @@ def check(
     report = _report(sources, sets, general)
     if _changed(run / REPORT, report) or not (run / SHEET).exists():
         write_atomically(run / REPORT, report.encode())
-        label_sheet.write(run / SHEET, [one for s in sets.values() for one in s.annotations])
+        every = [one for labels in sets.values() for one in labels.annotations]
+        label_sheet.write(run / SHEET, [one for one in every if not facts[one.image].problem])
     if loud:
         _print(sources, sets, general, run)
-    every = [one.annotation for part in images.values() for one in part]
-    return Checked({one.key: facts[one.image].digest for one in every}, _problems(every, facts))
+    used = [one.annotation for part in images.values() for one in part]
+    return Checked({one.key: facts[one.image].digest for one in used}, _problems(used, facts))
 
 
 def refuse_broken(problems: Mapping[str, str], total: int, allowed: float) -> None:
@@ -148,8 +149,8 @@ def _source(
     sides = longer_sides(boxes[~ignored])
     figures: dict[str, int | str] = {
         "images": len(annotations),
-        "missing": sum(fact.unreadable and not fact.size for fact in found),
-        "unreadable": sum(fact.unreadable and fact.size > 0 for fact in found),
+        "missing": sum(fact.unreadable and not fact.mtime_ns for fact in found),
+        "unreadable": sum(fact.unreadable and fact.mtime_ns > 0 for fact in found),
         "truncated or damaged": sum(bool(f.problem) and not f.unreadable for f in found),
         "identical files": len(found) - len({f.digest or id(f) for f in found}),
         "without a face": sum(not len(one.boxes) and not one.dropped for one in annotations),
