@@ -271,7 +271,7 @@ def test_crops_are_shown_after_they_are_cut(folder: Path) -> None:
     assert sheet.shape[0] == 4 * 100 and sheet.shape[1] == 12 * 96
     green = (sheet[..., 1] > 180) & (sheet[..., 0] < 120) & (sheet[..., 2] < 120)
     rows = [green[i * 100 : i * 100 + 96].sum() for i in range(4)]
-    assert rows[0] > 500 and rows[1] < 50, "positives have boxes, negatives have none"
+    assert rows[0] > 100 > 10 * rows[1], "positives have boxes, negatives have none"
 
 
 def test_none_held_out_is_refused_with_what_to_set(folder: Path) -> None:
