@@ -130,7 +130,7 @@ def test_impossible_data_is_refused_in_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"LABELS_FORMAT= names it, one of wider, .*coco"):
         settings(tmp_path / "what.txt", None, None)
     with pytest.raises(UserError, match=r"validation\.what\.format must be one of wider"):
-        settings(tmp_path / "what.txt", None, "yolo")
+        settings(tmp_path / "what.txt", None, "darknet")
 
 
 @pytest.fixture
