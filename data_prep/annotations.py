@@ -179,13 +179,14 @@ def _of_categories(
                 f"categories: [{first}]."
             )
         return entries
-    folded = {name.casefold(): name for name in counts}
+    folded = {name.casefold() for name in counts}
     missing = [name for name in request.categories if name.casefold() not in folded]
     if missing:
         raise UserError(
             f"{request.labels[0]} has no category {', '.join(missing)}; it has: {listed or 'none'}."
         )
-    wanted = {folded[name.casefold()] for name in request.categories}
+    chosen = {name.casefold() for name in request.categories}
+    wanted = {name for name in counts if name.casefold() in chosen}
     return [e._replace(faces=[f for f in e.faces if f.category in wanted]) for e in entries]
 
 

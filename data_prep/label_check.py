@@ -13,6 +13,7 @@ from data_prep import box_units, image_check, label_sheet
 from data_prep.annotations import Annotation, LabelSet
 from data_prep.image_check import ImageFacts
 from data_prep.image_headers import TURNED
+from data_prep.orientation import named
 from data_prep.readers import READERS
 from data_prep.readers.entries import Split
 from data_prep.sources import LabelledImage
@@ -212,8 +213,8 @@ def _warnings(
     if rotated:
         sentences.append(
             f"{len(rotated)} images have EXIF data that rotate them, but their labels are taken "
-            f"to count stored pixels (first: {rotated[0].image.name}): set exif: upright if "
-            "labels.jpg shows them beside the faces."
+            f"to count stored pixels ({named([one.image for one in rotated])}): set exif: upright "
+            "if labels.jpg shows them beside the faces."
         )
     if not int(figures["faces"]):
         sentences.append("no face is labelled: all its images are background.")

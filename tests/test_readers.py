@@ -312,6 +312,7 @@ DAMAGES: list[tuple[str, str, str, str]] = [
     ("coco", '{"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [{"image_id": 1, "bbox": []}]}', "a.json", "bbox"),
     ("auto", '[{"image_id": 1, "bbox": [1, 2, 3, 4], "score": 1}]', "a.json", "list of COCO results"),
     ("auto", '[{"data": {}, "annotations": []}]', "a.json", "Label Studio"),
+    ("auto", '[{"image": "/data/upload/a.jpg", "label": [], "annotation_id": 3}]', "a.json", "Label Studio"),
     ("auto", '[{"image": "a.jpg", "annotations": []}]', "a.json", "Create ML"),
     ("auto", "<dataset><images/></dataset>", "a.xml", "dlib"),
     ("auto", "hello\n", "a.txt", "no known annotation format"),
@@ -328,3 +329,34 @@ def test_damage_is_named_with_its_place(
     assert sentence in str(caught.value)
     assert name in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_other_encodings(tmp_path: Path) -> None:
+    scene = SCENES[0]._replace(name="Zoë.jpg")
+    write_images(tmp_path / "images", [scene])
+    table = "image_id,x1,y1,x2,y2\nZoë.jpg,20,30,60,80\n"
+    for encoding in ("utf-8", "utf-8-sig", "utf-16", "cp1252"):
+        (tmp_path / "labels.csv").write_bytes(table.encode(encoding))
+        assert read(tmp_path / "labels.csv", tmp_path / "images").annotations[0].image.is_file()
+    xml = "<?xml version='1.0' encoding='ISO-8859-1'?><annotation><filename>Zoë.jpg</filename>"
+    (tmp_path / "a.xml").write_bytes((xml + "</annotation>").encode("latin-1"))
+    assert read(tmp_path / "a.xml", tmp_path / "images").annotations[0].image.is_file()
+
+
+def test_files_that_are_not_read_are_counted(tmp_path: Path, images: Path) -> None:
+    labels = WRITERS["yolo"](tmp_path)
+    for name in ("x.heic", "y.HEIC", "z.gif"):
+        (images / name).write_bytes(b"?")
+    notes = " ".join(read(labels, images).notes)
+    assert "3 files are skipped (.gif, .heic): convert them to JPEG." in notes
+
+
+def test_categories_in_any_letter_case(tmp_path: Path, images: Path) -> None:
+    content = coco_of()
+    content["categories"].append({"id": 2, "name": "Face"})
+    content["annotations"][0]["category_id"] = 2
+    (tmp_path / "labels.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"face 3, Face 1: name those to train on"):
+        read(tmp_path / "labels.json", images)
+    found = read(tmp_path / "labels.json", images, categories=("face",))
+    assert sum(len(one.boxes) for one in found.annotations) == 4

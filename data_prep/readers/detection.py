@@ -37,6 +37,8 @@ def likely_format(path: Path) -> str | None:
     suffix = path.suffix.lower()
     if suffix in (".yaml", ".yml"):
         return "yolo"
+    if suffix == ".xml":
+        return _of_xml(path)
     text = read_text(path).lstrip()
     if text.startswith(("{", "[")):
         return _of_json(path)
@@ -89,7 +91,7 @@ def _refuse_lists(path: Path, whole: list[Any]) -> None:
             f"{path} is a list of COCO results, which names no images: give the annotations "
             "(an object with images, annotations and categories)."
         )
-    if "annotations" in first and "data" in first:
+    if ("annotations" in first and "data" in first) or "annotation_id" in first:
         raise UserError(f"{path} is Label Studio's own JSON: {EXPORT_COCO}.")
     if "annotations" in first and ("image" in first or "imagefilename" in first):
         raise UserError(f"{path} is Create ML's JSON: {EXPORT_COCO}.")

@@ -1,5 +1,6 @@
 """Labels as annotation files list them, and the parsing that all readers share."""
 
+import contextlib
 import json
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
@@ -78,15 +79,22 @@ def read_lines(file: Path) -> list[Line]:
 
 def read_text(file: Path) -> str:
     """A whole text file; raises UserError when it cannot be read."""
+    content = _read_bytes(file)
+    # Windows' Notepad and PowerShell write UTF-16, Excel the code page of Western Europe.
+    utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))
+    for encoding in ("utf-16",) if utf16 else ("utf-8-sig", "cp1252"):
+        with contextlib.suppress(UnicodeDecodeError):
+            text = content.decode(encoding)
+            if "\0" not in text:
+                return text
+    raise UserError(f"{file} is not a text file: expected annotations.")
+
+
+def _read_bytes(file: Path) -> bytes:
     try:
-        content = file.read_bytes()
-        # Windows' Notepad and PowerShell write UTF-16.
-        utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))
-        return content.decode("utf-16" if utf16 else "utf-8-sig")
+        return file.read_bytes()
     except OSError as error:
         raise UserError(f"annotation file {file} cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{file} is not a text file: expected annotations.") from None
 
 
 def read_json(file: Path) -> Any:
@@ -102,8 +110,10 @@ def read_json(file: Path) -> Any:
 def read_xml(file: Path) -> ElementTree.Element:
     """The root of an XML file; raises UserError with the line of damage."""
     try:
-        return ElementTree.fromstring(read_text(file).encode())
-    except ElementTree.ParseError as error:
+        return ElementTree.fromstring(_read_bytes(file))
+    except (ElementTree.ParseError, LookupError, ValueError) as error:
+        if not isinstance(error, ElementTree.ParseError):
+            raise UserError(f"{file}: damaged XML: {error}.") from None
         line = error.position[0]
         raise UserError(f"{file}:{line}: damaged XML: {error.msg.split(':')[0]}.") from None
 

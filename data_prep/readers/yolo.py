@@ -25,6 +25,7 @@ from mtcnn_detector.pixels import SUFFIXES
 
 NOT_LABELS = ("classes.txt", "obj.names", "readme.txt", "train.txt", "val.txt", "test.txt")
 SPLITS: dict[str, Split] = {"train": "train", "val": "validation"}
+SKIPPED = (".heic", ".heif", ".avif", ".gif")  # images that are not read
 MARGIN = 0.5  # of an image by which a box may reach over its border before the numbers are refused
 
 
@@ -102,12 +103,21 @@ def _labels_beside(images: Path) -> Path:
 def _note_unlabelled(files: list[Path], images: list[Path], options: ReadOptions) -> None:
     stems = {path.stem for path in files}
     without = [path.name for path in images if path.stem not in stems]
+    if skipped := _skipped(options.images):
+        options.note(skipped)
     if without:
         options.note(
             f"{len(without)} images have no label file and are left out ({', '.join(without[:3])}"
             f"{', ...' if len(without) > 3 else ''}): an empty file would say that one shows no "
             "face."
         )
+
+
+def _skipped(folder: Path | None) -> str | None:
+    """A sentence about files of formats that are not read; None where there are none."""
+    files = [] if folder is None else [p for p in folder.rglob("*") if p.suffix.lower() in SKIPPED]
+    suffixes = ", ".join(sorted({path.suffix.lower() for path in files}))
+    return f"{len(files)} files are skipped ({suffixes}): convert them to JPEG." if files else None
 
 
 def _images_below(folder: Path) -> list[Path]:
