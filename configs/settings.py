@@ -5,7 +5,7 @@ A setting has a default here if it is the same for all nets, and none if a recip
 """
 
 import difflib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from configs.fields import check_intervals, setting
@@ -41,6 +41,20 @@ class Source:
     )
     optional: bool = setting(
         "true: a warning instead of an error where it is not on this machine", default=False
+    )
+    sample_weight: float = setting(
+        "factor on the numbers of crops that the recipe asks for",
+        "(0, 10]",
+        1.0,
+        problem="must be above 0, up to 10",
+    )
+    use_landmarks: bool = setting(
+        "false: its landmarks are not learned, because they are not good enough", default=True
+    )
+    detections: str | None = setting(
+        "JSON file of a strong detector's faces in its images: unlabelled ones become ignored "
+        "regions, faces without landmarks get its landmarks",
+        default=None,
     )
     wider_ground_truth: str | None = setting(
         "folder of WIDER FACE's .mat files, for its easy, medium and hard figures", default=None
@@ -187,10 +201,24 @@ class RecordSettings:
         problem="must be above 1, up to 4",
     )
     max_rotation: float = setting("degrees; largest rotation of landmark crops", "[0, 180]", 15.0)
+    context: float = setting(
+        "side of the square that the net looks at, in longer sides of the face; the net before it "
+        "is taught such boxes",
+        "[1, 2]",
+        1.0,
+    )
+    margin: float = setting(
+        "stored around each crop, in its sides: room for `train.affine`", "[0, 1]", 0.0
+    )
     images_per_shard: int = setting("images whose crops share a TFRecord file", "[1, inf)", 64)
 
     def __post_init__(self) -> None:
         check_intervals(self)
+
+    def times(self, weight: float) -> "RecordSettings":
+        """The same with all numbers of crops multiplied, each at least 1 where it was above 0."""
+        counts = {k: v for k, v in vars(self).items() if k.endswith(("_per_image", "_per_face"))}
+        return replace(self, **{k: max(round(weight * v), min(v, 1)) for k, v in counts.items()})
 
 
 @dataclass(frozen=True)
@@ -211,6 +239,24 @@ class AugmentSettings:
     blur: float = setting("fraction blurred", "[0, 1]", 0.08)
     occlusion: float = setting("fraction partly covered by another crop", "[0, 1]", 0.1)
     hflip: bool = setting("mirror half of each batch", default=True)
+
+    def __post_init__(self) -> None:
+        check_intervals(self)
+
+
+@dataclass(frozen=True)
+class AffineSettings:
+    """Geometric augmentation: windows drawn anew about the stored ones, in every batch."""
+
+    probability: float = setting("fraction of the crops", "[0, 1]", 0.0)
+    shift: float = setting(
+        "largest, in sides of the window, in each direction; half of it for negatives",
+        "[0, 1)",
+        0.0,
+    )
+    scale: float = setting("largest factor on the window's side, and its inverse", "[1, 2]", 1.0)
+    rotation: float = setting("largest, degrees, in both directions", "[0, 180]", 0.0)
+    landmark_rotation: float = setting("the same, of landmark crops", "[0, 180]", 0.0)
 
     def __post_init__(self) -> None:
         check_intervals(self)
@@ -258,6 +304,13 @@ class TrainSettings:
         "(0, 1]",
         0.7,
     )
+    iou_scores: tuple[float, float] | None = setting(
+        "score taught to a crop about a face: 0 at the first IoU with it, 1 from the second on, "
+        "for parts too; null: 1 for positives, and parts teach none",
+        "[0, 1]",
+        None,
+        problem="must be two rising values from 0 to 1, or null",
+    )
     ema_decay: float = setting(
         "decay of the exponential moving average of the weights; 0: none", "[0, 1)", 0.999
     )
@@ -279,6 +332,9 @@ class TrainSettings:
         "[-10, 10]",
         0.0,
     )
+    box_scale: float = setting(
+        "of the boxes in the weights that are kept, about their centres", "[0.5, 2]", 1.0
+    )
     landmark_shift: float = setting(
         "added to each coordinate in the weights that are kept, in sides of the crop",
         "[-0.1, 0.1]",
@@ -293,6 +349,10 @@ class TrainSettings:
         0.5,
     )
 
+    affine: AffineSettings = field(
+        default_factory=AffineSettings, metadata={"meaning": "windows drawn anew"}
+    )
+
     def __post_init__(self) -> None:
         least = 1 if self.init is None else 0  # 0: the net is taken over as it is
         require(self.steps >= least, "steps", "must be at least 1, or 0 where init is set")
@@ -302,6 +362,9 @@ class TrainSettings:
         self._check_batch()
         below = self.final_learning_rate <= self.learning_rate
         require(below, "final_learning_rate", "must lie between 0 and learning_rate")
+        low, high = self.iou_scores or (0.0, 1.0)
+        problem = "must be two rising values from 0 to 1"
+        require(low < high, "iou_scores", problem)
         problem = "needs init: random layers learn"
         require(not self.frozen or self.init is not None, "frozen", problem)
         problem = "needs init: there is nothing else to average with"
@@ -332,6 +395,11 @@ class NetSettings:
     net: Net
     records: RecordSettings
     train: TrainSettings
+
+    @property
+    def stored_size(self) -> int:
+        """Pixels of a side of the stored crops: the window and the margin around it."""
+        return self.net.size + 2 * round(self.records.margin * self.net.size)
 
     def __post_init__(self) -> None:
         exact = not self.net.convolutional or self.net.size == self.net.sees
@@ -390,6 +458,11 @@ class Settings:
         require(place > 0 or convolutional, f"{name}.net.layers", problem)
         problem = "hold no dense one: only the first net runs over whole images"
         require(place == 0 or not convolutional, f"{name}.net.layers", problem)
+
+    def box_target(self, name: NetName) -> float:
+        """Sides of the boxes that a net is taught, in faces: the next net's context."""
+        place = NETS.index(name) + 1
+        return self.stage(NETS[place]).records.context if place < len(NETS) else 1.0
 
     def stage(self, name: NetName) -> NetSettings:
         """The part of the recipe that describes one net."""

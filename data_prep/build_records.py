@@ -89,7 +89,7 @@ def prepare(
     plan = Plan(settings, name, trained, checked.problems)
     if missing:
         _fill(plan, _pool(plan, workers, scheduler), stage.folder, missing, checked.digests)
-    _finish(stage, chunks, settings.stage(name).net.size, settings.data.max_broken_fraction)
+    _finish(stage, chunks, settings.stage(name).stored_size, settings.data.max_broken_fraction)
 
 
 def _checked_images(

@@ -46,12 +46,18 @@ class Targets:
     ignored: FloatArray  # (K, 4)
 
     @staticmethod
-    def of(annotation: Annotation, min_face: int, weights: FloatArray) -> "Targets":
-        """Targets of an annotation; faces of a longer side under `min_face` pixels are ignored."""
+    def of(
+        annotation: Annotation, min_face: int, weights: FloatArray, context: float = 1.0
+    ) -> "Targets":
+        """Targets of an annotation; faces of a longer side under `min_face` pixels are ignored.
+
+        The others' sides are multiplied by `context`.
+        """
         usable = ~annotation.ignored & (boxes.longer_sides(annotation.boxes) >= min_face)
         exact = annotation.boxes.astype(np.float64)
         landmarks = annotation.landmarks[usable].astype(np.float64)
-        return Targets(exact[usable], landmarks, weights[usable], exact[~usable])
+        faces = boxes.scaled(exact[usable], context)
+        return Targets(faces, landmarks, weights[usable], exact[~usable])
 
 
 def scale_weights(sides: FloatArray, balance: float) -> FloatArray:

@@ -4,6 +4,7 @@ import hashlib
 import math
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from configs.settings import SampleType, Settings, Source
 from data_prep.annotations import Annotation, LabelRequest, LabelSet, read_labels
+from data_prep.detections import add_detections
 from data_prep.readers.entries import Split
 from data_prep.sampling import scale_weights
 from mtcnn_detector.boxes import FloatArray, longer_sides
@@ -26,6 +28,7 @@ class LabelledImage(NamedTuple):
     annotation: Annotation
     sample_types: tuple[SampleType, ...]
     weights: FloatArray  # (N,) of its faces, see `sampling.scale_weights`
+    weight: float = 1.0  # factor on its numbers of crops
 
 
 def read_sources(folder: Path, sources: Mapping[str, Source]) -> dict[str, list[Annotation]]:
@@ -87,7 +90,7 @@ def read_source(folder: Path, name: str, source: Source) -> LabelSet:
             file=sys.stderr,
         )
         landmarks = None
-    return read_labels(
+    found = read_labels(
         LabelRequest(
             source.format,
             tuple(labels),
@@ -101,6 +104,16 @@ def read_source(folder: Path, name: str, source: Source) -> LabelSet:
             columns=source.columns or {},
         )
     )
+    return replace(found, annotations=_amended(found.annotations, folder, source))
+
+
+def _amended(found: list[Annotation], folder: Path, source: Source) -> list[Annotation]:
+    """Annotations without landmarks that are not to be learned, with a detector's faces."""
+    if not source.use_landmarks:
+        found = [replace(one, landmarks=np.full_like(one.landmarks, np.nan)) for one in found]
+    if source.detections is not None:
+        found = add_detections(found, folder / source.detections)
+    return found
 
 
 def labelled_images(
@@ -138,7 +151,8 @@ def labelled_images(
             by_hash: Split = "validation" if drawn else "train"
             part = settings_of_source.split or annotation.split or by_hash
             kinds = settings_of_source.sample_types
-            split[part].append(LabelledImage(annotation, kinds, weights))
+            weight = settings_of_source.sample_weight
+            split[part].append(LabelledImage(annotation, kinds, weights, weight))
     for part in SPLITS:
         # By the hash: every shard gets a mixture of sources and events.
         split[part].sort(key=lambda labelled: split_hash(labelled.annotation.key))
@@ -174,7 +188,7 @@ def fingerprint(split: Mapping[Split, list[LabelledImage]]) -> str:
     """16 hexadecimal digits that change with any image listed, box or landmark."""
     total = hashlib.sha256()
     for part in SPLITS:
-        for annotation, kinds, _ in split[part]:
+        for annotation, kinds, *_ in split[part]:
             view = " upright" if annotation.upright else ""
             line = f"{part} {annotation.key} {kinds} {len(annotation.boxes)}{view}\n"
             total.update(line.encode())

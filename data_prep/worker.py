@@ -37,8 +37,13 @@ class Plan:
 
     @property
     def size(self) -> int:
-        """Side of the crops, pixels."""
+        """Side of the crops without their margin, pixels."""
         return self.settings.stage(self.name).net.size
+
+    @property
+    def stored_size(self) -> int:
+        """Side of the stored crops, pixels."""
+        return self.settings.stage(self.name).stored_size
 
 
 class _Worker(NamedTuple):
@@ -90,6 +95,7 @@ def cut_chunk(images: list[LabelledImage]) -> Cut:
     """All crops of the images, by the plan that the process was started with."""
     parts: dict[SampleType, list[Crops]] = {kind: [] for kind in SAMPLE_TYPES}
     broken = {}
+    size, stored_size = _worker.plan.size, _worker.plan.stored_size
     for labelled in images:
         path = labelled.annotation.image
         if str(path) in _worker.plan.problems:
@@ -103,18 +109,18 @@ def cut_chunk(images: list[LabelledImage]) -> Cut:
             broken[str(path)] = problem
             continue
         for kind, windows in _windows(labelled, image).items():
-            parts[kind].append(cut_crops(image, windows, _worker.plan.size))
-    return Cut({k: Crops.joined(p, _worker.plan.size) for k, p in parts.items()}, broken)
+            parts[kind].append(cut_crops(image, windows, size, (stored_size - size) // 2))
+    return Cut({k: Crops.joined(p, stored_size) for k, p in parts.items()}, broken)
 
 
 def _windows(labelled: LabelledImage, image: pixels.Image) -> dict[SampleType, Windows]:
     """All windows of one image, a function of the seed and its key."""
     plan, annotation = _worker.plan, labelled.annotation
     settings = plan.settings
-    records = settings.stage(plan.name).records
+    records = settings.stage(plan.name).records.times(labelled.weight)
     seeds = [settings.seed, NETS.index(plan.name), *annotation.key.encode()]
     rng = np.random.default_rng(seeds)
-    targets = Targets.of(annotation, settings.data.min_face, labelled.weights)
+    targets = Targets.of(annotation, settings.data.min_face, labelled.weights, records.context)
     height, width = image.shape[:2]
     found = sample(rng, height, width, targets, records, settings.labels)
     if _worker.cascade is not None:

@@ -25,6 +25,9 @@ from pipeline.survival import write_survival
 
 # IoU 0.4 with a squared face makes a training crop a part of it, so the next net can refine it.
 SURVIVES, FOUND = 0.4, 0.5
+# Crops may show more than the face (`records.context`): they are compared with the face and with
+# larger windows about it.
+CONTEXTS = (1.0, 1.2, 1.4)
 SIZES = (20, 32, 64, 128, 256)  # px, longer side
 SPANS = tuple(itertools.pairwise((0, *SIZES, np.inf)))
 
@@ -70,10 +73,11 @@ def survives(detected: FloatArray, faces: FloatArray, stage: int) -> BoolArray:
     around the faces: a plate of 4:1 could never reach the IoU with a square.
     """
     if stage == len(NETS) - 1:
-        overlap, enough = boxes.iou(faces, detected), FOUND
-    else:
-        overlap, enough = boxes.iou(boxes.squared(faces), boxes.windows_of(detected)), SURVIVES
-    covered: BoolArray = overlap.max(axis=1, initial=0) >= enough
+        covered: BoolArray = boxes.iou(faces, detected).max(axis=1, initial=0) >= FOUND
+        return covered
+    squares, windows = boxes.squared(faces), boxes.windows_of(detected)
+    overlaps = [boxes.iou(boxes.scaled(squares, c), windows) for c in CONTEXTS]
+    covered = np.max(overlaps, axis=0).max(axis=1, initial=0) >= SURVIVES
     return covered
 
 

@@ -301,3 +301,33 @@ def test_a_lost_or_foreign_shard_is_noticed(tmp_path: Path, wanted: int) -> None
     counts: dict[str, int] = {**dict.fromkeys(SAMPLE_TYPES, 5), "part": wanted}
     with pytest.raises(UserError, match=f"holds 5 part crops, its manifest counts {wanted}"):
         dataset.load(tmp_path, "train", 12, counts)
+
+
+def test_boxes_are_learned_at_the_scale_of_the_next_net() -> None:
+    held = crop_set()
+    train = settings(batch=20, steps=1)
+    plain, scaled = (
+        next(iter(dataset.batches(held, "rnet", train, 1, view=dataset.View(box_scale=scale))))
+        for scale in (1, 1.5)
+    )
+    sides = np.array([0, 0, 1, 1])
+    found, wanted = np.asarray(scaled[1]["box"]) + sides, np.asarray(plain[1]["box"]) + sides
+    np.testing.assert_allclose(
+        found[:, 2:] + found[:, :2], wanted[:, 2:] + wanted[:, :2], atol=1e-5
+    )
+    known = np.isfinite(wanted).all(axis=1)
+    assert known.any()
+    grown = (found[:, 2:] - found[:, :2])[known] / (wanted[:, 2:] - wanted[:, :2])[known]
+    assert (grown > 1).all()
+    held_out = next(dataset.validation_batches(held, "pnet", 80, dataset.View(box_scale=2)))
+    once = next(dataset.validation_batches(held, "pnet", 80))
+    unit = 12 / 11  # P-Net's
+    first = np.asarray(once.targets["box"])[:7], np.asarray(held_out.targets["box"])[:7]
+    side = held.crops.boxes[:7, 2:] - held.crops.boxes[:7, :2] + 1
+    np.testing.assert_allclose(first[1][:, 2:] - first[0][:, 2:], side / 2 * unit, rtol=1e-4)
+
+
+def test_each_net_is_taught_what_the_next_one_looks_at() -> None:
+    path = Path(__file__).parent.parent / "configs" / "mtcnn.yaml"
+    told = recipe.load(path, ["rnet.records.context=1.3", "onet.records.context=1.2"])
+    assert [told.box_target(name) for name in ("pnet", "rnet", "onet")] == [1.3, 1.2, 1.0]

@@ -197,3 +197,12 @@ def test_first_of_each() -> None:
     assert sampling.first_of_each(groups, usable, np.zeros(3, int)).tolist() == []
     none = np.zeros(0, int)
     assert sampling.first_of_each(none, none.astype(bool), none).tolist() == []
+
+
+def test_faces_grow_by_the_context_after_they_were_judged_by_their_size() -> None:
+    boxes = np.array([[10, 20, 30, 60], [0, 0, 12, 12]], np.float32)
+    landmarks = np.zeros((2, 5, 2), np.float32)
+    annotation = Annotation(Path("a.jpg"), "s/a.jpg", boxes, np.zeros(2, bool), landmarks, "list:1")
+    targets = Targets.of(annotation, 16, np.ones(2), context=1.5)
+    assert targets.faces.tolist() == [[5, 10, 35, 70]]
+    assert targets.ignored.tolist() == [[0, 0, 12, 12]], "12 * 1.5 would be 18"

@@ -12,6 +12,7 @@ from configs.settings import DataSettings, Settings, Source
 from data_prep.readers.entries import Split
 from data_prep.sources import SPLITS, fingerprint, labelled_images, read_sources, split_hash
 from mtcnn_detector.errors import UserError
+from pipeline import run_recipe
 
 MTCNN = Path(recipe.__file__).parent / "mtcnn.yaml"
 OWN = Source("wider", "labels.txt", "images")
@@ -26,7 +27,7 @@ def listed(folder: Path, names: list[str], file: str = "labels.txt", side: int =
 
 def settings_of(folder: Path, **sources: Source) -> Settings:
     data = DataSettings(str(folder), sources or {"own": OWN}, validation_fraction=0.3)
-    return replace(recipe.load(MTCNN), data=data)
+    return replace(recipe.load(run_recipe.DEFAULT), data=data)
 
 
 def keys(folder: Path, **sources: Source) -> dict[Split, list[str]]:
@@ -131,3 +132,28 @@ def test_an_image_of_two_sources_is_refused(tmp_path: Path) -> None:
     listed(tmp_path, ["other.jpg", NAMES[7]], "more.txt")
     with pytest.raises(UserError, match=rf"images/{NAMES[7]} is listed by own and by more"):
         keys(tmp_path, own=OWN, more=MORE)
+
+
+def test_a_source_has_its_weight_and_may_be_without_landmarks(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    row = "images/{}.jpg 10 50 10 50 20 20 40 20 30 30 22 42 38 42\n"
+    (tmp_path / "faces.txt").write_text("".join(row.format(number) for number in range(9)))
+    plain = Source("mtfl", "faces.txt", ".")
+    for source, known in ((plain, True), (replace(plain, use_landmarks=False), False)):
+        source = replace(source, sample_weight=0.25)
+        split = labelled_images(settings_of(tmp_path, own=source), 0.5)
+        for labelled in split["train"] + split["validation"]:
+            assert labelled.weight == 0.25
+            assert np.isfinite(labelled.annotation.landmarks).all() == known
+
+
+def test_a_weight_multiplies_every_number_of_crops() -> None:
+    records = replace(
+        recipe.load(run_recipe.DEFAULT).rnet.records, parts_per_face=0, landmarks_per_face=1
+    )
+    quarter = records.times(0.25)
+    assert (quarter.negatives_per_image, quarter.mined_negatives_per_image) == (2, 30)
+    assert (quarter.positives_per_face, quarter.mined_per_face) == (5, 5)
+    # None stays none, and some stay some.
+    assert (quarter.parts_per_face, quarter.landmarks_per_face) == (0, 1)
+    assert records.times(1) == records

@@ -266,3 +266,18 @@ def test_the_recipe_shifts_nothing() -> None:
     for name in NETS:
         train_settings = settings.stage(name).train
         assert train_settings.score_shift == train_settings.landmark_shift == 0
+
+
+def test_boxes_of_a_net_that_is_taken_over_can_be_scaled(run: Path, start: Path) -> None:
+    train(run, f"pnet.train.init={start}", "pnet.train.steps=0", "pnet.train.box_scale=1.3")
+    features = np.random.default_rng(0).normal(size=(50, 32)).astype(np.float32)
+    before, after = (
+        features @ weights["box/kernel"].reshape(32, 4) + weights["box/bias"] + [0, 0, 1, 1]
+        for weights in (weight_files.read(start)["pnet"].weights, saved_net(run).weights)
+    )
+    middles, sides = (
+        [b[:, :2] + b[:, 2:] for b in (before, after)],
+        [b[:, 2:] - b[:, :2] for b in (before, after)],
+    )
+    np.testing.assert_allclose(middles[1], middles[0], atol=1e-5)
+    np.testing.assert_allclose(sides[1], 1.3 * sides[0], atol=1e-5)

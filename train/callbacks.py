@@ -101,11 +101,12 @@ class Validation(keras.callbacks.Callback):
         held_out: dataset.CropSet,
         start: Weights,
         step: int,
+        view: dataset.View = dataset.AS_STORED,
     ) -> None:
         """Take up the log in `folder` at `step`; saved weights are averaged with `start`."""
         super().__init__()
         self.stage, self.name, self.folder, self.held_out = stage, name, folder, held_out
-        self.start = start
+        self.start, self.view = start, view
         # A kill between log and checkpoint leaves a row of an epoch that will be repeated.
         self.rows = [row for row in read_log(folder / "log.csv") if row["step"] <= step]
 
@@ -116,7 +117,7 @@ class Validation(keras.callbacks.Callback):
         self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
         average_with_init(self.model.net, self.stage.train.init_average, self.start)
         # Without the shifts of the saved net, which would count as errors.
-        figures = evaluate(self.model, self.held_out, self.name, self.stage.train)
+        figures = evaluate(self.model, self.held_out, self.name, self.stage.train, self.view)
         if not math.isfinite(figures["loss"]):  # the epoch's last step went wrong
             raise UserError(
                 f"{self.name}: the validation loss is not finite after epoch {epoch + 1}: lower "
@@ -134,12 +135,16 @@ class Validation(keras.callbacks.Callback):
 
 
 def evaluate(
-    model: keras.Model, held_out: dataset.CropSet, name: NetName, train: TrainSettings
+    model: keras.Model,
+    held_out: dataset.CropSet,
+    name: NetName,
+    train: TrainSettings,
+    view: dataset.View = dataset.AS_STORED,
 ) -> dict[str, float]:
     """`metrics.summary` of a net on held-out crops."""
     outputs: dict[str, list[Any]] = {}
     targets: dict[str, list[Any]] = {}
-    for images, batch_targets in dataset.validation_batches(held_out, name, train.batch):
+    for images, batch_targets in dataset.validation_batches(held_out, name, train.batch, view):
         for head, value in model.predict_on_batch(images).items():
             outputs.setdefault(head, []).append(value)
         for key, value in batch_targets.items():

@@ -18,7 +18,13 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from configs.settings import SAMPLE_TYPES, AugmentSettings, SampleType, TrainSettings
+from configs.settings import (
+    SAMPLE_TYPES,
+    AugmentSettings,
+    LabelThresholds,
+    SampleType,
+    TrainSettings,
+)
 from data_prep import records
 from data_prep.crops import Crops
 from mtcnn_detector.boxes import net_offsets
@@ -26,12 +32,12 @@ from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NetName
 from mtcnn_detector.pixels import normalise
 from pipeline.make_command import make_command
-from train import augment
+from train import affine, augment
 
 ALIGNMENT = 64  # bytes; of TensorFlow's tensors
 MEMINFO, RESERVED = Path("/proc/meminfo"), 2 << 30  # bytes; for the training itself
 # XORed into the seed of the colour jitter, so that other changes are drawn independently of it.
-OCCLUSION, BLUR, NOISE, DOWNSCALE = (1 << bit for bit in range(29, 25, -1))
+OCCLUSION, BLUR, NOISE, DOWNSCALE, MOTION = (1 << bit for bit in range(29, 24, -1))
 
 
 class CropSet(NamedTuple):
@@ -50,11 +56,23 @@ def _kinds(counts: Mapping[SampleType, int]) -> np.ndarray:
     return np.repeat(np.arange(len(SAMPLE_TYPES)), [counts[kind] for kind in SAMPLE_TYPES])
 
 
+class View(NamedTuple):
+    """How a net looks at its records; by default as they are stored."""
+
+    size: int | None = None  # pixels of the window, where the crops have a margin
+    labels: LabelThresholds = LabelThresholds()  # types of windows that `train.affine` moves
+    box_scale: float = 1.0  # of the boxes to learn, in boxes of the records
+
+
+AS_STORED = View()
+
+
 class Batch(NamedTuple):
     """Crops of all kinds, evenly mixed; NaN where a crop has no box or no landmarks."""
 
     images: tf.Tensor  # (N, s, s, 3) float32, normalised
-    # kind (N,) int32, box (N, 4) in the net's frame, landmarks (N, 10) in sides of the crop
+    # kind (N,) int32, box (N, 4) in the net's frame, landmarks (N, 10) in sides of the crop,
+    # iou (N,) of the window with the face
     targets: dict[str, tf.Tensor]
 
 
@@ -135,7 +153,12 @@ def pipeline_threads() -> int:
 
 
 def batches(
-    crop_set: CropSet, name: NetName, train: TrainSettings, seed: int, start: int = 0
+    crop_set: CropSet,
+    name: NetName,
+    train: TrainSettings,
+    seed: int,
+    start: int = 0,
+    view: View = AS_STORED,
 ) -> tf.data.Dataset:
     """Augmented batches from step `start` to the last, ready for `fit`.
 
@@ -156,10 +179,17 @@ def batches(
     def batch(step: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         rows = sampler.rows(step)
         crops = Crops(*(tf.gather(field, rows) for field in tensors))
+        seeds = tf.cast(tf.stack([tf.constant(seed, tf.int64), step]), tf.int32)
+        kinds = tf.constant(sampler.kinds, tf.int32)
+        if train.affine.probability:
+            motion = affine.draw_motion(seeds ^ MOTION, sampler.kinds, train.affine)
+            size = view.size or crops.images.shape[1]
+            crops, kinds = affine.apply_motion(crops, sampler.kinds, size, motion, view.labels)
+        else:
+            crops = crops._replace(images=_without_margin(crops.images, view.size))
         if train.augment.hflip:
             crops = _flip_half(crops, step)
-        seeds = tf.cast(tf.stack([tf.constant(seed, tf.int64), step]), tf.int32)
-        return to_batch(_augment(crops, seeds, train.augment), sampler.kinds, name)
+        return to_batch(_augment(crops, seeds, train.augment), kinds, name, view)
 
     steps, threads = tf.data.Dataset.range(start, train.steps), pipeline_threads()
     dataset = steps.map(batch, num_parallel_calls=threads, deterministic=True).prefetch(4)
@@ -232,21 +262,34 @@ def _flip_half(crops: Crops, step: tf.Tensor) -> Crops:
     return Crops(*changed)
 
 
-def to_batch(crops: Crops, kinds: np.ndarray, name: NetName) -> Batch:
+def _without_margin(images: Any, size: int | None) -> Any:
+    """(N, s, s, 3) crops -> the (N, size, size, 3) in their middle."""
+    margin = 0 if size is None else (images.shape[1] - size) // 2
+    inside = slice(margin, images.shape[1] - margin)
+    return images[:, inside, inside]
+
+
+def to_batch(crops: Crops, kinds: Any, name: NetName, view: View = AS_STORED) -> Batch:
     """A batch of crops with normalised images; box targets are converted to the net's frame."""
+    first, last = crops.boxes[:, :2], crops.boxes[:, 2:]
+    grown = (view.box_scale - 1) / 2 * (1 + last - first)
+    boxes = tf.concat([first - grown, last + grown], axis=1) if view.box_scale != 1 else crops.boxes
     targets = {
-        "kind": tf.constant(kinds, tf.int32),
-        "box": net_offsets(name, crops.boxes, crops.sides),
+        "kind": tf.cast(kinds, tf.int32),
+        "box": net_offsets(name, boxes, crops.sides),
         "landmarks": crops.landmarks,
+        "iou": affine.iou_with_window(crops.boxes, view.labels.squared_faces),
     }
     return Batch(crops.images, targets)
 
 
-def validation_batches(crop_set: CropSet, name: NetName, batch: int) -> Iterator[Batch]:
-    """All crops once, in order, without augmentation."""
+def validation_batches(
+    crop_set: CropSet, name: NetName, batch: int, view: View = AS_STORED
+) -> Iterator[Batch]:
+    """All crops once, in order, without margin and augmentation."""
     crops, kinds = crop_set.crops, crop_set.kinds
     for start in range(0, len(kinds), batch):
         rows = slice(start, start + batch)
-        images = normalise(crops.images[rows].astype(np.float32))
-        part = Crops(images, crops.boxes[rows], crops.landmarks[rows], crops.sides[rows])  # type: ignore[arg-type]
-        yield to_batch(part, kinds[rows], name)
+        images = normalise(_without_margin(crops.images[rows], view.size).astype(np.float32))
+        part = Crops(images, crops.boxes[rows], crops.landmarks[rows], crops.sides[rows])
+        yield to_batch(part, kinds[rows], name, view)

@@ -45,7 +45,7 @@ def train(settings: Settings, name: NetName, run: Path, force: bool) -> None:
     keras.utils.set_random_seed(settings.seed)
     tf.config.experimental.enable_op_determinism()  # a resumed training must end the same
     if steps:
-        crops, held_out = _load(records_folder, name, settings.stage(name).net.size, records)
+        crops, held_out = _load(records_folder, name, settings.stage(name).stored_size, records)
         figures = _fit(settings, name, stage.folder, crops, held_out)
         result = ", ".join(f"{key} {value:.4f}" for key, value in figures.items())
     else:
@@ -108,7 +108,8 @@ def _recipe(settings: Settings, name: NetName, records: dict[str, Any]) -> dict[
     stage = to_dict(settings)[name]
     part = {"net": stage["net"], "train": stage["train"]}
     # Settings without an effect are left out, so that trainings from before they existed match.
-    idle = [key for key in ("frozen", "landmark_shift") if not stage["train"][key]]
+    idle = [key for key in ("frozen", "landmark_shift", "iou_scores") if not stage["train"][key]]
+    idle += ["box_scale"] if stage["train"]["box_scale"] == 1 else []
     if stage["train"]["teacher"] is None:
         idle.append("distillation_weight")
     for key in idle:
@@ -135,16 +136,18 @@ def _fit(
     held_out: dataset.CropSet,
 ) -> dict[str, float]:
     """Fit from the last checkpoint, or the start, to the last step; the best epoch's figures."""
-    train = settings.stage(name).train
+    stage = settings.stage(name)
+    train, scale = stage.train, settings.box_target(name) / stage.records.context
+    view = dataset.View(stage.net.size, settings.labels, scale)
     model, start = build_trainable(settings, name)
     checkpoint = Checkpoint(folder / "last.weights.h5")
     step = checkpoint.restore(model)
-    validation = Validation(settings.stage(name), name, folder, held_out, start, step)
+    validation = Validation(stage, name, folder, held_out, start, step, view)
     epoch = len(validation.rows)
     if step:
         print(f"train-{name}: goes on after epoch {epoch}.")
     model.fit(
-        dataset.batches(crops, name, train, settings.seed, step),
+        dataset.batches(crops, name, train, settings.seed, step, view),
         steps_per_epoch=min(train.steps_per_epoch, train.steps),
         initial_epoch=epoch,
         epochs=epoch + math.ceil((train.steps - step) / train.steps_per_epoch),

@@ -118,6 +118,8 @@ def save_inference_net(model: keras.Model, stage: NetSettings, name: NetName, fo
     makes up for detectors that cut off fractions of pixels.
     """
     weights = keras_nets.get_weights(model)
+    if stage.train.box_scale != 1:
+        _scale_boxes(weights, (stage.train.box_scale - 1) / 2)
     half = np.float32(stage.train.score_shift / 2)
     weights["cls/bias"] = weights["cls/bias"] + np.stack([-half, half])
     if "landmarks/bias" in weights:
@@ -125,6 +127,21 @@ def save_inference_net(model: keras.Model, stage: NetSettings, name: NetName, fo
         weights["landmarks/bias"] = weights["landmarks/bias"] + shift
     folded_net = TrainedNet(folded(stage.net), fold(stage.net, weights))
     weight_files.write_own(folder / "weights.npz", folded_net, name)
+
+
+def _scale_boxes(weights: Weights, growth: float) -> None:
+    """Move all four sides of a net's boxes outwards by `growth` of the boxes' sides, in place.
+
+    Offsets are linear in the last layer, so that the boxes of a trained net can be scaled without
+    training: with the window's side as the unit, a box has the side 1 + d2 - d1.
+    """
+    grown = np.eye(4, dtype=np.float32)
+    for low, high in ((0, 2), (1, 3)):
+        grown[[low, high], [low, high]] += growth
+        grown[low, high] = grown[high, low] = -growth
+    outwards = np.array([-growth, -growth, growth, growth], np.float32)
+    weights["box/kernel"] = weights["box/kernel"] @ grown
+    weights["box/bias"] = weights["box/bias"] @ grown + outwards
 
 
 def adopt_init(settings: Settings, name: NetName, folder: Path) -> None:
