@@ -125,8 +125,8 @@ def overrides(
     settings = [] if data is None else [f"data.folder={json.dumps(str(data))}"]
     if labels is None:
         return settings
-    if not labels.is_file():
-        raise UserError(f"LABELS={labels} is not there: it names a labels file.")
+    if not labels.exists():
+        raise UserError(f"LABELS={labels} is not there: it names a labels file or folder.")
     format = labels_format or likely_format(labels)
     if format is None:
         known = ", ".join(READERS)
