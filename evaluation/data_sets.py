@@ -66,10 +66,11 @@ def _held_out(settings: Settings, root: Path) -> dict[str, DataSet]:
             "or name a data.validation in the recipe."
         )
     count = sum(len(one.annotations) for one in sets.values())
+    fraction = settings.data.validation_fraction
     print(
-        f"{root} holds no data.validation of the recipe, so the {count} held-out training images "
-        f"(data.validation_fraction: {settings.data.validation_fraction:g}) are evaluated; no net "
-        "was trained on them."
+        f"{root} holds no data.validation of the recipe, so the held-out training images "
+        f"are evaluated: {count}, by data.validation_fraction {fraction:g}. No net was trained on "
+        "them."
     )
     return sets
 

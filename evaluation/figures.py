@@ -13,10 +13,15 @@ Figures = dict[str, str]  # name of a metric -> its value as it is printed
 def figures(result: Score) -> Figures:
     """The metrics of one detector, by their names."""
     rows: Figures = {}
-    for name in dict.fromkeys([*result.boxes, *result.landmarks]):
-        boxes, landmarks = result.boxes.get(name), result.landmarks.get(name)
-        metrics = {} if boxes is None else _box_figures(boxes)
-        metrics |= {} if landmarks is None else _landmark_figures(landmarks, boxes is None)
+    for name in result.images:
+        metrics: Figures = {}
+        if name in result.boxes:
+            metrics |= _box_figures(result.boxes[name])
+        else:
+            single = result.single_faces[name]
+            metrics[f"faces found (IoU {single.min_overlap})"] = f"{single.found} of {single.faces}"
+        if name in result.landmarks:
+            metrics |= _landmark_figures(result.landmarks[name], name in result.boxes)
         for metric, value in metrics.items():
             rows[f"{name}: {with_object(metric, result.object)}"] = value
     return rows
@@ -43,13 +48,12 @@ def confidence(threshold: float) -> str:
     return f"{math.floor(1000 * threshold) / 1000:.3f}"
 
 
-def _landmark_figures(score: LandmarkScore, alone: bool) -> Figures:
-    """Metrics of the landmarks; `alone` where no boxes are evaluated on the data set."""
+def _landmark_figures(score: LandmarkScore, with_boxes: bool) -> Figures:
+    """Metrics of the landmarks; with their own recall where boxes are evaluated, too."""
     errors = score.errors
-    count = f"{len(errors.errors)} of {errors.faces}"
-    recall = f"faces found (IoU {score.min_overlap})" if alone else "faces found with landmarks"
+    recall = {"faces found with landmarks": f"{len(errors.errors)} of {errors.faces}"}
     return {
-        recall: count,
+        **(recall if with_boxes else {}),
         "landmark NME, of the eye distance": f"{100 * errors.nme:.2f} %",
         "failures (NME over 10 %)": f"{100 * errors.failure_rate:.2f} %",
     }

@@ -51,6 +51,15 @@ class BoxScore:
         return sum(int(match.false_alarm.sum()) for match in self.matches)
 
 
+class SingleFaces(NamedTuple):
+    """Recall on a data set with one labelled face per image, whoever else is on it."""
+
+    images: int
+    faces: int
+    found: int
+    min_overlap: float  # IoU from which a detection is on a face
+
+
 class LabelledLandmarks(NamedTuple):
     """One face with labelled landmarks, and the detections on its image."""
 
@@ -72,19 +81,21 @@ class LandmarkScore:
     errors: LandmarkErrors
     min_overlap: float  # IoU from which a detection is on a face
 
-    @property
-    def images(self) -> set[str]:
-        """The keys of the images of these faces."""
-        return {face.annotation.key for face in self.faces}
-
 
 @dataclass(frozen=True)
 class Score:
     """The results of one detector, by data set."""
 
     boxes: dict[str, BoxScore] = field(default_factory=dict)
+    single_faces: dict[str, SingleFaces] = field(default_factory=dict)  # where no boxes count
     landmarks: dict[str, LandmarkScore] = field(default_factory=dict)
     object: str = FACE  # what is detected, in words
+
+    @property
+    def images(self) -> dict[str, int]:
+        """The number of images of each data set."""
+        counts = {name: len(boxes.annotations) for name, boxes in self.boxes.items()}
+        return counts | {name: single.images for name, single in self.single_faces.items()}
 
 
 class SizeRow(NamedTuple):
@@ -109,6 +120,8 @@ def score(settings: Settings, detect: DetectFunction, folder: Path) -> Score:
         if data.has_boxes:
             curves = _wider_curves(data.wider_ground_truth, detections)
             result.boxes[name] = score_boxes(data.annotations, detections, curves)
+        else:
+            result.single_faces[name] = score_single_faces(data.annotations, detections)
         overlap = MIN_OVERLAP if data.has_boxes else LANDMARK_OVERLAP
         landmarks = score_landmarks(data.annotations, detections, overlap)
         if landmarks is not None:
@@ -168,6 +181,19 @@ def _has_ground_truth(folder: Path) -> bool:
 def _wider_key(key: str) -> str:
     """ "wider/<event>/<image>.jpg" -> the image's name in WIDER's lists, "<event>/<image>"."""
     return key.partition("/")[2].rpartition(".")[0]
+
+
+def score_single_faces(
+    annotations: list[Annotation], detections: Mapping[str, ImageDetections]
+) -> SingleFaces:
+    """How many of the labelled faces any detection is on."""
+    hits = [
+        protocol.overlaps(detections[a.key].faces.boxes, a.boxes).max(axis=0, initial=0)
+        >= LANDMARK_OVERLAP
+        for a in annotations
+    ]
+    faces = sum(len(hit) for hit in hits)
+    return SingleFaces(len(annotations), faces, sum(map(np.sum, hits)), LANDMARK_OVERLAP)
 
 
 def score_landmarks(

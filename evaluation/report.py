@@ -128,11 +128,9 @@ def _write_json(
 
 def _sources(evaluation: Evaluation) -> list[DataSource]:
     first, data = next(iter(evaluation.scores.values())), evaluation.settings.data
-    counts = {name: len(one.images) for name, one in first.landmarks.items()}
-    counts |= {name: len(one.annotations) for name, one in first.boxes.items()}
     held_out = {name + HELD_OUT: source for name, source in data.train.items()}
     labels = {name: source.label_files for name, source in (held_out | data.validation).items()}
     return [
-        DataSource(name, counts[name], ", ".join(str(Path(data.folder) / f) for f in labels[name]))
-        for name in dict.fromkeys([*first.boxes, *first.landmarks])
+        DataSource(name, count, ", ".join(str(Path(data.folder) / f) for f in labels[name]))
+        for name, count in first.images.items()
     ]

@@ -11,7 +11,7 @@ from configs import recipe
 from configs.settings import Settings
 from data_prep.annotations import Annotation
 from data_prep.sources import labelled_images
-from evaluation import figures, metrics
+from evaluation import figures, metrics, report
 from evaluation.data_sets import data_sets, file_stem
 from evaluation.detections import ImageDetections
 from evaluation.wording import with_object
@@ -52,7 +52,8 @@ def test_without_validation_the_held_out_images_are_evaluated(
     ((name, data),) = data_sets(settings).items()
     assert name == "own held out" and data.has_boxes
     assert [annotation.key for annotation in data.annotations] == held_out[1:]
-    assert f"so the {len(held_out) - 1} held-out training images" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"the held-out training images are evaluated: {len(held_out) - 1}," in printed
 
 
 def test_an_empty_validation_is_none(tmp_path: Path) -> None:
@@ -124,7 +125,8 @@ def test_landmarks_are_scored_for_every_face_whose_eyes_are_known() -> None:
     assert list(score.errors.errors.values()) == [pytest.approx(0.1)] * 2
     rows = figures.figures(
         metrics.Score(
-            {"own": metrics.score_boxes([faces], {faces.key: detections(4)}, {})}, {"own": score}
+            {"own": metrics.score_boxes([faces], {faces.key: detections(4)}, {})},
+            landmarks={"own": score},
         )
     )
     assert rows["own: faces found with landmarks"] == "2 of 2"
@@ -136,6 +138,22 @@ def test_no_landmark_metrics_without_labels_or_without_a_head() -> None:
     assert metrics.score_landmarks([unlabelled], {unlabelled.key: detections(0)}) is None
     labelled = annotation([EYES_APART] * 6, [False] * 6)
     assert metrics.score_landmarks([labelled], {labelled.key: detections(NAN)}) is None
+
+
+def test_one_face_per_image_without_landmarks_has_its_recall(tmp_path: Path) -> None:
+    files: dict[str, object] = {"format": "celeba", "labels": "boxes.txt", "images": "images"}
+    source = files | {"sample_types": ["landmark"]}
+    rows = "1.png 12 10 40 40\n2.png 10 10 40 40\n3.png 200 10 40 40\n"
+    (tmp_path / "boxes.txt").write_text(f"3\nimage_id x_1 y_1 width height\n{rows}")
+    settings = own_recipe(tmp_path, validation={"people": source})
+    found = Faces(np.array([(10.0, 10, 50, 50)]), np.array([0.9]), np.zeros((1, 5, 2)))
+    result = metrics.score(settings, lambda _: [found], tmp_path / "logs")
+    assert figures.figures(result) == {"people: faces found (IoU 0.3)": "2 of 3"}
+    weights = {"w.npy": Path("w.npy")}
+    evaluation = report.Evaluation(weights, {"w.npy": result}, settings, "Our detector", "run")
+    page = report.write(evaluation, tmp_path)
+    assert page.name == "run-people.html"
+    assert "people: 3 images" in page.read_text()
 
 
 def test_another_object_is_named_in_the_metrics(tmp_path: Path) -> None:

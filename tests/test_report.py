@@ -22,7 +22,7 @@ from evaluation import __main__ as command_line
 from evaluation import detections, plots, report, sweep, visualization
 from evaluation.detections import DetectFunction, ImageDetections
 from evaluation.error_analysis import missed_faces
-from evaluation.metrics import Score, score_boxes, score_landmarks
+from evaluation.metrics import Score, score_boxes, score_landmarks, score_single_faces
 from evaluation.report import Evaluation
 from mtcnn_detector.cascade import Faces
 from mtcnn_detector.errors import UserError
@@ -96,7 +96,8 @@ def score_of(annotations: list[Annotation], found: dict[str, ImageDetections]) -
     """The score on `scenes`, of which the boxes count, and on `people`, of which the landmarks."""
     landmarks = score_landmarks(annotations, found)
     assert landmarks is not None
-    return Score({"scenes": score_boxes(annotations, found, {})}, {"people": landmarks})
+    boxes, single = score_boxes(annotations, found, {}), score_single_faces(annotations, found)
+    return Score({"scenes": boxes}, {"people": single}, {"people": landmarks})
 
 
 @pytest.fixture
