@@ -7,7 +7,7 @@ PYTHON ?= python3
 
 VENV := .venv
 READY := $(VENV)/ready
-EXTRAS := train,dev,demo,report
+EXTRAS := train,dev,demo,report,app
 PY := $(VENV)/bin/python
 CONSUMERS := .consumers/mtcnn-0.1.1 .consumers/mtcnn-1.0.0 .consumers/mtcnn-0.0.9
 TORCH_CONSUMER := .consumers/facenet-pytorch-2.6.0
@@ -16,7 +16,7 @@ ASIDE = $(PY) -m pip install --quiet --disable-pip-version-check --target
 # $(call option,VARIABLE,name) is --name "value" where the variable is set. The shell takes the
 # value from its environment, so that spaces and brackets need no care.
 export CONFIG RUN SET WORKERS SCHEDULER HOST URL DATA LABELS LABELS_FORMAT IMAGES WEIGHTS AGAINST MTCNN
-export COUNT FORMAT CALIBRATION PNET RNET ONET NETS ROUNDS FILE OUT MIN_FACE VIDEO CROPS ALIGN
+export COUNT FORMAT CALIBRATION PNET RNET ONET NETS ROUNDS FILE OUT MIN_FACE HOST PORT VIDEO CROPS ALIGN
 option = $(if $($(1)),--$(2) "$$$(1)")
 RECIPE = $(call option,CONFIG,config) $(call option,RUN,run) $(call option,SET,set) \
 	$(if $(filter-out 0,$(FORCE)),--force)
@@ -28,7 +28,7 @@ INPUTS = $(call option,WEIGHTS,weights) $(call option,DATA,data) $(call option,L
 
 STAGES := pnet-data train-pnet rnet-data train-rnet onet-data train-onet
 .PHONY: help setup wider labels $(STAGES) export-weights train finetune rounds status evaluate sweep \
-	detect inspect demo scheduler worker consumers consumer-torch test test-fast lint constraints settings-doc \
+	detect inspect app demo scheduler worker consumers consumer-torch test test-fast lint constraints settings-doc \
 	bench clean
 
 help:  ## list what can be made
@@ -91,6 +91,9 @@ scheduler: $(READY)  ## start a Dask scheduler on HOST= (127.0.0.1), see docs/mo
 
 worker: $(READY)  ## start WORKERS= processes that cut records for SCHEDULER=
 	$(PY) -m data_prep worker $(call option,SCHEDULER,scheduler) $(call option,WORKERS,workers)
+
+app: $(READY)  ## a page in the browser to try settings and weights on images; HOST=127.0.0.1 PORT=7860
+	$(PY) -m app $(call option,HOST,host) $(call option,PORT,port)
 
 inspect: $(READY)  ## describe the weights file FILE=, and check it
 	$(PY) -m export inspect $(if $(FILE),"$$FILE")

@@ -5,7 +5,8 @@ a level's side is odd, its last row or column of cells sees replicated border pi
 instead of a pooling layer's padding.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -78,16 +79,27 @@ class Cascade:
         self._first = compile_net(NETS[0], unpadded)
         self._crop_nets = [compile_net(name, trained[name]) for name in names[1:]]
 
+    def with_settings(self, detector: DetectorSettings) -> "Cascade":
+        """A cascade of the same compiled nets with other settings."""
+        cascade = copy.copy(self)
+        cascade.detector = detector
+        return cascade
+
     def stages(self, image: pixels.Image) -> list[Faces]:
         """(H, W, 3) uint8 RGB -> the detections after each net.
 
         The boxes before the last net are squares of whole pixels: the next net's crops.
         """
+        return list(self.iterate(image))
+
+    def iterate(self, image: pixels.Image) -> Iterator[Faces]:
+        """As `stages`, each net run when its detections are asked for."""
         pyramid = pixels.ImagePyramid(image)
-        passed = [self._propose(pyramid)]
+        faces = self._propose(pyramid)
+        yield faces
         for net, threshold in zip(self._crop_nets, self.detector.thresholds[1:], strict=False):
-            passed.append(_refine(net, pyramid, passed[-1], threshold))
-        return passed
+            faces = _refine(net, pyramid, faces, threshold)
+            yield faces
 
     def detect(self, image: pixels.Image) -> Faces:
         """(H, W, 3) uint8 RGB -> the faces; reported boxes (see `boxes`)."""

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = (
     *("mtcnn_detector", "configs", "pipeline", "models"),
     *("data_prep", "train", "export", "evaluation"),
+    "app",
 )
 APART = ("tests", "benchmarks")  # may import every folder; no folder imports them
 LIBRARY = "mtcnn_detector"
@@ -34,6 +35,7 @@ ALLOWED = {
         *BELOW,
         *("data_prep.annotations", "data_prep.readers", "data_prep.sources"),
     ],
+    "app": [LIBRARY, "pipeline.cli"],
 }
 
 
@@ -143,6 +145,9 @@ def test_folders_import_only_what_they_may(folder: str) -> None:
         ("data_prep", "from train.losses import losses", True),
         ("data_prep", "from data_prep.crops import Crops", False),
         ("data_prep", "import modelstore", False),
+        ("app", "from mtcnn_detector import MTCNN", False),
+        ("app", "from pipeline.cli import run_cli", False),
+        ("app", "from evaluation.metrics import score", True),
     ],
 )
 def test_a_forbidden_import_is_seen(folder: str, line: str, forbidden: bool) -> None:
@@ -234,7 +239,7 @@ def test_workers_start_without_tensorflow() -> None:
     assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr[-500:]
 
 
-@pytest.mark.parametrize("folder", ["data_prep", "train", "export", "evaluation"])
+@pytest.mark.parametrize("folder", ["data_prep", "train", "export", "evaluation", "app"])
 def test_help_is_printed_without_loading_tensorflow(folder: str) -> None:
     code = (
         f"import runpy, sys; sys.argv[1:] = ['--help']\n"

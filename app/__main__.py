@@ -1,0 +1,54 @@
+"""`python -m app`: starts the page and prints its address."""
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+
+from pipeline.cli import run_cli
+
+
+def main() -> None:
+    """Parse the command line and serve the page until Ctrl-C."""
+    parser = argparse.ArgumentParser(prog="python -m app", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen at (%(default)s)")
+    parser.add_argument("--port", type=int, default=7860, help="its port (%(default)s)")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="mtcnn-app-") as uploads:
+        # Read when gradio is imported.
+        os.environ["GRADIO_TEMP_DIR"] = uploads
+        os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+        serve(arguments.host, arguments.port)
+
+
+def serve(host: str, port: int) -> None:
+    """Serve the page; raises `UserError` where gradio is not installed or the port is taken."""
+    from mtcnn_detector import UserError
+
+    try:
+        import gradio as gr
+    except ImportError:
+        raise UserError("The page needs gradio: `pip install -e '.[app]'`.") from None
+    from app.page import build
+
+    page = build(Path.cwd())
+    theme = gr.themes.Default(font="sans-serif", font_mono="monospace")  # no fonts from elsewhere
+    try:
+        page.launch(
+            server_name=host,
+            server_port=port,
+            theme=theme,
+            show_error=True,
+            max_file_size="50mb",
+            footer_links=[],
+            quiet=True,
+            prevent_thread_lock=True,
+        )
+    except OSError:
+        raise UserError(f"Port {port} is in use: choose another by --port (PORT=).") from None
+    print(f"http://{host}:{port} is the page; Ctrl-C ends it.", flush=True)
+    page.block_thread()
+
+
+if __name__ == "__main__":
+    run_cli(main)
