@@ -1,6 +1,5 @@
 """Check of labels before anything is cut: what they hold, what is wrong or suspicious in them."""
 
-import itertools
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from data_prep import box_units, image_check, label_sheet
 from data_prep.annotations import Annotation, LabelSet
 from data_prep.image_check import ImageFacts
 from data_prep.image_headers import TURNED
+from data_prep.label_report import SourceFigures, report
 from data_prep.orientation import named
 from data_prep.readers import READERS
 from data_prep.readers.entries import Split
@@ -23,8 +23,6 @@ from mtcnn_detector.files import write_atomically
 
 KEPT = Path("labels") / "images.json"  # below the run's folder
 REPORT, SHEET = "labels.md", "labels.jpg"
-OCTAVES = (0, 8, 16, 32, 64, 128, 256, 512, np.inf)  # px, longer side of a face
-BAR = 40  # characters
 DOUBLE = 0.9  # IoU from which on two boxes of an image are one face labelled twice
 OUTSIDE_BOX = 0.3  # sides of its box by which a landmark may lie outside
 MAX_NAMED = 5
@@ -32,15 +30,6 @@ WARNED = 0.1  # share of faces or images from which on a property is suspicious
 
 
 Images = Mapping[Split, Sequence[LabelledImage]]
-
-
-class _Source(NamedTuple):
-    """The figures of one source, and sentences on what is suspicious."""
-
-    name: str
-    figures: dict[str, int | str]
-    sides: FloatArray
-    warnings: list[str]
 
 
 class Checked(NamedTuple):
@@ -76,9 +65,9 @@ def check(
         for name, labels in sets.items()
     ]
     general = [*_copies(images, facts), *_no_landmarks(settings, sets)]
-    report = _report(sources, sets, general)
-    if _changed(run / REPORT, report) or not (run / SHEET).exists():
-        write_atomically(run / REPORT, report.encode())
+    text = report(sources, sets, general)
+    if _changed(run / REPORT, text) or not (run / SHEET).exists():
+        write_atomically(run / REPORT, text.encode())
         every = [one for labels in sets.values() for one in labels.annotations]
         label_sheet.write(run / SHEET, [one for one in every if not facts[one.image].problem])
     if loud:
@@ -140,7 +129,7 @@ def _source(
     facts: Mapping[Path, ImageFacts],
     min_face: int,
     held_out: set[str],
-) -> _Source:
+) -> SourceFigures:
     annotations = labels.annotations
     found = [facts[one.image] for one in annotations]
     boxes = np.concatenate([one.boxes for one in annotations])
@@ -170,7 +159,7 @@ def _source(
     categories = ", ".join(f"{key} {count}" for key, count in labels.categories.items())
     if categories:
         figures["objects by category"] = categories
-    return _Source(name, figures, sides, _warnings(annotations, found, figures, min_face))
+    return SourceFigures(name, figures, sides, _warnings(annotations, found, figures, min_face))
 
 
 def _across(annotations: Sequence[Annotation], facts: Mapping[Path, ImageFacts]) -> int:
@@ -255,45 +244,15 @@ def _no_landmarks(settings: Settings, sets: Mapping[str, LabelSet]) -> list[str]
     return [] if known else ["no face has five landmarks: there will be no landmark crops."]
 
 
-def _report(
-    sources: Sequence[_Source], sets: Mapping[str, LabelSet], general: Sequence[str]
-) -> str:
-    lines = ["# Labels", "", f"`{SHEET}` shows a choice of the images with their boxes and ", ""]
-    lines[2] += "landmarks; the left eye is yellow."
-    for sentence in general:
-        lines += [f"- {sentence}"]
-    for source in sources:
-        lines += ["", f"## {source.name} ({sets[source.name].format})", ""]
-        sentences = [*sets[source.name].notes, *source.warnings]
-        lines += [f"- {sentence}" for sentence in sentences] + [""] * bool(sentences)
-        lines += ["| | |", "| --- | --- |"]
-        lines += [f"| {key} | {value} |" for key, value in source.figures.items()]
-        lines += [
-            "",
-            "Faces by their longer side, px:",
-            "",
-            "```",
-            *_histogram(source.sides),
-            "```",
-        ]
-    return "\n".join(lines) + "\n"
-
-
-def _histogram(sides: FloatArray) -> list[str]:
-    counts = np.histogram(sides, OCTAVES)[0]
-    tallest = max(int(counts.max(initial=0)), 1)
-    names = [f"{low:g} to {high:g}" for low, high in itertools.pairwise(OCTAVES)]
-    names[-1] = f"{OCTAVES[-2]:g} and more"
-    rows = zip(names, counts.tolist(), strict=True)
-    return [f"{n:>12} {count:>7} {'#' * round(BAR * count / tallest)}" for n, count in rows]
-
-
 def _changed(path: Path, content: str) -> bool:
     return not path.exists() or path.read_text(encoding="utf-8") != content
 
 
 def _print(
-    sources: Sequence[_Source], sets: Mapping[str, LabelSet], general: Sequence[str], run: Path
+    sources: Sequence[SourceFigures],
+    sets: Mapping[str, LabelSet],
+    general: Sequence[str],
+    run: Path,
 ) -> None:
     for source in sources:
         for sentence in [*sets[source.name].notes, *source.warnings]:
