@@ -52,19 +52,22 @@ def build(root: Path) -> gr.Blocks:
                 sliders = _sliders()
                 names = _weights(list(choices))
             with gr.Column(scale=2), gr.Row():
-                outputs = [*_result("first"), *_result("second")]
+                _, *first_outputs = _result("first", visible=True)
+                second_column, *second_outputs = _result("second", visible=False)
 
         def update(pixels: Image | None, *values: Any) -> list[Any]:
             *settings, first, second, upload = values
-            if pixels is None:
-                return [""] + [None] * len(TABS) + [""] + [None] * len(TABS)
-            results: list[Any] = []
+            paths = {**choices, UPLOADED: upload and Path(upload)}
+            results: list[Any] = [gr.update(visible=second != NONE)]
             for name in (first, second):
-                paths = {**choices, UPLOADED: upload and Path(upload)}
-                results += _update_one(detectors, pixels, name, paths, settings)
+                if pixels is None or name == NONE:
+                    results += ["", *[None] * len(TABS)]
+                else:
+                    results += _update_one(detectors, pixels, name, paths, settings)
             return results
 
         inputs = [image, *sliders, *names]
+        outputs = [second_column, *first_outputs, *second_outputs]
         triggers = [component.change for component in inputs]
         gr.on(
             triggers,
@@ -103,18 +106,23 @@ def _weights(names: list[str]) -> list[Any]:
     ]
 
 
-def _result(name: str) -> list[Any]:
-    """The table and the tabs of one choice of weights."""
-    with gr.Column():
+def _result(name: str, visible: bool) -> list[Any]:
+    """A column, its table and the images of its tabs, of one choice of weights."""
+    with gr.Column(visible=visible) as column:
         table = gr.Markdown(elem_id=f"{name}-table")
         with gr.Tabs():
             images = []
             for title in TABS:
                 with gr.Tab(title):
                     images.append(
-                        gr.Image(show_label=False, interactive=False, elem_id=f"{name}-{title}")
+                        gr.Image(
+                            show_label=False,
+                            interactive=False,
+                            buttons=["fullscreen"],
+                            elem_id=f"{name}-{title}",
+                        )
                     )
-    return [table, *images]
+    return [column, table, *images]
 
 
 def _update_one(
@@ -125,8 +133,6 @@ def _update_one(
     settings: list[float],
 ) -> list[Any]:
     """The table and the images of one choice of weights."""
-    if name == NONE:
-        return [""] + [None] * len(TABS)
     min_face, factor, *thresholds = settings
     first, second, third = thresholds
     try:

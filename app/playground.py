@@ -110,13 +110,14 @@ def drawings(image: Image, results: list[NetResult]) -> list[Image]:
 def summary(title: str, results: list[NetResult]) -> str:
     """A Markdown table of counts and times."""
     total = sum(result.milliseconds for result in results)
+    count = len(results[-1].faces.scores)
     lines = [
-        f"**{title}**: {len(results[-1].faces.scores)} faces in {total:.0f} ms",
+        f"**{title}**: {count} face{'s' * (count != 1)} in {total:.0f} ms",
         "",
         "| after | boxes | ms |",
         "| --- | --- | --- |",
     ]
     for result in results:
-        count = len(result.faces.scores)
-        lines.append(f"| {result.title} | {count} | {result.milliseconds:.1f} |")
+        boxes = len(result.faces.scores)
+        lines.append(f"| {result.title} | {boxes} | {result.milliseconds:.1f} |")
     return "\n".join(lines)

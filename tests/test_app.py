@@ -115,7 +115,7 @@ def test_results_are_those_of_the_detector() -> None:
     assert (detectors.cascade(WEIGHTS, DetectorSettings()).detector) == DetectorSettings()
     assert cascade.detector == settings, "settings of one user are not those of another"
     text = playground.summary("mine", results)
-    assert text.startswith("**mine**: 1 faces in ")
+    assert text.startswith("**mine**: 1 face in ")
     assert f"| P-Net | {len(expected[0].scores)} | " in text
 
 
@@ -165,6 +165,17 @@ def set_slider(page: Page, name: str, value: float) -> None:
     )
 
 
+def choose(page: Page, name: str, option: str) -> None:
+    """Open a dropdown and choose an option."""
+    page.evaluate(f"document.querySelector('#{name} input').focus()")
+    found = (
+        f"[...document.querySelectorAll('#{name} [role=option]')]"
+        f".find(element => element.innerText.includes('{option}'))"
+    )
+    wait_until(lambda: page.evaluate(f"!!{found}"), f"the option {option}")
+    page.evaluate(f"{found}.dispatchEvent(new MouseEvent('mousedown', {{bubbles: true}}))")
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 def test_an_image_goes_in_and_a_slider_changes_the_boxes(address: str, tmp_path: Path) -> None:
     if not photographs():
@@ -186,6 +197,9 @@ def test_an_image_goes_in_and_a_slider_changes_the_boxes(address: str, tmp_path:
         assert fewer[0] < expected[0]
         drawn = "document.querySelector('#first-Faces img')?.naturalWidth"
         assert wait_until(lambda: page.evaluate(drawn), "the drawing") == image.shape[1]
+        choose(page, "second-weights", "weights/mtcnn_weights.npy")
+        both = wait_until(lambda: counts(page, "second"), "a result of the second weights")
+        assert both == fewer
         if folder := os.environ.get("SCREENSHOTS"):
             page.screenshot(Path(folder) / "app.png")
         page.upload("#image input[type=file]", text_file(tmp_path / "text.png"))
