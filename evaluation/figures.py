@@ -3,8 +3,8 @@
 import math
 from collections.abc import Mapping
 
-from evaluation import protocol
 from evaluation.metrics import BoxScore, LandmarkScore, Score
+from evaluation.wider_ground_truth import LEVELS
 from evaluation.wording import with_object
 
 Figures = dict[str, str]  # name of a metric -> its value as it is printed
@@ -36,7 +36,7 @@ def _box_figures(boxes: BoxScore) -> Figures:
         "AP50-95": f"{boxes.mean_ap:.3f}",
         "best F1": f"{f1:.3f} at confidence {confidence(threshold)}" if f1 else "none",
     }
-    for level in protocol.LEVELS:
+    for level in LEVELS:
         if level in boxes.curves:
             row = f"AP {level}, WIDER protocol on these images"
             rows[row] = f"{boxes.curves[level].ap:.3f}"

@@ -1,6 +1,5 @@
 """Metrics of one detector on a recipe's validation sources: AP, recall by size, landmark NME."""
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +10,8 @@ from numpy.typing import NDArray
 
 from configs.settings import Settings
 from data_prep.annotations import Annotation
-from evaluation import landmark_error, protocol
-from evaluation.data_sets import data_sets, file_stem
+from evaluation import landmark_error, protocol, wider_ground_truth
+from evaluation.data_sets import DataSet, data_sets, file_stem
 from evaluation.detections import DetectFunction, ImageDetections, detect_all
 from evaluation.landmark_error import LabelledFace, LandmarkErrors
 from evaluation.protocol import MIN_OVERLAP, Detections, GroundTruth, Match, PrecisionRecall
@@ -118,7 +117,7 @@ def score(settings: Settings, detect: DetectFunction, folder: Path) -> Score:
     for name, data in data_sets(settings).items():
         detections = detect_all(detect, data.annotations, folder / f"{file_stem(name)}.jsonl")
         if data.has_boxes:
-            curves = _wider_curves(data.wider_ground_truth, detections)
+            curves = _wider_curves(data, detections)
             result.boxes[name] = score_boxes(data.annotations, detections, curves)
         else:
             result.single_faces[name] = score_single_faces(data.annotations, detections)
@@ -151,36 +150,13 @@ def _scored_boxes(detections: Mapping[str, ImageDetections]) -> dict[str, Detect
 
 
 def _wider_curves(
-    folder: Path | None, detections: Mapping[str, ImageDetections]
+    data: DataSet, detections: Mapping[str, ImageDetections]
 ) -> dict[str, PrecisionRecall]:
     """Curves of WIDER FACE's own protocol, where its ground truth files are present."""
-    if folder is None or not _has_ground_truth(folder):
+    if data.wider_ground_truth is None:
         return {}
-    boxes = {_wider_key(key): value for key, value in _scored_boxes(detections).items()}
-    truths = {level: protocol.read_wider_mats(folder, level) for level in protocol.LEVELS}
-    return {
-        level: protocol.evaluate(boxes, protocol.restrict(every, boxes))
-        for level, every in truths.items()
-    }
-
-
-def _has_ground_truth(folder: Path) -> bool:
-    """WIDER's images come without these files; all other metrics do without them."""
-    missing = [
-        level for level in protocol.LEVELS if not (folder / f"wider_{level}_val.mat").exists()
-    ]
-    if missing:
-        print(
-            f"warning: {folder / f'wider_{missing[0]}_val.mat'} is not there (it is part of WIDER "
-            "FACE's `eval_tools` download): going on without the figures of its protocol.",
-            file=sys.stderr,
-        )
-    return not missing
-
-
-def _wider_key(key: str) -> str:
-    """ "wider/<event>/<image>.jpg" -> the image's name in WIDER's lists, "<event>/<image>"."""
-    return key.partition("/")[2].rpartition(".")[0]
+    curves = wider_ground_truth.curves(data.wider_ground_truth, _scored_boxes(detections))
+    return {str(level): curve for level, curve in curves.items()}
 
 
 def score_single_faces(

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +11,6 @@ from mtcnn_detector.boxes import iou
 from mtcnn_detector.errors import UserError
 
 Floats = NDArray[np.floating[Any]]
-Level = Literal["easy", "medium", "hard"]
-LEVELS: tuple[Level, ...] = get_args(Level)
-
 MIN_OVERLAP = 0.5
 OVERLAPS = tuple(np.arange(50, 100, 5) / 100)  # COCO's: 0.50, 0.55, ..., 0.95
 WIDER_BORDER = 1.0  # the official tool measures a side as x2 - x1 + 1, with x2 = x1 + width
@@ -183,41 +179,6 @@ def restrict(truths: Mapping[str, GroundTruth], keys: Iterable[str]) -> dict[str
             f"{unknown[0]} has no ground truth: pass detections of annotated images only."
         )
     return {key: truths[key] for key in wanted}
-
-
-def read_wider_mats(folder: Path, level: Level) -> dict[str, GroundTruth]:
-    """The official ground truth of WIDER FACE's 3,226 validation images, by image key.
-
-    `folder` holds `wider_face_val.mat` (all boxes) and `wider_<level>_val.mat`, whose `gt_list`
-    gives the 1-based indices of the faces that count; the other faces of the image are ignored.
-
-    Raises:
-        UserError: scipy or a file is missing, or a file is not the official one.
-    """
-    every = _columns(folder / "wider_face_val.mat", ("event_list", "file_list", "face_bbx_list"))
-    (counting,) = _columns(folder / f"wider_{level}_val.mat", ("gt_list",))
-    truths = {}
-    for event, names, boxes, places in zip(*every, counting, strict=True):
-        for name, xywh, place in zip(names[:, 0], boxes[:, 0], places[:, 0], strict=True):
-            corners = np.hstack([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]]).astype(np.float64)
-            ignored = np.isin(np.arange(len(xywh)) + 1, place, invert=True)
-            key = f"{event[0]}/{name[0]}"
-            truths[key] = GroundTruth(key, corners, ignored)
-    return truths
-
-
-def _columns(path: Path, names: tuple[str, ...]) -> list[NDArray[Any]]:
-    try:
-        from scipy.io import loadmat
-    except ImportError as error:
-        raise UserError("WIDER's .mat files need scipy: run `pip install scipy`.") from error
-    if not path.is_file():
-        raise UserError(f"{path} not found: it is part of WIDER FACE's `eval_tools` download.")
-    try:
-        content = loadmat(path)
-        return [content[name][:, 0] for name in names]
-    except Exception as error:  # scipy answers a damaged file with a dozen kinds
-        raise UserError(f"{path} is damaged or not WIDER's: download it again.") from error
 
 
 def _normalised(detections: Mapping[str, Detections]) -> dict[str, Detections]:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from evaluation import protocol
+from evaluation import protocol, wider_ground_truth
 from evaluation.protocol import (
     Detections,
     GroundTruth,
@@ -343,21 +343,21 @@ def test_order_of_images_and_detections_does_not_matter(scene: Scene, random: Ra
 
 def test_mats_missing_or_damaged_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"wider_face_val.mat not found"):
-        protocol.read_wider_mats(tmp_path, "easy")
+        wider_ground_truth.read_wider_mats(tmp_path, "easy")
     (tmp_path / "wider_face_val.mat").write_bytes(b"not a mat file" * 20)
     with pytest.raises(UserError, match=r"wider_face_val.mat is damaged"):
-        protocol.read_wider_mats(tmp_path, "easy")
+        wider_ground_truth.read_wider_mats(tmp_path, "easy")
     monkeypatch.setitem(sys.modules, "scipy.io", None)
     with pytest.raises(UserError, match="pip install scipy"):
-        protocol.read_wider_mats(tmp_path, "easy")
+        wider_ground_truth.read_wider_mats(tmp_path, "easy")
 
 
 @real_data
-@pytest.mark.parametrize("level", protocol.LEVELS)
+@pytest.mark.parametrize("level", wider_ground_truth.LEVELS)
 def test_real_mats_hold_the_official_counts_and_score_one_themselves(
-    level: protocol.Level,
+    level: wider_ground_truth.Level,
 ) -> None:
-    truths = protocol.read_wider_mats(WIDER / "wider_face_split", level)
+    truths = wider_ground_truth.read_wider_mats(WIDER / "wider_face_split", level)
     assert len(truths) == 3226
     assert sum(int((~t.ignored).sum()) for t in truths.values()) == OFFICIAL_FACES[level]
     at_hand = protocol.restrict(truths, wider_val_keys())
@@ -371,7 +371,8 @@ def test_real_mats_hold_the_official_counts_and_score_one_themselves(
 @real_data
 def test_each_level_counts_the_faces_of_the_easier_one() -> None:
     easy, medium, hard = (
-        protocol.read_wider_mats(WIDER / "wider_face_split", level) for level in protocol.LEVELS
+        wider_ground_truth.read_wider_mats(WIDER / "wider_face_split", level)
+        for level in wider_ground_truth.LEVELS
     )
     for key in wider_val_keys():
         assert not (~easy[key].ignored & medium[key].ignored).any()
@@ -380,7 +381,7 @@ def test_each_level_counts_the_faces_of_the_easier_one() -> None:
 
 @real_data
 def test_all_official_images_take_seconds() -> None:
-    truths = protocol.read_wider_mats(WIDER / "wider_face_split", "hard")
+    truths = wider_ground_truth.read_wider_mats(WIDER / "wider_face_split", "hard")
     shifted = {
         k: Detections(t.boxes + 1, np.arange(len(t.boxes), dtype=float)) for k, t in truths.items()
     }
