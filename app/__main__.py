@@ -2,10 +2,14 @@
 
 import argparse
 import os
+import signal
+import sys
 import tempfile
 from pathlib import Path
 
 from pipeline.cli import run_cli
+
+UPLOADS = "mtcnn-app-"  # the temporary folder of uploads begins so
 
 
 def main() -> None:
@@ -14,7 +18,8 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (%(default)s)")
     parser.add_argument("--port", type=int, default=7860, help="its port (%(default)s)")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="mtcnn-app-") as uploads:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that uploads are removed then, too
+    with tempfile.TemporaryDirectory(prefix=UPLOADS) as uploads:
         # Read when gradio is imported.
         os.environ["GRADIO_TEMP_DIR"] = uploads
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"

@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-import urllib.error
+import tempfile
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +26,7 @@ pytest.importorskip("gradio", reason="gradio is not installed (extra `app`)")
 pytestmark = pytest.mark.slow
 
 from app import playground  # noqa: E402
+from app.__main__ import UPLOADS  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 WEIGHTS = ROOT / "weights" / "mtcnn_weights.npy"
@@ -126,6 +127,7 @@ def address() -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "app", "--port", str(port)]
+    before = set(Path(tempfile.gettempdir()).glob(f"{UPLOADS}*"))
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None
@@ -135,6 +137,7 @@ def address() -> Iterator[str]:
         finally:
             server.send_signal(signal.SIGINT)
             server.wait(60)
+    assert set(Path(tempfile.gettempdir()).glob(f"{UPLOADS}*")) <= before, "uploads were kept"
 
 
 def test_nothing_listens_to_other_computers(address: str) -> None:
