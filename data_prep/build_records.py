@@ -12,7 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from configs.recipe import refuse_unless_exportable, to_dict
-from configs.settings import SAMPLE_TYPES, SampleType, Settings
+from configs.settings import SAMPLE_TYPES, NetSettings, SampleType, Settings
 from data_prep import label_check
 from data_prep.annotations import LabelSet
 from data_prep.readers.entries import Split
@@ -89,7 +89,7 @@ def prepare(
     plan = Plan(settings, name, trained, checked.problems)
     if missing:
         _fill(plan, _pool(plan, workers, scheduler), stage.folder, missing, checked.digests)
-    _finish(stage, chunks, settings.stage(name).stored_size, settings.data.max_broken_fraction)
+    _finish(stage, chunks, settings.stage(name), settings.data.max_broken_fraction)
 
 
 def _checked_images(
@@ -204,7 +204,7 @@ def _write(
 
 
 def _finish(
-    stage: manifest.Stage, chunks: list[Chunk], size: int, max_broken_fraction: float
+    stage: manifest.Stage, chunks: list[Chunk], net: NetSettings, max_broken_fraction: float
 ) -> None:
     """Complete the manifest, unless too many images are broken."""
     summaries = [json.loads(chunk.summary(stage.folder).read_text()) for chunk in chunks]
@@ -223,7 +223,7 @@ def _finish(
         counts[chunk.split].update(summary["counts"])
     shards = [chunk.shard(stage.folder, kind) for chunk in chunks for kind in SAMPLE_TYPES]
     facts = {"images": images, "broken": broken, "counts": counts, "shards": len(shards)}
-    crop_sheet.write(stage.folder / SHEET, stage.folder / "train", size)
+    crop_sheet.write(stage.folder / SHEET, stage.folder / "train", net.stored_size, net.net.size)
     stage.finish(facts | {"sha256": manifest.digest(shards)})
     by_kind = ", ".join(f"{counts['train'][kind]} {kind}" for kind in SAMPLE_TYPES)
     print(

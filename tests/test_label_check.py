@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from configs import recipe
-from configs.settings import Settings
-from data_prep import image_check
+from configs.settings import SAMPLE_TYPES, Settings
+from data_prep import crop_sheet, image_check, records
 from data_prep.build_records import prepare
+from data_prep.crops import Crops
 from data_prep.label_check import Checked, check
 from data_prep.sources import label_sets, labelled_images, split_hash
 from mtcnn_detector.errors import UserError
@@ -298,3 +299,25 @@ def test_thousands_of_headers_take_seconds(tmp_path: Path) -> None:
     facts = image_check.look_at(paths, tmp_path / "images.json")
     assert all(fact.problem is None for fact in facts.values())
     assert time.process_time() - start < 12, "13,000 would take most of a minute"
+
+
+@pytest.mark.parametrize("margin", [0, 4])
+def test_targets_on_the_crop_sheet_are_those_of_the_window(tmp_path: Path, margin: int) -> None:
+    """With a margin around the window, the box of a face that fills it is in the middle."""
+    stored = 12 + 2 * margin
+    none = np.full((2, 10), np.nan, np.float32)
+    crops = Crops(
+        np.zeros((2, stored, stored, 3), np.uint8),
+        np.zeros((2, 4), np.float32),
+        none,
+        np.ones((2, 1), np.float32),
+    )
+    for kind in SAMPLE_TYPES:
+        records.write_shard(tmp_path / f"{kind}-00000.tfrecord", crops, kind)
+    crop_sheet.write(tmp_path / "crops.png", tmp_path, stored, 12)
+    sheet = cv2.imread(str(tmp_path / "crops.png"))
+    assert sheet is not None
+    columns = np.nonzero(sheet[:96, :96, 1].any(axis=0))[0]
+    first = round(96 * margin / stored)
+    assert abs(columns.min() - first) <= 1
+    assert abs(columns.max() - (95 - first)) <= 1
