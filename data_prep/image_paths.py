@@ -41,7 +41,8 @@ class ImageFinder:
         for listed in filter(None, (entry.path, entry.other_path)):
             found = self._search(listed, entry)
             if found is not None:
-                self.renamed[entry.path] = found.as_posix()
+                if found.with_suffix("") != PurePosixPath(entry.path):  # YOLO's have no suffix
+                    self.renamed[entry.path] = found.as_posix()
                 return found
         path = PurePosixPath(entry.path)
         if path.is_absolute() or ".." in path.parts or not path.parts:

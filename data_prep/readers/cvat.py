@@ -88,6 +88,8 @@ def _box(element: Element, where: str) -> list[float]:
     if element.tag == "cuboid":
         xs = {key: value for key, value in element.items() if re.fullmatch("x[tb][lr][12]", key)}
         keys = [*xs, *(key.replace("x", "y", 1) for key in xs)]
+        if not xs:
+            raise UserError(f"{where}: expected a cuboid with xtl1, ytl1 and so on.")
         values = _attributes(element, tuple(keys), where)
         return shapes.bounds(values[: len(xs)], values[len(xs) :])
     points = list(_pairs(element, where))

@@ -68,12 +68,12 @@ def _faces(
     options: ReadOptions,
 ) -> list[FaceLabel]:
     """Points belong to the shape of their group; without one, to the smallest about them."""
-    owners = {shape.get("group_id"): i for i, (shape, _) in enumerate(areas)}
+    owners = {str(shape.get("group_id")): i for i, (shape, _) in enumerate(areas)}
     grouped: dict[int, list[tuple[str, Point]]] = defaultdict(list)
     free = []
     for name, point, group in points:
-        if group is not None and group in owners:
-            grouped[owners[group]].append((name, point))
+        if group is not None and str(group) in owners:
+            grouped[owners[str(group)]].append((name, point))
         else:
             free.append((name, point))
     boxes = [box for _, box in areas]

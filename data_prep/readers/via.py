@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,8 @@ def _json_images(labels: Path) -> Iterator[tuple[str, str, list[Region]]]:
         where = f"{labels}: {key}"
         listed = image.get("regions", []) if isinstance(image, dict) else []
         regions = list(listed.values()) if isinstance(listed, dict) else listed
+        if not isinstance(regions, list):
+            raise unexpected(where, "a list of regions", str(regions))
         yield (
             where,
             member(image, "filename", str, where),
@@ -51,11 +54,15 @@ def _json_images(labels: Path) -> Iterator[tuple[str, str, list[Region]]]:
                 (
                     f"{where}: region {number}",
                     member(region, "shape_attributes", dict, f"{where}: region {number}"),
-                    region.get("region_attributes") or {},
+                    _dictionary(region.get("region_attributes")),
                 )
                 for number, region in enumerate(regions)
             ],
         )
+
+
+def _dictionary(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _csv_images(labels: Path) -> Iterator[tuple[str, str, list[Region]]]:
@@ -106,7 +113,8 @@ def _box(shape: dict[str, Any], where: str) -> list[float]:
         cx, cy, radius = _values(shape, ("cx", "cy", "r"), where)
         return shapes.ellipse([cx, cy, radius, radius])
     if kind == "ellipse":
-        theta = float(shape.get("theta") or 0) * 57.29577951  # radians
+        radians = numbers(where, [shape.get("theta") or 0], 1, "an angle theta")[0]
+        theta = math.degrees(radians)
         return shapes.ellipse(_values(shape, ("cx", "cy", "rx", "ry"), where), theta)
     if kind in ("polygon", "polyline"):
         xs = member(shape, "all_points_x", list, where)

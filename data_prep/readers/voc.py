@@ -1,5 +1,6 @@
 """Pascal VOC's XML, a file for each image, as labelImg and many others write it."""
 
+import math
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
@@ -49,8 +50,8 @@ def _box(element: Element, where: str) -> list[float]:
     if polygon is not None:
         values = [child.text for child in polygon.iter() if child is not polygon]
         values = [value for value in values if value and value.strip()]
-        wanted = "a polygon of x and y in turn"
-        return shapes.bounds_of_flat(numbers(where, values, len(values) // 2 * 2, wanted))
+        wanted = "a polygon of at least 3 points x and y"
+        return shapes.bounds_of_flat(numbers(where, values, max(len(values) // 2 * 2, 6), wanted))
     raise UserError(f"{where}: expected a <bndbox> or <polygon>; there is none.")
 
 
@@ -58,7 +59,7 @@ def _rotated(element: Element, where: str) -> list[float]:
     """roLabelImg's box: centre, size and an angle in radians."""
     words = [text(element, key) for key in ("cx", "cy", "w", "h", "angle")]
     cx, cy, width, height, angle = numbers(where, words, 5, "a robndbox with cx, cy, w, h, angle")
-    return shapes.rotated([cx - width / 2, cy - height / 2, width, height], angle * 57.29577951)
+    return shapes.rotated([cx - width / 2, cy - height / 2, width, height], math.degrees(angle))
 
 
 def text(element: Element, tag: str) -> str:

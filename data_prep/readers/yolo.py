@@ -136,7 +136,8 @@ def _yaml(file: Path) -> dict[str, Any]:
 
 def _described(whole: dict[str, Any]) -> _DataSet:
     names = whole.get("names") or {}
-    pairs = names.items() if isinstance(names, dict) else enumerate(names)
+    listed = names if isinstance(names, list) else []
+    pairs = names.items() if isinstance(names, dict) else enumerate(listed)
     shape = whole.get("kpt_shape")
     valid = isinstance(shape, list) and len(shape) == 2 and all(isinstance(n, int) for n in shape)
     named = {str(key): str(name) for key, name in pairs}
