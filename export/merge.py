@@ -63,12 +63,7 @@ def merge(
     if not stage.begin(force or not target.exists()):
         return
     draft = stage.folder / target.name
-    if calibration_images is not None:
-        facts, summary = _write_calibrated(draft, export_format, nets, calibration_images)
-    elif format_name == CASCADE:
-        facts, summary = _write_cascade(draft, export_format, nets)
-    else:
-        facts, summary = _write(draft, export_format, nets)
+    facts, summary = _write(draft, format_name, nets, calibration_images)
     folders.replace(draft, target)
     files = {name: str(path) for name, path in paths.items()}
     stage.finish(
@@ -109,8 +104,19 @@ def _refuse_unless_exported(target: Path, stage: manifest.Stage) -> None:
         )
 
 
-def _write(draft: Path, export_format: Format, nets: Nets) -> tuple[dict[str, Any], str]:
-    """Write the nets and compare outputs; facts for the manifest, and a sentence."""
+def _write(
+    draft: Path, format_name: str, nets: Nets, calibration_images: Path | None
+) -> tuple[dict[str, Any], str]:
+    """Write the nets and check what was written; facts for the manifest, and a sentence."""
+    if calibration_images is not None:
+        return _write_calibrated(draft, FORMATS[format_name], nets, calibration_images)
+    if format_name == CASCADE:
+        return _write_cascade(draft, FORMATS[format_name], nets)
+    return _write_nets(draft, FORMATS[format_name], nets)
+
+
+def _write_nets(draft: Path, export_format: Format, nets: Nets) -> tuple[dict[str, Any], str]:
+    """Write the nets and compare outputs; as `_write`."""
     export_format.write(draft, nets, {})
     difference = _max_difference(draft, export_format, nets)
     if not difference <= export_format.tolerance:
