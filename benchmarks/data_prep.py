@@ -24,7 +24,8 @@ import numpy as np
 
 from benchmarks.pictures import DATA, ROOT
 from configs import recipe
-from configs.settings import SAMPLE_TYPES, SampleType, Settings
+from configs.record_settings import SAMPLE_TYPES, SampleType
+from configs.settings import Settings
 from data_prep import annotations, build_records
 from data_prep.annotations import Annotation
 from mtcnn_detector.boxes import longer_sides

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from configs.settings import SAMPLE_TYPES, Settings
+from configs.record_settings import SAMPLE_TYPES
+from configs.settings import Settings
 from mtcnn_detector.net import NETS, NetName
 from pipeline import cli, manifest, tf_setup
 from pipeline.cli import run_cli

@@ -12,7 +12,8 @@ from typing import Any
 from tqdm import tqdm
 
 from configs.recipe import refuse_unless_exportable, to_dict
-from configs.settings import SAMPLE_TYPES, NetSettings, SampleType, Settings
+from configs.record_settings import SAMPLE_TYPES, SampleType
+from configs.settings import NetSettings, Settings
 from data_prep import label_check
 from data_prep.annotations import LabelSet
 from data_prep.readers.entries import Split

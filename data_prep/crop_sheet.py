@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from configs.settings import SAMPLE_TYPES, SampleType
+from configs.record_settings import SAMPLE_TYPES, SampleType
 from data_prep import records
 from data_prep.crops import Crops
 from data_prep.label_sheet import GREEN, draw_label

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from configs.settings import LabelThresholds, RecordSettings, SampleType
+from configs.record_settings import LabelThresholds, RecordSettings, SampleType
 from data_prep import sampling
 from data_prep.sampling import Targets, Windows, contain_landmarks
 from mtcnn_detector.boxes import BoolArray, FloatArray, windows_of

@@ -3,7 +3,7 @@
 | feature | type | meaning |
 | --- | --- | --- |
 | `image` | bytes, size * size * 3 | raw RGB, row by row |
-| `kind` | int64 | index into `configs.settings.SAMPLE_TYPES` |
+| `kind` | int64 | index into `configs.record_settings.SAMPLE_TYPES` |
 | `box` | float[4] | offsets (dx1, dy1, dx2, dy2) of the face (`boxes.encode_offsets`) |
 | `landmarks` | float[10] | x1..x5, y1..y5 as fractions of the crop (`boxes.encode_landmarks`) |
 | `side` | float[1] | the side of the window that was cut, in pixels of the image |
@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from configs.settings import SAMPLE_TYPES, SampleType
+from configs.record_settings import SAMPLE_TYPES, SampleType
 from data_prep.crops import Crops
 from mtcnn_detector.errors import UserError
 

@@ -1,7 +1,7 @@
 """Crop sampling: the windows of an image that become training crops; no pixels, no files.
 
 Kinds follow Zhang et al. 2016, section III.B: by IoU with the nearest face a window is negative,
-part or positive (`configs.settings.LabelThresholds`); landmark windows contain all five
+part or positive (`configs.record_settings.LabelThresholds`); landmark windows contain all five
 landmarks.
 """
 
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.settings import LabelThresholds, RecordSettings, SampleType
+from configs.record_settings import LabelThresholds, RecordSettings, SampleType
 from data_prep.annotations import Annotation
 from mtcnn_detector import boxes, pixels
 from mtcnn_detector.boxes import BoolArray, FloatArray, IntArray

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from configs.settings import SampleType, Settings, Source
+from configs.record_settings import SampleType, Source
+from configs.settings import Settings
 from data_prep.annotations import Annotation, LabelRequest, LabelSet, read_labels
 from data_prep.detections import add_detections
 from data_prep.readers.entries import Split

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from configs.settings import SAMPLE_TYPES, SampleType, Settings
+from configs.record_settings import SAMPLE_TYPES, SampleType
+from configs.settings import Settings
 from data_prep.crops import Crops, cut_crops
 from data_prep.mining import mine
 from data_prep.sampling import Targets, Windows, sample

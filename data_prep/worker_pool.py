@@ -10,7 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from configs.settings import SampleType
+from configs.record_settings import SampleType
 from data_prep import worker
 from data_prep.readers.entries import Split
 from data_prep.sources import LabelledImage

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from configs.settings import SAMPLE_TYPES, AffineSettings, LabelThresholds
+from configs.record_settings import SAMPLE_TYPES, LabelThresholds
+from configs.train_settings import AffineSettings
 from data_prep.crops import Crops
 from mtcnn_detector.errors import UserError
 from tests.test_dataset import NOTHING, crop_set, settings

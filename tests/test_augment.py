@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from configs.settings import AugmentSettings
+from configs.train_settings import AugmentSettings
 from train import augment
 
 NOTHING = AugmentSettings(

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from configs import recipe
-from configs.settings import SAMPLE_TYPES, AugmentSettings, SampleType, TrainSettings
+from configs.record_settings import SAMPLE_TYPES, SampleType
+from configs.train_settings import AugmentSettings, TrainSettings
 from data_prep import records
 from data_prep.crops import Crops
 from mtcnn_detector import boxes

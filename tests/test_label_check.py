@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from configs import recipe
-from configs.settings import SAMPLE_TYPES, Settings
+from configs.record_settings import SAMPLE_TYPES
+from configs.settings import Settings
 from data_prep import crop_sheet, image_check, records
 from data_prep.build_records import prepare
 from data_prep.crops import Crops

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from configs.settings import LabelThresholds
+from configs.record_settings import LabelThresholds
 from data_prep import sampling
 from data_prep.sampling import label
 from tests.windows import LABELS, targets_of

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from configs import recipe
-from configs.settings import SAMPLE_TYPES
+from configs.record_settings import SAMPLE_TYPES
 from models import keras_nets
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NetName

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configs import recipe
-from configs.settings import SAMPLE_TYPES, SampleType, TrainSettings
+from configs.record_settings import SAMPLE_TYPES, SampleType
+from configs.train_settings import TrainSettings
 from train.losses import Tensors, class_divergences, losses, ohem_mean, regression_loss
 
 RECIPE = recipe.load(Path(__file__).parent.parent / "configs" / "mtcnn.yaml")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from configs import recipe
-from configs.settings import LabelThresholds, RecordSettings, SampleType
+from configs.record_settings import LabelThresholds, RecordSettings, SampleType
 from data_prep.mining import mine
 from data_prep.sampling import Targets, Windows
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs import recipe
-from configs.settings import SAMPLE_TYPES
+from configs.record_settings import SAMPLE_TYPES
 from data_prep import records
 from data_prep.build_records import prepare
 from data_prep.crops import Crops

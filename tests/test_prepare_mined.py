@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from configs import recipe
-from configs.settings import SAMPLE_TYPES, Settings
+from configs.record_settings import SAMPLE_TYPES
+from configs.settings import Settings
 from data_prep import records
 from data_prep.build_records import prepare
 from models import keras_nets

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from configs.settings import SAMPLE_TYPES
+from configs.record_settings import SAMPLE_TYPES
 from data_prep.annotations import Annotation
 from data_prep.sources import LabelledImage
 from evaluation.recall import Survival, measure, table

@@ -10,7 +10,9 @@ import pytest
 import yaml
 
 from configs import recipe
-from configs.settings import RecordSettings, Settings, TrainSettings
+from configs.record_settings import RecordSettings
+from configs.settings import Settings
+from configs.train_settings import TrainSettings
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS, Layer, Net
 from mtcnn_detector.schema import Schema

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from configs.settings import SAMPLE_TYPES
+from configs.record_settings import SAMPLE_TYPES
 from data_prep import records
 from data_prep.crops import Crops
 from mtcnn_detector.errors import UserError

@@ -7,7 +7,7 @@ import yaml
 
 from configs import recipe, reference
 from configs.fields import Interval
-from configs.settings import Source
+from configs.record_settings import Source
 from mtcnn_detector.net import NETS
 from pipeline import manifest
 

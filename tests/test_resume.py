@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from configs import recipe
-from configs.settings import SAMPLE_TYPES, Settings
+from configs.record_settings import SAMPLE_TYPES
+from configs.settings import Settings
 from data_prep import worker_pool
 from data_prep.build_records import prepare
 from data_prep.worker import Cut, Plan

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from configs import recipe
-from configs.settings import SAMPLE_TYPES
+from configs.record_settings import SAMPLE_TYPES
 from data_prep.sources import LabelledImage
 from evaluation import rounds
 from evaluation.detections import Runtime

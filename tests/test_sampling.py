@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from configs.settings import LabelThresholds
+from configs.record_settings import LabelThresholds
 from data_prep import sampling
 from data_prep.annotations import Annotation
 from data_prep.sampling import Targets, scale_weights

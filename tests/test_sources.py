@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from configs import recipe
-from configs.settings import DataSettings, Settings, Source
+from configs.record_settings import DataSettings, Source
+from configs.settings import Settings
 from data_prep.readers.entries import Split
 from data_prep.sources import SPLITS, fingerprint, labelled_images, read_sources, split_hash
 from mtcnn_detector.errors import UserError

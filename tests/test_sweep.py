@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from configs import recipe
-from configs.settings import Settings, Source
+from configs.record_settings import Source
+from configs.settings import Settings
 from data_prep.annotations import Annotation
 from evaluation import detections, plots, sweep
 from evaluation.detections import DetectFunction, ImageDetections

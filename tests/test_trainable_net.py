@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from configs import recipe
-from configs.settings import SAMPLE_TYPES
+from configs.record_settings import SAMPLE_TYPES
 from data_prep.build_records import prepare
 from models import keras_nets
 from mtcnn_detector.architecture import PAPER_NETS, for_crops

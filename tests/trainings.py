@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from configs import recipe
-from configs.settings import SAMPLE_TYPES, SampleType
+from configs.record_settings import SAMPLE_TYPES, SampleType
 from data_prep import records
 from data_prep.crops import Crops
 from mtcnn_detector.architecture import PAPER_NETS

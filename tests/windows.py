@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from configs.settings import LabelThresholds, RecordSettings, SampleType
+from configs.record_settings import LabelThresholds, RecordSettings, SampleType
 from data_prep.sampling import Targets, Windows, sample
 
 LABELS = LabelThresholds()

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from configs.settings import SAMPLE_TYPES, AffineSettings, LabelThresholds
+from configs.record_settings import SAMPLE_TYPES, LabelThresholds
+from configs.train_settings import AffineSettings
 from data_prep.crops import Crops
 
 UNLABELLED = len(SAMPLE_TYPES)  # the kind of a crop between negative and part

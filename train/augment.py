@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from configs.settings import AugmentSettings
+from configs.train_settings import AugmentSettings
 from mtcnn_detector.boxes import MIRRORED_LANDMARKS
 from mtcnn_detector.pixels import normalise
 

@@ -9,7 +9,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from configs.settings import NetSettings, TrainSettings
+from configs.settings import NetSettings
+from configs.train_settings import TrainSettings
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NetName
 from mtcnn_detector.weights.weight_files import Weights

@@ -18,13 +18,8 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from configs.settings import (
-    SAMPLE_TYPES,
-    AugmentSettings,
-    LabelThresholds,
-    SampleType,
-    TrainSettings,
-)
+from configs.record_settings import SAMPLE_TYPES, LabelThresholds, SampleType
+from configs.train_settings import AugmentSettings, TrainSettings
 from data_prep import records
 from data_prep.crops import Crops
 from mtcnn_detector.boxes import net_offsets

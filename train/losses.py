@@ -11,7 +11,8 @@ teacher's landmarks beside their own. Boxes are learned from labels alone.
 
 import tensorflow as tf
 
-from configs.settings import SAMPLE_TYPES, TrainSettings
+from configs.record_settings import SAMPLE_TYPES
+from configs.train_settings import TrainSettings
 
 Tensors = dict[str, tf.Tensor]
 _LANDMARK = SAMPLE_TYPES.index("landmark")

@@ -3,7 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.settings import SAMPLE_TYPES, TrainSettings
+from configs.record_settings import SAMPLE_TYPES
+from configs.train_settings import TrainSettings
 from mtcnn_detector.boxes import FRAMES, FloatArray, areas
 from mtcnn_detector.net import NetName
 from train.losses import pointwise_loss

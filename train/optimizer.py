@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from configs.settings import TrainSettings
+from configs.train_settings import TrainSettings
 
 EMA_RAMP = 9  # steps; the average's decay is at most step / (step + EMA_RAMP)
 

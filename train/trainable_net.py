@@ -9,7 +9,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from configs.settings import NetSettings, Settings, TrainSettings
+from configs.settings import NetSettings, Settings
+from configs.train_settings import TrainSettings
 from models import keras_nets
 from models.folding import fold
 from models.teacher import Teacher, load_teacher
