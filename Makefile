@@ -142,7 +142,7 @@ lint: $(READY)  ## ruff and mypy
 bench: $(READY) consumers  ## paired timings on the data in DATA= (data); minutes
 	$(PY) -m benchmarks.data_prep $(call option,DATA,folder)
 	$(PY) -m benchmarks.train
-	$(PY) -m benchmarks.detect $(if $(DATA),--pictures "$$DATA/wider/WIDER_val/images")
+	$(PY) -m benchmarks.detect $(if $(DATA),--folder "$$DATA/wider/WIDER_val/images")
 
 constraints: pyproject.toml  ## write the versions that CI installs, from a new environment
 	$(PYTHON) -m venv --clear build/constraints

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import pictures
+from benchmarks import image_files
 from mtcnn_detector import cascade, pixels, threads
 from mtcnn_detector.backend import CompiledNet, Outputs
 from mtcnn_detector.cascade import Cascade
@@ -95,12 +95,12 @@ class DynamicNet(CompiledNet):
 
 def main() -> None:
     """Time all variants in turn and print two tables."""
-    weights = pictures.CONSUMERS / "mtcnn-0.1.1" / "mtcnn" / "data" / "mtcnn_weights.npy"
-    parser = pictures.parser("ablation", __doc__, "spread over all", 60)
+    weights = image_files.CONSUMERS / "mtcnn-0.1.1" / "mtcnn" / "data" / "mtcnn_weights.npy"
+    parser = image_files.parser("ablation", __doc__, "spread over all", 60)
     parser.add_argument("--weights", type=Path, default=weights, help="(%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="(%(default)s)")
     arguments = parser.parse_args()
-    files = pictures.spread(arguments.pictures, arguments.images)
+    files = image_files.spread(arguments.folder, arguments.count)
     images = [image for path in files if (image := pixels.read_image(path)) is not None]
     nets = weight_files.read(arguments.weights)
     tiled, whole = (Cascade(nets, DetectorSettings(), make) for make in (CompiledNet, _dynamic))
@@ -109,7 +109,7 @@ def main() -> None:
         name: _runner(parts, tiled if parts.tiles else whole) for name, parts in variants.items()
     }
     seconds, faces = timed(runs, images, arguments.rounds)
-    print(f"{len(images)} images of {arguments.pictures}, {threads._threads.count} threads\n")
+    print(f"{len(images)} images of {arguments.folder}, {threads._threads.count} threads\n")
     print(table(seconds, faces))
 
 

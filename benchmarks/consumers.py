@@ -1,7 +1,7 @@
 """Detectors to be timed, each in a process of its own: their imports do not go together.
 
-`python -m benchmarks.consumers NAME FOLDER` reads lines of JSON, each a list of picture files,
-and answers each with the seconds for every picture (decoded before) and the faces found.
+`python -m benchmarks.consumers NAME FOLDER` reads lines of JSON, each a list of image files,
+and answers each with the seconds for every image (decoded before) and the faces found.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ SMALLEST, THRESHOLDS, FACTOR = 20, [0.6, 0.7, 0.7], 0.709
 
 
 class Answer(NamedTuple):
-    """Of one detector on some pictures."""
+    """Of one detector on some images."""
 
     seconds: list[float]
     faces: list[list[list[float]]]
@@ -66,7 +66,7 @@ def _silent(predict: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def mtcnn_1(folder: Path) -> Detect:
-    """mtcnn 1.0.0, one picture a call."""
+    """mtcnn 1.0.0, one image a call."""
     tf_setup.import_tensorflow()
     from mtcnn import MTCNN
 
@@ -153,11 +153,11 @@ class Consumer:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
-    def look(self, pictures: list[Path]) -> Answer:
-        """Have it detect on pictures."""
+    def look(self, images: list[Path]) -> Answer:
+        """Have it detect on images."""
         assert self.process.stdin and self.process.stdout
         with contextlib.suppress(BrokenPipeError):
-            print(json.dumps([str(path) for path in pictures]), file=self.process.stdin, flush=True)
+            print(json.dumps([str(path) for path in images]), file=self.process.stdin, flush=True)
         line = self.process.stdout.readline()
         if not line:
             raise UserError(f"{self.name} has died; above it says why.")

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from benchmarks.pictures import DATA, ROOT
+from benchmarks.image_files import DATA, ROOT
 from configs import recipe
 from configs.record_settings import SAMPLE_TYPES, SampleType
 from configs.settings import Settings

@@ -1,8 +1,8 @@
-"""`python -m benchmarks.detect`: pictures a second of our detector beside three packages.
+"""`python -m benchmarks.detect`: images a second of our detector beside three packages.
 
-The same pictures and settings (smallest face 20 px, thresholds 0.6, 0.7, 0.7, factor 0.709), each
-detector in a process of its own, block after block of pictures in turn, so that a noisy moment
-hits all alike; every one has seen the first pictures before. Then ours on one thread: where its
+The same images and settings (smallest face 20 px, thresholds 0.6, 0.7, 0.7, factor 0.709), each
+detector in a process of its own, block after block of images in turn, so that a noisy moment
+hits all alike; every one has seen the first images before. Then ours on one thread: where its
 time goes, and how far P-Net is from what a large matrix product reaches.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import pictures
+from benchmarks import image_files
 from benchmarks.consumers import CONSUMERS, Answer, Consumer
 from mtcnn_detector.boxes import iou
 from mtcnn_detector.errors import UserError
@@ -26,15 +26,16 @@ WARM_UP, SURE = 3, 0.75
 
 def main() -> None:
     """Run all in turn and print two tables."""
-    parser = pictures.parser("detect", __doc__, "spread over all", 60)
-    parser.add_argument("--consumers", type=Path, default=pictures.CONSUMERS, help="(%(default)s)")
+    parser = image_files.parser("detect", __doc__, "spread over all", 60)
+    consumers = image_files.CONSUMERS
+    parser.add_argument("--consumers", type=Path, default=consumers, help="(%(default)s)")
     parser.add_argument("--only", nargs="+", choices=CONSUMERS, default=list(CONSUMERS))
-    parser.add_argument("--blocks", type=int, default=6, help="of pictures (%(default)s)")
+    parser.add_argument("--blocks", type=int, default=6, help="of images (%(default)s)")
     arguments = parser.parse_args()
-    files = pictures.spread(arguments.pictures, arguments.images)
+    files = image_files.spread(arguments.folder, arguments.count)
     edges = np.linspace(0, len(files), arguments.blocks + 1).round().astype(int).tolist()
     blocks = [[str(p) for p in files[a:b]] for a, b in itertools.pairwise(edges)]
-    print(f"{len(files)} pictures of {arguments.pictures}, in {len(blocks)} blocks")
+    print(f"{len(files)} images of {arguments.folder}, in {len(blocks)} blocks")
     answers = in_turn(installed(arguments.only, arguments.consumers), files, blocks)
     print(table(answers))
     if "ours" in answers:
@@ -76,7 +77,7 @@ def in_turn(
 def table(answers: dict[str, list[Answer]]) -> str:
     """Rates, ratios block by block, and how far the faces are the same."""
     lines = [
-        "| | pictures/s | ours is so many times faster (of all blocks) | faces above 0.75 "
+        "| | images/s | ours is so many times faster (of all blocks) | faces above 0.75 "
         "| of which ours at IoU 0.5 |",
         "| --- | --- | --- | --- | --- |",
     ]

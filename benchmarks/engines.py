@@ -1,4 +1,4 @@
-"""`python -m benchmarks.engines WEIGHTS PICTURE`: P-Net over a picture's levels, engine by engine.
+"""`python -m benchmarks.engines WEIGHTS PICTURE`: P-Net over a image's levels, engine by engine.
 
 On one thread, whole levels, after each engine has seen every level once; in turns, so that a
 noisy moment hits all alike. The first is the one that the detector has here; what another says is
@@ -30,7 +30,7 @@ def main() -> None:
     """Build the engines, compare them, time them."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.engines", description=__doc__)
     parser.add_argument("weights", type=Path)
-    parser.add_argument("picture", type=Path)
+    parser.add_argument("image", type=Path)
     arguments = parser.parse_args()
     tf_setup.import_tensorflow()
     from mtcnn_detector import pixels
@@ -38,12 +38,12 @@ def main() -> None:
     from mtcnn_detector.weights import weight_files
 
     pixels.use_threads(1)
-    image = pixels.read_image(arguments.picture)
+    image = pixels.read_image(arguments.image)
     if image is None:
-        raise UserError(f"{arguments.picture} is no picture that can be read: give another.")
+        raise UserError(f"{arguments.image} is no image that can be read: give another.")
     trained = weight_files.read(arguments.weights)[NETS[0]]
     levels = levels_of(image, trained.net.size)
-    print(f"{len(levels)} levels of a picture of {image.shape[1]} x {image.shape[0]}")
+    print(f"{len(levels)} levels of a image of {image.shape[1]} x {image.shape[0]}")
     print(table(timed(engines(NETS[0], trained), levels)))
 
 
@@ -112,7 +112,7 @@ def timed(runs: dict[str, Run], levels: list[np.ndarray]) -> dict[str, list[floa
 def table(seconds: dict[str, list[float]]) -> str:
     """The medians, and the median of the ratios to the first."""
     first = next(iter(seconds))
-    lines = [f"| engine | ms a picture | times {first} |", "| --- | --- | --- |"]
+    lines = [f"| engine | ms a image | times {first} |", "| --- | --- | --- |"]
     for name, spent in seconds.items():
         ratio = statistics.median(np.divide(spent, seconds[first]))
         middle = 1000 * statistics.median(spent)

@@ -1,6 +1,6 @@
 """`python -m benchmarks.exactness`: does the detector find what mtcnn 0.1.1 finds?
 
-Both run over WIDER's validation pictures with the same weights and settings. Every face that one
+Both run over WIDER's validation images with the same weights and settings. Every face that one
 of them reports above 0.75 must be reported by the other, its box within 2 px or at IoU 0.95; what
 is not is listed, one by one, with the nearest face of the other.
 """
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks import pictures
+from benchmarks import image_files
 from data_prep.annotations import Annotation, read
 from mtcnn_detector.boxes import iou
 from mtcnn_detector.errors import UserError
@@ -25,7 +25,7 @@ SURE, PIXELS, OVERLAP = 0.75, 2, 0.95
 
 
 class Reported(NamedTuple):
-    """The faces of one detector on one picture."""
+    """The faces of one detector on one image."""
 
     boxes: np.ndarray  # (N, 4) whole pixels, as the package returns them
     scores: np.ndarray  # (N,)
@@ -38,8 +38,9 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    package = pictures.CONSUMERS / "mtcnn-0.1.1"
-    parser.add_argument("--wider", type=Path, default=pictures.DATA / "wider", help="(%(default)s)")
+    package = image_files.CONSUMERS / "mtcnn-0.1.1"
+    wider = image_files.DATA / "wider"
+    parser.add_argument("--wider", type=Path, default=wider, help="(%(default)s)")
     parser.add_argument(
         "--package", type=Path, default=package, help="holds mtcnn 0.1.1 (%(default)s)"
     )
@@ -88,15 +89,15 @@ def report(
     lines = []
     for name, left, right in (("mtcnn 0.1.1", theirs, ours), ("ours", ours, theirs)):
         sure, missed = 0, []
-        for picture in labelled:
-            faces, others = left[picture.key], right[picture.key]
+        for image in labelled:
+            faces, others = left[image.key], right[image.key]
             for row in np.flatnonzero(faces.scores > SURE):
                 sure += 1
                 if not same(faces.boxes[row], others.boxes).any():
-                    missed.append(f"    {picture.key}: {told(faces, int(row), others)}")
+                    missed.append(f"    {image.key}: {told(faces, int(row), others)}")
         share = 100 * (1 - len(missed) / max(sure, 1))
         lines += [f"of {sure} faces of {name} above {SURE}: {share:.2f} % of the other", *missed]
-    return "\n".join([f"{len(labelled)} pictures", *lines])
+    return "\n".join([f"{len(labelled)} images", *lines])
 
 
 def same(box: np.ndarray, others: np.ndarray) -> np.ndarray:

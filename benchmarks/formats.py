@@ -1,6 +1,6 @@
 """`python -m benchmarks.formats`: figures of an exported format beside those of its weights.
 
-The cascade runs twice over the recipe's validation pictures: with the nets of the weights file,
+The cascade runs twice over the recipe's validation images: with the nets of the weights file,
 and with what was written from them (a folder of LiteRT, ONNX or SavedModel nets) in their place.
 """
 

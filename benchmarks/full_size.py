@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from benchmarks.pictures import DATA
+from benchmarks.image_files import DATA
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.pixels import Image, read_image, resize
 from pipeline.cli import run_cli

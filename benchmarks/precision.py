@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks import pictures
+from benchmarks import image_files
 from mtcnn_detector.arguments import as_rgb
 from mtcnn_detector.backend import PRECISIONS, Precision
 from mtcnn_detector.boxes import iou
@@ -32,13 +32,13 @@ class Run(NamedTuple):
 
 def main() -> None:
     """Run both in turn and print what is shared, and the times."""
-    weights = pictures.CONSUMERS / "mtcnn-0.1.1" / "mtcnn" / "data" / "mtcnn_weights.npy"
-    parser = pictures.parser("precision", __doc__, "spread over all", 426)
+    weights = image_files.CONSUMERS / "mtcnn-0.1.1" / "mtcnn" / "data" / "mtcnn_weights.npy"
+    parser = image_files.parser("precision", __doc__, "spread over all", 426)
     parser.add_argument("--weights", type=Path, default=weights, help="(%(default)s)")
     arguments = parser.parse_args()
     detectors = {name: MTCNN(arguments.weights, precision=name) for name in PRECISIONS}
     runs: dict[Precision, Run] = {name: Run([], []) for name in detectors}
-    files = pictures.spread(arguments.pictures, arguments.images)
+    files = image_files.spread(arguments.folder, arguments.count)
     images = (image for path in files if (image := read_image(path)) is not None)
     for number, image in enumerate(images):
         order = list(detectors)[:: 1 if number % 2 else -1]

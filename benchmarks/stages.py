@@ -1,6 +1,6 @@
 """Where the detector's time goes, on one thread: run by `benchmarks.detect`.
 
-`python -m benchmarks.stages WEIGHTS` reads a JSON list of picture files. The parts are timed from
+`python -m benchmarks.stages WEIGHTS` reads a JSON list of image files. The parts are timed from
 outside, by wrapping the functions that do them; what is left over is Python between them.
 """
 
@@ -81,7 +81,7 @@ def wrap(clock: Clock, engine: Any) -> None:
 
 
 def multiplications(cascade: Any, image: Any) -> float:
-    """What P-Net needs for the levels of a picture, none of them twice."""
+    """What P-Net needs for the levels of a image, none of them twice."""
     from mtcnn_detector.pixels import ImagePyramid
 
     total = 0
@@ -116,18 +116,18 @@ def product_rate() -> float:
 
 
 def report(
-    seconds: dict[str, float], whole: float, pictures: int, reached: float, limit: float
+    seconds: dict[str, float], whole: float, images: int, reached: float, limit: float
 ) -> str:
     """A table of the parts."""
     parts = seconds | {"the rest": whole - sum(seconds.values())}
     lines = [
-        f"\nours on one thread: {pictures / whole:.2f} pictures/s, of which",
+        f"\nours on one thread: {images / whole:.2f} images/s, of which",
         "",
-        "| part | ms a picture | share |",
+        "| part | ms a image | share |",
         "| --- | --- | --- |",
     ]
     for part, spent in parts.items():
-        lines.append(f"| {part} | {1000 * spent / pictures:.1f} | {100 * spent / whole:.0f} % |")
+        lines.append(f"| {part} | {1000 * spent / images:.1f} | {100 * spent / whole:.0f} % |")
     return "\n".join(
         [
             *lines,

@@ -57,7 +57,7 @@ def row(settings: Settings, name: NetName, run: Path, blocks: int, steps: int) -
 
     from train import dataset, trainable_net
 
-    train = settings.stage(name).train
+    train = settings.for_net(name).train
     records, origin = crops_of(settings, name, run)
     model, _ = trainable_net.build_trainable(settings, name)
     piped = dataset.batches(records, name, train, settings.seed).repeat()
@@ -80,7 +80,7 @@ def crops_of(settings: Settings, name: NetName, run: Path) -> tuple[Any, str]:
     from data_prep.crops import Crops
     from train import dataset
 
-    size, folder = settings.stage(name).net.size, run / "records" / name
+    size, folder = settings.for_net(name).net.size, run / "records" / name
     made = manifest.read_manifest(folder)
     if made is not None and made["complete"]:
         return dataset.load(folder, "train", size, made["counts"]["train"]), str(run)

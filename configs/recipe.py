@@ -93,7 +93,7 @@ def refuse_unless_exportable(settings: Settings) -> None:
         return
     for name in NETS:
         try:
-            weight_files.refuse_unless_ipazc(name, folded(settings.stage(name).net))
+            weight_files.refuse_unless_ipazc(name, folded(settings.for_net(name).net))
         except UserError as error:
             problem = str(error).rstrip(".")
             raise UserError(

@@ -71,11 +71,11 @@ class Settings:
             self._check_place(place, name)
         last = NETS[-1]
         problem = "must be true: the faces' landmarks come from this net"
-        require(self.stage(last).net.landmarks, f"{last}.net.landmarks", problem)
+        require(self.for_net(last).net.landmarks, f"{last}.net.landmarks", problem)
 
     def _check_place(self, place: int, name: NetName) -> None:
         """Refuse what does not fit a net's place in the cascade, counted from 0."""
-        records, convolutional = self.stage(name).records, self.stage(name).net.convolutional
+        records, convolutional = self.for_net(name).records, self.for_net(name).net.convolutional
         own = records.mined_by is not None
         problem = "is for the first net; this one is mined by the run's nets before it"
         require(place == 0 or not own, f"{name}.records.mined_by", problem)
@@ -90,9 +90,9 @@ class Settings:
     def box_target(self, name: NetName) -> float:
         """Sides of the boxes that a net is taught, in faces: the next net's context."""
         place = NETS.index(name) + 1
-        return self.stage(NETS[place]).records.context if place < len(NETS) else 1.0
+        return self.for_net(NETS[place]).records.context if place < len(NETS) else 1.0
 
-    def stage(self, name: NetName) -> NetSettings:
+    def for_net(self, name: NetName) -> NetSettings:
         """The part of the recipe that describes one net."""
-        stage: NetSettings = getattr(self, name)
-        return stage
+        net_settings: NetSettings = getattr(self, name)
+        return net_settings

@@ -66,16 +66,16 @@ def prepare(
             broken; or a worker was killed.
     """
     refuse_unless_exportable(settings)
-    if not settings.stage(name).train.steps:
+    if not settings.for_net(name).train.steps:
         print(f"{name}-data: {name} is taken over as it is (train.steps: 0); it needs no records.")
         return
     nets = _miners(settings, name, run)
     trained = {miner: weight_files.read_net(path, miner) for miner, path in nets.items()}
     sets = label_sets(Path(settings.data.folder), settings.data.train)
-    split = labelled_images(settings, settings.stage(name).records.scale_balance, sets)
+    split = labelled_images(settings, settings.for_net(name).records.scale_balance, sets)
     recipe = _recipe(settings, name, nets) | {"annotations": fingerprint(split)}
     stage = manifest.Stage(run / "records" / name, recipe, f"{name}-data")
-    chunks = list(_chunks(split, settings.stage(name).records.images_per_shard))
+    chunks = list(_chunks(split, settings.for_net(name).records.images_per_shard))
     checked = _checked_images(settings, name, run, sets, split)
     if not force:
         _forget_changed(stage, chunks, checked.digests)
@@ -90,7 +90,7 @@ def prepare(
     plan = Plan(settings, name, trained, checked.problems)
     if missing:
         _fill(plan, _pool(plan, workers, scheduler), stage.folder, missing, checked.digests)
-    _finish(stage, chunks, settings.stage(name), settings.data.max_broken_fraction)
+    _finish(stage, chunks, settings.for_net(name), settings.data.max_broken_fraction)
 
 
 def _checked_images(
@@ -134,7 +134,7 @@ def _forget_changed(stage: manifest.Stage, chunks: list[Chunk], digests: Mapping
 
 def _miners(settings: Settings, name: NetName, run: Path) -> dict[NetName, Path]:
     """The nets that propose windows for this one, and their files."""
-    mined_by = settings.stage(name).records.mined_by
+    mined_by = settings.for_net(name).records.mined_by
     if mined_by is not None:
         return {name: Path(mined_by)}
     earlier = NETS[: NETS.index(name)]

@@ -39,12 +39,12 @@ class Plan:
     @property
     def size(self) -> int:
         """Side of the crops without their margin, pixels."""
-        return self.settings.stage(self.name).net.size
+        return self.settings.for_net(self.name).net.size
 
     @property
     def stored_size(self) -> int:
         """Side of the stored crops, pixels."""
-        return self.settings.stage(self.name).stored_size
+        return self.settings.for_net(self.name).stored_size
 
 
 class _Worker(NamedTuple):
@@ -71,7 +71,7 @@ def _prepare(plan: Plan) -> None:
         from mtcnn_detector.threads import use_threads
 
         use_threads(1)  # results must not depend on the number of workers
-        low = plan.settings.stage(plan.name).records.proposal_thresholds
+        low = plan.settings.for_net(plan.name).records.proposal_thresholds
         cascade = Cascade(plan.nets, plan.settings.detector.at(low))
     _worker = _Worker(plan, cascade)
 
@@ -118,7 +118,7 @@ def _windows(labelled: LabelledImage, image: pixels.Image) -> dict[SampleType, W
     """All windows of one image, a function of the seed and its key."""
     plan, annotation = _worker.plan, labelled.annotation
     settings = plan.settings
-    records = settings.stage(plan.name).records.times(labelled.weight)
+    records = settings.for_net(plan.name).records.times(labelled.weight)
     seeds = [settings.seed, NETS.index(plan.name), *annotation.key.encode()]
     rng = np.random.default_rng(seeds)
     targets = Targets.of(annotation, settings.data.min_face, labelled.weights, records.context)

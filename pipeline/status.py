@@ -67,7 +67,7 @@ def _state(run: Path, stage: StageSpec, settings: Settings | None) -> StageState
         if not made["complete"]:
             return StageState(stage.target, "begun, not complete", since)
         return StageState(stage.target, COMPLETE, since, _figures(made, folder))
-    taken_over = settings is not None and stage.net and not settings.stage(stage.net).train.steps
+    taken_over = settings is not None and stage.net and not settings.for_net(stage.net).train.steps
     if taken_over and stage.makes_records:
         return StageState(stage.target, NOT_NEEDED, figures="train.steps: 0, taken over")
     return StageState(stage.target, "not begun")

@@ -124,9 +124,9 @@ def test_the_other_nets_are_fitted(tmp_path: Path, name: NetName) -> None:
     model, _ = trainable_net.build_trainable(settings, name)
     keras_nets.set_weights(model.net, saved_net(tmp_path, name).weights, "the test")
     counts: dict[str, int] = dict.fromkeys(SAMPLE_TYPES, 20)
-    size, folder = settings.stage(name).net.size, tmp_path / "records" / name
+    size, folder = settings.for_net(name).net.size, tmp_path / "records" / name
     held_out = dataset.load(folder, "validation", size, counts)
-    figures = callbacks.evaluate(model, held_out, name, settings.stage(name).train)
+    figures = callbacks.evaluate(model, held_out, name, settings.for_net(name).train)
     assert figures["loss"] == pytest.approx(rows[1]["val_loss"], abs=1e-5)
 
 

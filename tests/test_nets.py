@@ -29,7 +29,7 @@ def test_the_papers_nets_have_the_papers_parameters(name: NetName, count: int) -
 def test_the_recipes_nets_are_the_papers() -> None:
     settings = recipe.load(RECIPE)
     for name in NETS:
-        net = settings.stage(name).net
+        net = settings.for_net(name).net
         assert replace(net, landmarks=name == NETS[-1]) == PAPER_NETS[name]
         weight_files.refuse_unless_ipazc(name, net)  # a landmark head more is no hindrance
 

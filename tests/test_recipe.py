@@ -80,13 +80,13 @@ def test_what_the_nets_share_is_the_same_for_all() -> None:
     for kind, part in ((RecordSettings, "records"), (TrainSettings, "train")):
         for field in fields(kind):
             if field.default is not MISSING and field.name != "proposal_thresholds":
-                values = [getattr(getattr(settings.stage(n), part), field.name) for n in NETS]
+                values = [getattr(getattr(settings.for_net(n), part), field.name) for n in NETS]
                 assert values == [field.default] * len(NETS), field.name
 
 
 def test_our_recipe_means_what_it_says() -> None:
     settings = load()
-    assert [settings.stage(name).net.size for name in NETS] == [12, 24, 48]
+    assert [settings.for_net(name).net.size for name in NETS] == [12, 24, 48]
     assert (settings.labels.negative, settings.labels.part, settings.labels.positive) == (
         0.3,
         0.4,

@@ -82,8 +82,8 @@ def test_fine_tuning_starts_every_net_and_takes_over_the_others(
     assert values(commands[0], "--config") == ["configs/finetune.yaml"]
     settings = recipe.load(ROOT / "configs/finetune.yaml", values(commands[0], "--set"))
     for net in NETS:
-        assert settings.stage(net).train.init == str(weights)
-    assert [settings.stage(net).train.steps for net in NETS] == [0, 600, 0]
+        assert settings.for_net(net).train.init == str(weights)
+    assert [settings.for_net(net).train.steps for net in NETS] == [0, 600, 0]
     assert settings.pnet.records.mined_by == str(weights)
     assert settings.pnet.records.proposal_thresholds == (0.5,)
 
@@ -121,7 +121,7 @@ def test_each_round_starts_from_the_one_before(
     settings = recipe.load(config, values(second, "--set"))
     assert (settings.seed, settings.data.min_face) == (2, 20)
     assert settings.onet.train.init == str(run / "round-1")
-    assert [settings.stage(net).train.steps > 0 for net in NETS] == [True, False, True]
+    assert [settings.for_net(net).train.steps > 0 for net in NETS] == [True, False, True]
     assert last[:2] == ["evaluation", "rounds"]
     assert values(last, "--run") == [str(run)]
     kept = recipe.load(run / "recipe.yaml")

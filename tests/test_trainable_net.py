@@ -264,7 +264,7 @@ def test_a_teacher_is_no_part_of_what_is_trained_and_saved(start: Path) -> None:
 def test_the_recipe_shifts_nothing() -> None:
     settings = recipe.load(RECIPE)
     for name in NETS:
-        train_settings = settings.stage(name).train
+        train_settings = settings.for_net(name).train
         assert train_settings.score_shift == train_settings.landmark_shift == 0
 
 

@@ -34,7 +34,7 @@ def train(settings: Settings, name: NetName, run: Path, force: bool) -> None:
     """
     refuse_unless_exportable(settings)
     _refuse_replicas()
-    steps, records_folder = settings.stage(name).train.steps, run / "records" / name
+    steps, records_folder = settings.for_net(name).train.steps, run / "records" / name
     records = manifest.require_complete(records_folder, f"{name}-data") if steps else {}
     if steps:
         _refuse_other_records(records["recipe"], settings, name, run)
@@ -45,7 +45,7 @@ def train(settings: Settings, name: NetName, run: Path, force: bool) -> None:
     keras.utils.set_random_seed(settings.seed)
     tf.config.experimental.enable_op_determinism()  # a resumed training must end the same
     if steps:
-        crops, held_out = _load(records_folder, name, settings.stage(name).stored_size, records)
+        crops, held_out = _load(records_folder, name, settings.for_net(name).stored_size, records)
         figures = _fit(settings, name, stage.folder, crops, held_out)
         result = ", ".join(f"{key} {value:.4f}" for key, value in figures.items())
     else:
@@ -74,7 +74,7 @@ def _refuse_other_records(
     # Another seed may be tried on the same records.
     old = {k: v for k, v in recipe.items() if (k in now and k != "seed") or k.startswith(source)}
     new = {k: v for k, v in now.items() if k in old or k.startswith(source)}
-    mined_by = settings.stage(name).records.mined_by
+    mined_by = settings.for_net(name).records.mined_by
     for net in NETS:
         if digest := recipe.get(f"nets.{net}"):
             files = weight_files.files(Path(mined_by or run / net / "weights.npz"))
@@ -136,7 +136,7 @@ def _fit(
     held_out: dataset.CropSet,
 ) -> dict[str, float]:
     """Fit from the last checkpoint, or the start, to the last step; the best epoch's figures."""
-    stage = settings.stage(name)
+    stage = settings.for_net(name)
     train, scale = stage.train, settings.box_target(name) / stage.records.context
     view = dataset.View(stage.net.size, settings.labels, scale)
     model, start = build_trainable(settings, name)

@@ -53,7 +53,7 @@ def build_trainable(settings: Settings, name: NetName) -> tuple[TrainableNet, We
     Raises:
         UserError: a weights file cannot be read; a frozen layer is not in `init`.
     """
-    stage = settings.stage(name)
+    stage = settings.for_net(name)
     train, init = stage.train, stage.train.init
     net = keras_nets.build(for_crops(stage.net), settings.seed)
     start = {} if init is None else _load_init(Path(init), net, name)
@@ -151,7 +151,7 @@ def adopt_init(settings: Settings, name: NetName, folder: Path) -> None:
     Raises:
         UserError: `init` lacks an array that only a training could provide.
     """
-    stage = settings.stage(name)
+    stage = settings.for_net(name)
     path, net = Path(stage.train.init or ""), keras_nets.build(for_crops(stage.net), settings.seed)
     start = _load_init(path, net, name)
     missing = [key for key in keras_nets.get_weights(net) if key not in start]
