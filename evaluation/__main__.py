@@ -66,7 +66,7 @@ def _add_inputs(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--labels-format",
         metavar="FORMAT",
-        help="of --labels: wider, retinaface, mtfl, celeba or coco (guessed)",
+        help="format of --labels, such as coco or voc (recognised)",
     )
     command.add_argument(
         "--mtcnn",

@@ -112,7 +112,7 @@ class TiledCanvas:
         outside = (-top, bottom - level.height, -left, right - level.width)
         if max(outside) > 0:
             edges = [max(pad, 0) for pad in outside]
-            pixels = cv2.copyMakeBorder(pixels, *edges, cv2.BORDER_REPLICATE)  # type: ignore
+            pixels = cv2.copyMakeBorder(pixels, *edges, cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
         y, x = band.y * self._stride, band.x * self._stride
         self._canvas[y : y + pixels.shape[0], x : x + pixels.shape[1]] = pixels
 
