@@ -90,13 +90,6 @@ class TrainSettings:
         "(0, 1]",
         0.7,
     )
-    iou_scores: tuple[float, float] | None = setting(
-        "score taught to a crop about a face: 0 at the first IoU with it, 1 from the second on, "
-        "for parts too; null: 1 for positives, and parts teach none",
-        "[0, 1]",
-        None,
-        problem="must be two rising values from 0 to 1, or null",
-    )
     ema_decay: float = setting(
         "decay of the exponential moving average of the weights; 0: none", "[0, 1)", 0.999
     )
@@ -148,9 +141,6 @@ class TrainSettings:
         self._check_batch()
         below = self.final_learning_rate <= self.learning_rate
         require(below, "final_learning_rate", "must lie between 0 and learning_rate")
-        low, high = self.iou_scores or (0.0, 1.0)
-        problem = "must be two rising values from 0 to 1"
-        require(low < high, "iou_scores", problem)
         problem = "needs init: random layers learn"
         require(not self.frozen or self.init is not None, "frozen", problem)
         problem = "needs init: there is nothing else to average with"

@@ -293,30 +293,3 @@ def test_taught_landmarks_of_faces_are_learned_beside_the_known_ones() -> None:
     assert found == pytest.approx(0.75 * known + 0.25 * (given[0] + given[2]) / 2, rel=1e-5)
     boxes = [losses(targets, outputs, train, more)["box"] for more in (teacher_outputs, None)]
     assert float(boxes[0]) == float(boxes[1]), "labels alone teach boxes"
-
-
-def test_iou_teaches_scores_between_0_and_1() -> None:
-    # Five crops: a perfect one, a part, one between negative and part, a negative, a landmark crop.
-    kinds = [0, 2, len(SAMPLE_TYPES), 1, 3]
-    iou = [1.0, 0.5, 0.35, np.nan, 0.9]
-    targets = {
-        "kind": tf.constant(kinds),
-        "iou": tf.constant(iou, tf.float32),
-        "box": tf.fill([5, 4], np.float32("nan")),
-        "landmarks": tf.fill([5, 10], np.float32("nan")),
-    }
-    logits = tf.constant([[0.0, 1.0], [0, 0], [0, -1], [0, -2], [5, -5]])
-    outputs = {"cls": logits, "box": tf.zeros([5, 4]), "landmarks": tf.zeros([5, 10])}
-    train = replace(TRAIN, loss_weights=(1, 0, 0), iou_scores=(0.3, 0.7))
-
-    def divergence(score: float, logit: float) -> float:
-        said = 1 / (1 + np.exp(-logit))
-        pairs = ((score, said), (1 - score, 1 - said))
-        return float(sum(p * np.log(p / q) for p, q in pairs if p))
-
-    rows = ((1, 1), (0.5, 0), (0.125, -1), (0, -2))
-    wanted = np.mean([divergence(score, logit) for score, logit in rows])
-    found = losses(targets, outputs, train)["cls"]
-    np.testing.assert_allclose(found, wanted, rtol=1e-5)
-    plain = losses(targets, outputs, replace(train, iou_scores=None))["cls"]
-    np.testing.assert_allclose(plain, np.mean([divergence(1, 1), divergence(0, -2)]), rtol=1e-5)

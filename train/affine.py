@@ -50,7 +50,7 @@ def apply_motion(
     box = _move_boxes(crops.boxes, motion)
     known = tf.reduce_all(tf.math.is_finite(box), axis=1)
     boxed = known & ((kinds == POSITIVE) | (kinds == PART))
-    overlap = iou_with_window(box, labels.squared_faces)
+    overlap = _iou_with_window(box, labels.squared_faces)
     relabelled = tf.where(overlap >= labels.positive, POSITIVE, PART)
     relabelled = tf.where(overlap >= labels.part, relabelled, UNLABELLED)
     targets = Crops(
@@ -104,7 +104,7 @@ def _move_boxes(offsets: tf.Tensor, motion: Motion) -> tf.Tensor:
     return tf.concat([centre - half, centre + half - 1], axis=1)
 
 
-def iou_with_window(offsets: tf.Tensor, squared: bool) -> tf.Tensor:
+def _iou_with_window(offsets: tf.Tensor, squared: bool) -> tf.Tensor:
     """(N, 4) offsets of faces, or of the squares about them -> (N,) IoU with the window."""
     first, last = offsets[:, :2], offsets[:, 2:] + 1
     sides = last - first

@@ -66,8 +66,7 @@ class Batch(NamedTuple):
     """Crops of all kinds, evenly mixed; NaN where a crop has no box or no landmarks."""
 
     images: tf.Tensor  # (N, s, s, 3) float32, normalised
-    # kind (N,) int32, box (N, 4) in the net's frame, landmarks (N, 10) in sides of the crop,
-    # iou (N,) of the window with the face
+    # kind (N,) int32, box (N, 4) in the net's frame, landmarks (N, 10) in sides of the crop
     targets: dict[str, tf.Tensor]
 
 
@@ -273,7 +272,6 @@ def to_batch(crops: Crops, kinds: Any, name: NetName, view: View = AS_STORED) ->
         "kind": tf.cast(kinds, tf.int32),
         "box": net_offsets(name, boxes, crops.sides),
         "landmarks": crops.landmarks,
-        "iou": affine.iou_with_window(crops.boxes, view.labels.squared_faces),
     }
     return Batch(crops.images, targets)
 

@@ -15,7 +15,6 @@ from configs.record_settings import SAMPLE_TYPES
 from configs.train_settings import TrainSettings
 
 Tensors = dict[str, tf.Tensor]
-_LANDMARK = SAMPLE_TYPES.index("landmark")
 
 
 def losses(
@@ -24,7 +23,7 @@ def losses(
     """The weighted loss of each head on a batch, each a scalar.
 
     Args:
-        targets: kind (N,), box (N, 4), landmarks (N, 10), iou (N,); NaN where there is none.
+        targets: kind (N,), box (N, 4), landmarks (N, 10); NaN where there is none.
         outputs: cls (N, 2) logits, box (N, 4), landmarks (N, 10) if the net has that head.
         train: the weights of the heads and the fraction of hard examples.
         teacher_outputs: the teacher's outputs for the same crops, in the form of `outputs`.
@@ -32,14 +31,7 @@ def losses(
     positive, negative, part, _ = (targets["kind"] == i for i in range(len(SAMPLE_TYPES)))
     cls, box, landmarks = train.loss_weights
     has_class, all_crops = positive | negative, tf.ones_like(positive)
-    score = tf.cast(positive, tf.float32)
-    if train.iou_scores is not None:
-        low, high = train.iou_scores
-        ramp = tf.clip_by_value((targets["iou"] - low) / (high - low), 0.0, 1.0)
-        about_a_face = tf.math.is_finite(targets["iou"]) & (targets["kind"] != _LANDMARK)
-        score = tf.where(about_a_face, ramp, score)
-        has_class |= about_a_face
-    class_targets = tf.stack([1 - score, score], axis=1)
+    class_targets = tf.one_hot(tf.cast(positive, tf.int32), 2)
     if teacher_outputs:
         weight = tf.where(has_class, train.distillation_weight, 1.0)[:, None]
         soft_targets = tf.nn.softmax(teacher_outputs["cls"])
