@@ -23,7 +23,7 @@ from pipeline import tf_setup  # noqa: E402
 from pipeline.cli import run_cli  # noqa: E402
 
 ROUNDS = 15
-Run = Callable[[np.ndarray], np.ndarray]  # (1, H, W, 3) float32, 0 to 255 -> (1, h, w, 4) offsets
+Infer = Callable[[np.ndarray], np.ndarray]  # (1, H, W, 3) float32, 0 to 255 -> (1, h, w, 4) offsets
 
 
 def main() -> None:
@@ -59,7 +59,7 @@ def levels_of(image: Any, size: int) -> list[np.ndarray]:
     return [pixels.resize(image, w, h)[None].astype(np.float32) for h, w in sizes]
 
 
-def engines(name: Any, trained: Any) -> dict[str, Run]:
+def engines(name: Any, trained: Any) -> dict[str, Infer]:
     """The detector's first, then what else could run the net."""
     import cv2
     import tensorflow as tf
@@ -92,7 +92,7 @@ def engines(name: Any, trained: Any) -> dict[str, Run]:
     }
 
 
-def timed(runs: dict[str, Run], levels: list[np.ndarray]) -> dict[str, list[float]]:
+def timed(runs: dict[str, Infer], levels: list[np.ndarray]) -> dict[str, list[float]]:
     """Seconds for all levels, round by round; an engine that says something else is refused."""
     first = next(iter(runs.values()))
     expected = [first(level) for level in levels]

@@ -38,7 +38,7 @@ PER_EVENT = 220  # images that share a folder, as those of an event do
 CACHED = 150  # decoded sources that a process keeps
 
 
-class Source(NamedTuple):
+class SourceImage(NamedTuple):
     """An image of the smaller set: (N, 4) boxes x y w h and (N, 5, 2) landmarks, NaN if unknown."""
 
     path: Path
@@ -50,7 +50,7 @@ class Task(NamedTuple):
     """One image to compose."""
 
     path: Path
-    sources: tuple[Source, ...]
+    sources: tuple[SourceImage, ...]
     seed: int
 
 
@@ -79,7 +79,7 @@ def main() -> None:
     print(f"{arguments.out}: {len(tasks)} images, {len(sides)} faces, {100 * small:.0f} % under 16")
 
 
-def read_sources(data: Path) -> list[Source]:
+def read_sources(data: Path) -> list[SourceImage]:
     """The images of the smaller set that have faces, out of its RetinaFace list."""
     path = data / SPLIT / LANDMARKS
     try:
@@ -95,11 +95,11 @@ def read_sources(data: Path) -> list[Source]:
     return [_source(data / FOLDER / name, np.array(faces)) for name, faces in rows.items() if faces]
 
 
-def _source(path: Path, rows: NDArray[np.float64]) -> Source:
+def _source(path: Path, rows: NDArray[np.float64]) -> SourceImage:
     """Columns of a RetinaFace list: x y w h, five times x y flag, blur; a flag of -1 is unknown."""
     triples = rows[:, 4:19].reshape(-1, 5, 3)
     landmarks = np.where(triples[..., 2:] < 0, np.nan, triples[..., :2])
-    return Source(path, rows[:, :4], landmarks)
+    return SourceImage(path, rows[:, :4], landmarks)
 
 
 def face_counts(rng: np.random.Generator, images: int, faces: int) -> NDArray[np.int64]:
@@ -119,7 +119,10 @@ def face_counts(rng: np.random.Generator, images: int, faces: int) -> NDArray[np
 
 
 def plan(
-    rng: np.random.Generator, sources: Sequence[Source], counts: NDArray[np.int64], folder: Path
+    rng: np.random.Generator,
+    sources: Sequence[SourceImage],
+    counts: NDArray[np.int64],
+    folder: Path,
 ) -> Iterator[Task]:
     """Which sources make up each image, so that it has exactly its number of faces."""
     faces = np.array([len(source.boxes) for source in sources])
@@ -162,7 +165,7 @@ def compose_all(tasks: Sequence[Task], out: Path, workers: int) -> NDArray[np.fl
     return np.concatenate(sides)
 
 
-def compose(task: Task) -> Source:
+def compose(task: Task) -> SourceImage:
     """Tile shrunken sources into one image and write it; its faces in the image's pixels."""
     rng = np.random.default_rng(task.seed)
     columns = int(np.ceil(np.sqrt(len(task.sources) * 4 / 3)))
@@ -180,7 +183,7 @@ def compose(task: Task) -> Source:
     image = np.vstack(strips)
     _, coded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
     task.path.write_bytes(coded.tobytes())
-    return Source(task.path, np.concatenate(boxes), np.concatenate(landmarks))
+    return SourceImage(task.path, np.concatenate(boxes), np.concatenate(landmarks))
 
 
 def _tile(

@@ -23,7 +23,7 @@ SURE, WARM_UP = 0.75, 3  # probability; images
 OVERLAPS = (0.5, 0.8)
 
 
-class Run(NamedTuple):
+class Timings(NamedTuple):
     """Faces and seconds of one precision, image by image."""
 
     faces: list[Faces]
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=weights, help="(%(default)s)")
     arguments = parser.parse_args()
     detectors = {name: MTCNN(arguments.weights, precision=name) for name in PRECISIONS}
-    runs: dict[Precision, Run] = {name: Run([], []) for name in detectors}
+    runs: dict[Precision, Timings] = {name: Timings([], []) for name in detectors}
     files = image_files.spread(arguments.folder, arguments.count)
     images = (image for path in files if (image := read_image(path)) is not None)
     for number, image in enumerate(images):
@@ -49,13 +49,13 @@ def main() -> None:
     print(report(runs["exact"], runs["fast"]))
 
 
-def _run(detector: MTCNN, image: Image, run: Run) -> None:
+def _run(detector: MTCNN, image: Image, run: Timings) -> None:
     start = perf_counter()
     run.faces.append(detector.cascade.detect(as_rgb(image)))
     run.seconds.append(perf_counter() - start)
 
 
-def report(exact: Run, fast: Run) -> str:
+def report(exact: Timings, fast: Timings) -> str:
     """The shares of faces found both ways, how far they differ, and the ratio of the times."""
     lines = [f"{len(exact.seconds)} images"]
     for title, one, other in (("exact", exact, fast), ("fast", fast, exact)):

@@ -17,7 +17,7 @@ INT8, CASCADE = "tflite-int8", "savedmodel-cascade"
 
 
 @dataclass(frozen=True)
-class Format:
+class ExportFormat:
     """One export format.
 
     Args:
@@ -45,13 +45,13 @@ def _write_own(path: Path, nets: Nets, _: Batches) -> None:
     weight_files.write_own_folder(path, nets)
 
 
-def _layout(layout: str, target: str, usage: str) -> Format:
+def _layout(layout: str, target: str, usage: str) -> ExportFormat:
     """A weights file that another package loads."""
 
     def write(path: Path, nets: Nets, _: Batches) -> None:
         weight_files.write(layout, path, nets)
 
-    return Format(target, write, _load_weights, usage, tolerance=1e-5)
+    return ExportFormat(target, write, _load_weights, usage, tolerance=1e-5)
 
 
 # The deployment formats import TensorFlow or ONNX, which takes seconds: only when they are used.
@@ -116,7 +116,7 @@ _TFLITE_USAGE = (
     "ai_edge_litert.interpreter.Interpreter('{}/pnet.tflite').get_signature_runner()(pixels=...) "
     "runs P-Net."
 )
-FORMATS: dict[str, Format] = {
+FORMATS: dict[str, ExportFormat] = {
     "ipazc": _layout("ipazc", "mtcnn_weights.npy", "MTCNN(weights_file='{}') loads it."),
     "ipazc-1.0": _layout(
         "ipazc-1.0", "ipazc-1.0", "StagePNet(weights='{}/pnet.lz4') and so on load it."
@@ -132,28 +132,28 @@ FORMATS: dict[str, Format] = {
         "facenet-pytorch",
         "mtcnn.pnet.load_state_dict(torch.load('{}/pnet.pt')) and so on load it.",
     ),
-    "own": Format(
+    "own": ExportFormat(
         "mtcnn_weights",
         _write_own,
         _load_weights,
         "`python -m evaluation detect --weights {}` detects with it.",
         tolerance=1e-5,
     ),
-    "savedmodel": Format(
+    "savedmodel": ExportFormat(
         "savedmodel",
         _write_savedmodel,
         _load_savedmodel,
         "tf.saved_model.load('{}/pnet').signatures['serving_default'] runs P-Net.",
     ),
-    CASCADE: Format(
+    CASCADE: ExportFormat(
         CASCADE,
         _write_cascade,
         _load_from_cascade,
         "tf.saved_model.load('{}').signatures['detect'](image=...) finds the faces of an image.",
     ),
-    "tflite": Format("tflite", _write_tflite, _load_tflite, _TFLITE_USAGE),
-    INT8: Format(INT8, _write_tflite, _load_tflite, _TFLITE_USAGE),
-    "onnx": Format(
+    "tflite": ExportFormat("tflite", _write_tflite, _load_tflite, _TFLITE_USAGE),
+    INT8: ExportFormat(INT8, _write_tflite, _load_tflite, _TFLITE_USAGE),
+    "onnx": ExportFormat(
         "onnx",
         _write_onnx,
         _load_onnx,

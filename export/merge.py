@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from export import calibration, exported_cascade
 from export.deployment import Nets
-from export.formats import CASCADE, FORMATS, INT8, Format
+from export.formats import CASCADE, FORMATS, INT8, ExportFormat
 from mtcnn_detector.backend import CompiledNet, Outputs
 from mtcnn_detector.cascade import Cascade
 from mtcnn_detector.errors import UserError
@@ -115,7 +115,7 @@ def _write(
     return _write_nets(draft, FORMATS[format_name], nets)
 
 
-def _write_nets(draft: Path, export_format: Format, nets: Nets) -> tuple[dict[str, Any], str]:
+def _write_nets(draft: Path, export_format: ExportFormat, nets: Nets) -> tuple[dict[str, Any], str]:
     """Write the nets and compare outputs; as `_write`."""
     export_format.write(draft, nets, {})
     difference = _max_difference(draft, export_format, nets)
@@ -126,7 +126,7 @@ def _write_nets(draft: Path, export_format: Format, nets: Nets) -> tuple[dict[st
 
 
 def _write_calibrated(
-    draft: Path, export_format: Format, nets: Nets, calibration_images: Path
+    draft: Path, export_format: ExportFormat, nets: Nets, calibration_images: Path
 ) -> tuple[dict[str, Any], str]:
     """Write int8 nets and compare the faces that they find; as `_write`."""
     images = calibration.read_images(calibration_images)
@@ -145,7 +145,9 @@ def _write_calibrated(
     return counts._asdict(), summary
 
 
-def _write_cascade(draft: Path, export_format: Format, nets: Nets) -> tuple[dict[str, Any], str]:
+def _write_cascade(
+    draft: Path, export_format: ExportFormat, nets: Nets
+) -> tuple[dict[str, Any], str]:
     """Write the cascade and compare its faces with ours on a random image; as `_write`."""
     from export.tensorflow_cascade import load_cascade
 
@@ -167,7 +169,7 @@ def _write_cascade(draft: Path, export_format: Format, nets: Nets) -> tuple[dict
     return {"boxes": len(expected), "same": again}, summary
 
 
-def _max_difference(path: Path, export_format: Format, nets: Nets) -> float:
+def _max_difference(path: Path, export_format: ExportFormat, nets: Nets) -> float:
     """The maximum absolute difference of outputs before and after, on random pixels."""
     largest = 0.0
     for name in NETS:

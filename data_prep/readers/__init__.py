@@ -19,7 +19,7 @@ from data_prep.readers.yolo import read_yolo
 from mtcnn_detector.errors import UserError
 
 
-class Format(NamedTuple):
+class Reader(NamedTuple):
     """How the files of a format are read.
 
     Attributes:
@@ -40,18 +40,18 @@ class Format(NamedTuple):
     whole_folder: bool = False
 
 
-READERS: dict[str, Format] = {
-    "wider": Format(read_wider, (".txt",), units=True, landmarks=True, of_tools=False),
-    "retinaface": Format(read_retinaface, (".txt",), units=True, of_tools=False),
-    "mtfl": Format(read_mtfl, (".txt",), of_tools=False),
-    "celeba": Format(read_celeba, (".txt",), units=True, landmarks=True, of_tools=False),
-    "coco": Format(read_coco, (".json",), units=True),
-    "voc": Format(read_voc, (".xml",)),
-    "yolo": Format(read_yolo, (".txt",), whole_folder=True),
-    "labelme": Format(read_labelme, (".json",)),
-    "cvat": Format(read_cvat, (".xml",)),
-    "via": Format(read_via, (".json", ".csv")),
-    "csv": Format(read_csv, (".csv", ".tsv", ".txt"), units=True, landmarks=True),
+READERS: dict[str, Reader] = {
+    "wider": Reader(read_wider, (".txt",), units=True, landmarks=True, of_tools=False),
+    "retinaface": Reader(read_retinaface, (".txt",), units=True, of_tools=False),
+    "mtfl": Reader(read_mtfl, (".txt",), of_tools=False),
+    "celeba": Reader(read_celeba, (".txt",), units=True, landmarks=True, of_tools=False),
+    "coco": Reader(read_coco, (".json",), units=True),
+    "voc": Reader(read_voc, (".xml",)),
+    "yolo": Reader(read_yolo, (".txt",), whole_folder=True),
+    "labelme": Reader(read_labelme, (".json",)),
+    "cvat": Reader(read_cvat, (".xml",)),
+    "via": Reader(read_via, (".json", ".csv")),
+    "csv": Reader(read_csv, (".csv", ".tsv", ".txt"), units=True, landmarks=True),
 }
 
 
