@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=200, help="images (%(default)s)")
     arguments = parser.parse_args()
     if arguments.count < 2 * arguments.every:
-        raise UserError("--images must be at least twice --every: the second half is judged.")
+        raise UserError("--count must be at least twice --every: the second half is judged.")
     files = image_files.images_in(arguments.folder)
     tf_setup.import_tensorflow()
     from mtcnn_detector.detector import MTCNN

@@ -3,7 +3,7 @@
 import os
 import re
 import unicodedata
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
@@ -163,8 +163,3 @@ def _common_end(file: PurePosixPath, parts: Sequence[str]) -> int:
 
 def _folded(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
-
-
-def doubled(paths: Sequence[PurePosixPath]) -> Counter[PurePosixPath]:
-    """Paths that occur more than once, with their number."""
-    return Counter({path: count for path, count in Counter(paths).items() if count > 1})
