@@ -95,9 +95,10 @@ class DynamicNet(CompiledNet):
 
 def main() -> None:
     """Time all variants in turn and print two tables."""
-    weights = image_files.CONSUMERS / "mtcnn-0.1.1" / "mtcnn" / "data" / "mtcnn_weights.npy"
     parser = image_files.parser("ablation", __doc__, "spread over all", 60)
-    parser.add_argument("--weights", type=Path, default=weights, help="(%(default)s)")
+    parser.add_argument(
+        "--weights", type=Path, default=image_files.SHIPPED_WEIGHTS, help="(%(default)s)"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="(%(default)s)")
     arguments = parser.parse_args()
     files = image_files.spread(arguments.folder, arguments.count)

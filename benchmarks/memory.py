@@ -18,9 +18,10 @@ from pipeline.cli import run_cli
 
 def main() -> None:
     """Detect and watch."""
-    weights = image_files.CONSUMERS / "mtcnn-0.1.1" / "mtcnn" / "data" / "mtcnn_weights.npy"
     parser = image_files.parser("memory", __doc__, "in all", 2000)
-    parser.add_argument("--weights", type=Path, default=weights, help="(%(default)s)")
+    parser.add_argument(
+        "--weights", type=Path, default=image_files.SHIPPED_WEIGHTS, help="(%(default)s)"
+    )
     parser.add_argument("--every", type=int, default=200, help="images (%(default)s)")
     arguments = parser.parse_args()
     if arguments.count < 2 * arguments.every:

@@ -32,9 +32,10 @@ class Timings(NamedTuple):
 
 def main() -> None:
     """Run both in turn and print what is shared, and the times."""
-    weights = image_files.CONSUMERS / "mtcnn-0.1.1" / "mtcnn" / "data" / "mtcnn_weights.npy"
     parser = image_files.parser("precision", __doc__, "spread over all", 426)
-    parser.add_argument("--weights", type=Path, default=weights, help="(%(default)s)")
+    parser.add_argument(
+        "--weights", type=Path, default=image_files.SHIPPED_WEIGHTS, help="(%(default)s)"
+    )
     arguments = parser.parse_args()
     detectors = {name: MTCNN(arguments.weights, precision=name) for name in PRECISIONS}
     runs: dict[Precision, Timings] = {name: Timings([], []) for name in detectors}
