@@ -44,12 +44,29 @@ class NetSettings:
 
 @dataclass(frozen=True)
 class ExportSettings:
-    """Which files the trained nets must fit; a recipe that cannot is refused at its first stage."""
+    """The exported file: which layout the nets must fit, and how their outputs are calibrated.
+
+    A recipe whose nets cannot fit the layout is refused at its first stage. The shifts are for
+    detectors whose thresholds are fixed; mining and the recall of a run are without them.
+    """
 
     layout: Literal["ipazc", "own"] = setting(
         "ipazc: the layers of the mtcnn package; own: any layers, for our detector alone",
         default="ipazc",
     )
+    score_shift: tuple[float, float, float] = setting(
+        "added to the log odds of a face, for each net: moves what the thresholds mean",
+        "[-10, 10]",
+        (0.0, 0.0, 0.0),
+    )
+    landmark_shift: float = setting(
+        "added to each coordinate of the last net's landmarks, in sides of the crop",
+        "[-0.1, 0.1]",
+        0.0,
+    )
+
+    def __post_init__(self) -> None:
+        check_intervals(self)
 
 
 @dataclass(frozen=True)

@@ -105,19 +105,8 @@ class TrainSettings:
     init_average: float = setting(
         "weight of `init` in its average with the trained weights, which is kept", "[0, 1)", 0.0
     )
-    score_shift: float = setting(
-        "added to the log odds of a face in the weights that are kept: moves what the thresholds "
-        "mean",
-        "[-10, 10]",
-        0.0,
-    )
     box_scale: float = setting(
         "of the boxes in the weights that are kept, about their centres", "[0.5, 2]", 1.0
-    )
-    landmark_shift: float = setting(
-        "added to each coordinate in the weights that are kept, in sides of the crop",
-        "[-0.1, 0.1]",
-        0.0,
     )
     teacher: str | None = setting(
         "weights file of any known layout whose outputs are learned beside the labels", default=None

@@ -60,7 +60,8 @@ def _merge(arguments: argparse.Namespace, run: cli.Run) -> None:
     if not sources:
         require_survival(run.folder, NETS[-1], run.settings.data.min_survival)
     with folders.locked(run.folder):
-        merge(run.folder, sources, arguments.force, format_name, arguments.calibration)
+        settings = run.settings.export
+        merge(run.folder, sources, arguments.force, format_name, arguments.calibration, settings)
 
 
 if __name__ == "__main__":

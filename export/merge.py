@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from export import calibration, exported_cascade
+from configs.settings import ExportSettings
+from export import calibration, exported_cascade, working_point
 from export.deployment import Nets
 from export.formats import CASCADE, FORMATS, INT8, ExportFormat
 from mtcnn_detector.backend import CompiledNet, Outputs
@@ -20,6 +21,7 @@ from mtcnn_detector.weights.weight_files import TrainedNet
 from pipeline import folders, manifest
 
 DEFAULT = "ipazc"
+AS_TRAINED = ExportSettings()  # no shifts
 MIN_FOUND_AGAIN = 0.5  # fraction of the faces that int8 must find again
 MAX_SHIFT, MIN_SAME_BOXES = 0.5, 0.95  # pixels, and fraction of boxes, of the exported cascade
 
@@ -30,6 +32,7 @@ def merge(
     force: bool,
     format_name: str = DEFAULT,
     calibration_images: Path | None = None,
+    settings: ExportSettings = AS_TRAINED,
 ) -> None:
     """Write the run's nets, or those of other files in their place, in one of `FORMATS`.
 
@@ -39,6 +42,7 @@ def merge(
         force: replace an earlier export.
         format_name: a key of `FORMATS`.
         calibration_images: for int8: a folder of images with faces.
+        settings: the recipe's shifts of the run's own nets; those of other files stay as they are.
 
     Raises:
         UserError: a net is missing, the format cannot hold it, or the written file differs.
@@ -50,8 +54,11 @@ def merge(
     export_format = FORMATS[format_name]
     paths = _paths(run, sources)
     nets = {name: weight_files.read_net(path, name) for name, path in paths.items()}
+    own = [name for name in NETS if name not in sources]
+    nets |= {name: working_point.shifted(nets[name], name, settings) for name in own}
     suffix = "" if format_name == DEFAULT else f"-{format_name}"
-    recipe = _input_digests(paths, calibration_images)
+    moved = {name: found for name in own if (found := working_point.shifts(name, settings))}
+    recipe = _input_digests(paths, calibration_images) | ({"shifts": moved} if moved else {})
     variables = {"FORMAT": format_name} if suffix else {}
     variables |= {name.upper(): str(path) for name, path in sources.items()}
     if calibration_images is not None:

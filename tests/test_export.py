@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from configs.settings import ExportSettings
 from export import exported_cascade
 from export import merge as module
 from export.__main__ import main
@@ -100,6 +101,32 @@ def test_an_export_that_was_deleted_is_made_again(run: Path) -> None:
     (run / "mtcnn_weights.npy").unlink()
     merge(run, {}, force=False)
     assert exported(run) == first
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_nets_of_the_run_are_shifted_and_others_are_not(run: Path, tmp_path: Path) -> None:
+    settings = ExportSettings(score_shift=(0.8, -1.5, 0), landmark_shift=0.01)
+    other = tmp_path / "other.npz"
+    weight_files.write_own(other, drawn(PAPER_NETS["rnet"], 10), "rnet")
+    merge(run, {"rnet": other}, force=False, settings=settings)
+    added: dict[tuple[NetName, str], Any] = {
+        ("pnet", "cls/bias"): np.array([-0.4, 0.4]),
+        ("onet", "landmarks/bias"): 0.01,
+    }
+    found = weight_files.read(run / "mtcnn_weights.npy")
+    for name in NETS:
+        source = other if name == "rnet" else run / name / "weights.npz"
+        for key, array in weight_files.read_net(source, name).weights.items():
+            if key in found[name].weights:
+                wanted = array + added.get((name, key), 0)
+                np.testing.assert_allclose(found[name].weights[key], wanted, atol=1e-6, err_msg=key)
+
+
+@pytest.mark.usefixtures("quick")
+def test_other_shifts_are_another_export(run: Path) -> None:
+    merge(run, {}, force=False)
+    with pytest.raises(UserError, match=r"shifts\.pnet\.score_shift: null -> 0\.5"):
+        merge(run, {}, force=False, settings=ExportSettings(score_shift=(0.5, 0, 0)))
 
 
 @pytest.mark.usefixtures("quick")

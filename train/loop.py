@@ -108,7 +108,7 @@ def _recipe(settings: Settings, name: NetName, records: dict[str, Any]) -> dict[
     stage = to_dict(settings)[name]
     part = {"net": stage["net"], "train": stage["train"]}
     # Settings without an effect are left out, so that trainings from before they existed match.
-    idle = [key for key in ("frozen", "landmark_shift") if not stage["train"][key]]
+    idle = [key for key in ("frozen",) if not stage["train"][key]]
     idle += ["box_scale"] if stage["train"]["box_scale"] == 1 else []
     if stage["train"]["teacher"] is None:
         idle.append("distillation_weight")

@@ -113,19 +113,10 @@ def average_with_init(net: keras.Model, fraction: float, start: Weights) -> None
 
 
 def save_inference_net(model: keras.Model, stage: NetSettings, name: NetName, folder: Path) -> None:
-    """Write `weights.npz`: the folded net, its outputs shifted as the recipe says.
-
-    `score_shift` moves the working point, for detectors with fixed thresholds; `landmark_shift`
-    makes up for detectors that cut off fractions of pixels.
-    """
+    """Write `weights.npz`: the folded net, its boxes scaled as the recipe says."""
     weights = keras_nets.get_weights(model)
     if stage.train.box_scale != 1:
         _scale_boxes(weights, (stage.train.box_scale - 1) / 2)
-    half = np.float32(stage.train.score_shift / 2)
-    weights["cls/bias"] = weights["cls/bias"] + np.stack([-half, half])
-    if "landmarks/bias" in weights:
-        shift = np.float32(stage.train.landmark_shift)
-        weights["landmarks/bias"] = weights["landmarks/bias"] + shift
     folded_net = TrainedNet(folded(stage.net), fold(stage.net, weights))
     weight_files.write_own(folder / "weights.npz", folded_net, name)
 
