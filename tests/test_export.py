@@ -233,9 +233,8 @@ def test_the_command_takes_nets_from_other_files(
     arguments = ["--pnet", "a.npy", "--onet", "b.npz", "--force"]
     monkeypatch.setattr(sys, "argv", ["export", "--run", str(tmp_path), *arguments])
     main()
-    assert calls == [
-        (tmp_path, {"pnet": Path("a.npy"), "onet": Path("b.npz")}, True, "ipazc", None)
-    ]
+    sources = {"pnet": Path("a.npy"), "onet": Path("b.npz")}
+    assert calls == [(tmp_path, sources, True, "ipazc", None, ExportSettings())]
 
 
 @pytest.mark.parametrize("layout", ["ipazc-0.0", "facenet-pytorch"])
