@@ -112,9 +112,16 @@ def _amended(found: list[Annotation], folder: Path, source: Source) -> list[Anno
     """Annotations without landmarks that are not to be learned, with a detector's faces."""
     if not source.use_landmarks:
         found = [replace(one, landmarks=np.full_like(one.landmarks, np.nan)) for one in found]
-    if source.detections is not None:
-        found = add_detections(found, folder / source.detections)
-    return found
+    if source.detections is None:
+        return found
+    if not (folder / source.detections).exists():
+        print(
+            f"warning: {folder / source.detections} is not there; faces that nobody labelled count "
+            "as background.",
+            file=sys.stderr,
+        )
+        return found
+    return add_detections(found, folder / source.detections)
 
 
 def labelled_images(

@@ -65,6 +65,15 @@ def test_shards_get_a_mixture(tmp_path: Path) -> None:
     assert sum(a != b for a, b in itertools.pairwise(order)) > 20
 
 
+def test_detections_that_are_not_there_are_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listed(tmp_path, NAMES[:3])
+    with_detections = replace(OWN, detections="faces.json")
+    assert read_sources(tmp_path, {"own": with_detections}).keys() == {"own"}
+    assert "faces.json is not there; faces that nobody labelled" in capsys.readouterr().err
+
+
 def test_places_are_shares() -> None:
     hashes = np.array([split_hash(f"own/{i}.jpg") for i in range(2000)])
     assert hashes.min() >= 0
