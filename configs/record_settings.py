@@ -203,6 +203,11 @@ class RecordSettings:
     margin: float = setting(
         "stored around each crop, in its sides: room for `train.affine`", "[0, 1]", 0.0
     )
+    max_gigabytes: float = setting(
+        "memory for the crops while the net is trained; fewer are cut where they would not fit",
+        "(0, inf)",
+        5.0,
+    )
     images_per_shard: int = setting("images whose crops share a TFRecord file", "[1, inf)", 64)
 
     def __post_init__(self) -> None:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from configs.recipe import refuse_unless_exportable, to_dict
 from configs.record_settings import SAMPLE_TYPES, SampleType
 from configs.settings import NetSettings, Settings
-from data_prep import label_check
+from data_prep import label_check, thinning
 from data_prep.annotations import LabelSet
 from data_prep.readers.entries import Split
 from data_prep.sources import (
@@ -74,7 +74,9 @@ def prepare(
     sets = label_sets(Path(settings.data.folder), settings.data.train)
     split = labelled_images(settings, settings.for_net(name).records.scale_balance, sets)
     recipe = _recipe(settings, name, nets) | {"annotations": fingerprint(split)}
-    stage = manifest.Stage(run / "records" / name, recipe, f"{name}-data")
+    folder, planned = run / "records" / name, thinning.plan(split, settings, name, bool(nets))
+    recipe, kept = thinning.take_over(None if force else folder, recipe, name, planned)
+    stage = manifest.Stage(folder, recipe, f"{name}-data")
     chunks = list(_chunks(split, settings.for_net(name).records.images_per_shard))
     checked = _checked_images(settings, name, run, sets, split)
     if not force:
@@ -87,7 +89,7 @@ def prepare(
     missing = [chunk for chunk in chunks if not chunk.summary(stage.folder).exists()]
     if len(missing) < len(chunks):
         print(f"{name}-data: goes on; {len(chunks) - len(missing)} of {len(chunks)} chunks done.")
-    plan = Plan(settings, name, trained, checked.problems)
+    plan = Plan(settings, name, trained, checked.problems, kept)
     if missing:
         _fill(plan, _pool(plan, workers, scheduler), stage.folder, missing, checked.digests)
     _finish(stage, chunks, settings.for_net(name), settings.data.max_broken_fraction)

@@ -15,6 +15,7 @@ from data_prep.crops import Crops, cut_crops
 from data_prep.mining import mine
 from data_prep.sampling import Targets, Windows, sample
 from data_prep.sources import LabelledImage
+from data_prep.thinning import Thinning, thin
 from mtcnn_detector import pixels
 from mtcnn_detector.net import NETS, NetName
 from mtcnn_detector.weights.weight_files import TrainedNet
@@ -35,6 +36,7 @@ class Plan:
     name: NetName
     nets: Mapping[NetName, TrainedNet]  # of the earlier stages, which propose windows
     problems: Mapping[str, str] = field(default_factory=dict)  # path of an unusable image -> why
+    thinning: Thinning = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -128,4 +130,5 @@ def _windows(labelled: LabelledImage, image: pixels.Image) -> dict[SampleType, W
         proposed = _worker.cascade.detect(image).boxes
         mined = mine(rng, proposed, targets, records, settings.labels)
         found |= {kind: Windows.joined([found[kind], mined[kind]]) for kind in mined}
-    return {kind: windows for kind, windows in found.items() if kind in labelled.sample_types}
+    found = {kind: windows for kind, windows in found.items() if kind in labelled.sample_types}
+    return thin(found, labelled, settings, plan.name, plan.thinning, bool(plan.nets))
