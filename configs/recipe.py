@@ -101,8 +101,12 @@ def refuse_unless_exportable(settings: Settings) -> None:
             ) from None
 
 
-def _read_tree(path: Path, over: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The recipe merged over its base; `over` are the recipes whose base this one is."""
+def read_own(path: Path) -> dict[str, Any]:
+    """What a recipe's file itself says, without its base, as nested dictionaries; unchecked.
+
+    Raises:
+        UserError: the file is missing or no YAML mapping.
+    """
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -113,6 +117,12 @@ def _read_tree(path: Path, over: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise UserError(f"{path} is not a YAML file: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
         raise UserError(f"{path}: a recipe is a mapping of keys to values.")
+    return tree
+
+
+def _read_tree(path: Path, over: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The recipe merged over its base; `over` are the recipes whose base this one is."""
+    tree = read_own(path)
     base = tree.pop("base", None)
     if base is None:
         return tree

@@ -134,6 +134,11 @@ class DataSettings:
         require(bool(self.train), "train", "names no source of images")
         check_intervals(self)
 
+    @property
+    def landmarks_only(self) -> bool:
+        """Whether no image has all its faces labelled: they serve for landmarks alone."""
+        return all(source.landmarks_only for source in self.train.values())
+
 
 @dataclass(frozen=True)
 class LabelThresholds:

@@ -40,6 +40,10 @@ class NetSettings:
         learning = set(known) - set(self.train.frozen)
         problem = "leaves nothing to train: take the net over with steps: 0"
         require(bool(learning), "train.frozen", problem)
+        faces, background = self.train.batch_fractions[:2]
+        problem = "need positives and negatives, unless nothing but landmarks learns"
+        enough = min(faces, background) > 0 or learning == {"landmarks"}
+        require(enough, "train.batch_fractions", problem)
 
 
 @dataclass(frozen=True)

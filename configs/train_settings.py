@@ -1,6 +1,7 @@
 """Settings of the training of one net: batches, loss, schedule, augmentation, starting weights."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from configs.fields import check_intervals, setting
 from configs.record_settings import SAMPLE_TYPES, SampleType
@@ -71,6 +72,13 @@ class TrainSettings:
         problem="must be above 0, or null",
     )
     augment: AugmentSettings = setting("changes of the crops")
+    max_passes: float | None = setting(
+        "most passes over the positives (landmark crops where a batch has no positives): cuts "
+        "steps, warm-up and epochs in proportion; null: steps alone count",
+        "(0, inf)",
+        None,
+        problem="must be above 0, or null",
+    )
     box_beta: float | None = setting(
         "boxes: smooth L1 loss, quadratic below; null: squared distance, as in the paper",
         "(0, inf)",
@@ -138,11 +146,24 @@ class TrainSettings:
     def _check_batch(self) -> None:
         fractions = self.batch_fractions
         require(abs(sum(fractions) - 1) < 1e-6, "batch_fractions", "must add up to 1")
-        require(min(fractions[:2]) > 0, "batch_fractions", "need positives and negatives")
         for sample_type, count in self.sample_counts.items():
             fraction = fractions[SAMPLE_TYPES.index(sample_type)]
             problem = f"give no {sample_type} crop in a batch of {self.batch}, but ask for some"
             require(count > 0 or not fraction, "batch_fractions", problem)
+
+    def limited(self, crops: Mapping[SampleType, int]) -> "TrainSettings":
+        """The same with no more steps than `max_passes` over these numbers of crops."""
+        kind: SampleType = "positive" if self.sample_counts["positive"] else "landmark"
+        if self.max_passes is None or not self.steps:
+            return self
+        steps = max(round(self.max_passes * crops[kind] / self.sample_counts[kind]), 1)
+        if steps >= self.steps:
+            return self
+        ratio = steps / self.steps
+        warmup, epoch = round(ratio * self.warmup_steps), round(ratio * self.steps_per_epoch)
+        return replace(
+            self, steps=steps, warmup_steps=min(warmup, steps - 1), steps_per_epoch=max(epoch, 1)
+        )
 
     @property
     def sample_counts(self) -> dict[SampleType, int]:

@@ -110,8 +110,11 @@ def write_report(settings: Settings, name: NetName, run: Path) -> None:
     """Measure a run's nets up to `name`; print the table and write it and `recall.json`.
 
     Both files lie in `run/<name>`. `recall.json` is what the next stage checks before it begins
-    (see `pipeline.survival`).
+    (see `pipeline.survival`). Nothing is measured where the images serve for landmarks alone.
     """
+    if settings.data.landmarks_only:
+        print(f"recall after {name}: not measured, the recipe's images serve for landmarks alone.")
+        return
     trained: dict[NetName, TrainedNet] = {}
     for net in NETS[: NETS.index(name) + 1]:
         trained |= weight_files.read(run / net / "weights.npz")

@@ -13,7 +13,6 @@ from pipeline.cli import run_cli
 from pipeline.sequence import Options
 from pipeline.stages import STAGES
 
-FINETUNE = Path("configs/finetune.yaml")
 REFERENCE = Path("docs/settings.md")
 
 
@@ -76,9 +75,6 @@ def _train(arguments: argparse.Namespace) -> None:
 
 
 def _finetune(arguments: argparse.Namespace) -> None:
-    if arguments.weights is None:
-        raise UserError("WEIGHTS= names the weights to start from.")
-    arguments.config = arguments.config or FINETUNE
     sequence.finetune(_options(arguments), arguments.weights, _nets(arguments.nets))
 
 
@@ -86,7 +82,8 @@ def _rounds(arguments: argparse.Namespace) -> None:
     if arguments.rounds < 1:
         raise UserError(f"ROUNDS must be at least 1; got {arguments.rounds}.")
     options = _options(arguments)
-    sequence.rounds(options, arguments.rounds, arguments.weights, _nets(arguments.nets))
+    nets = _nets(arguments.nets) or NETS
+    sequence.rounds(options, arguments.rounds, arguments.weights, nets)
 
 
 def _status(arguments: argparse.Namespace) -> None:
@@ -100,12 +97,12 @@ def _settings_doc(arguments: argparse.Namespace) -> None:
 
 
 def _nets(text: str) -> list[NetName]:
-    """The nets that NETS= names; all of them where it is empty."""
+    """The nets that NETS= names, in the order of the cascade."""
     names = text.replace(",", " ").split()
     for name in names:
         if name not in NETS:
             raise UserError(f"NETS={text}: there is no {name}; the nets are {', '.join(NETS)}.")
-    return [name for name in NETS if name in names or not names]
+    return [name for name in NETS if name in names]
 
 
 if __name__ == "__main__":

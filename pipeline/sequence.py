@@ -3,7 +3,6 @@
 Each stage is started as a command of its own, so it begins and ends as if the user had typed it.
 """
 
-import json
 import shlex
 import signal
 import subprocess
@@ -13,12 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
-import yaml
-
 from configs import recipe
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS, NetName
-from pipeline import run_recipe
+from pipeline import finetuning, run_recipe
+from pipeline.finetuning import as_overrides, start_from
 from pipeline.stages import DATA, STAGES, StageSpec
 
 
@@ -71,16 +69,12 @@ def train(options: Options) -> None:
         run_stage(stage, options)
 
 
-def finetune(options: Options, weights: Path, nets: Sequence[NetName]) -> None:
-    """Train `nets` from existing weights, with what these get wrong; take over the others.
-
-    Raises:
-        UserError: the weights are missing.
-    """
-    if not weights.exists():
-        raise UserError(f"WEIGHTS={weights} is not there: it names the weights to start from.")
-    overrides = [*settings_from(weights, nets), *options.overrides]
-    train(replace(options, overrides=overrides))
+def finetune(options: Options, weights: Path | None, nets: Sequence[NetName]) -> None:
+    """Train nets from existing weights, take over the others; see `finetuning.write_recipe`."""
+    config, run = finetuning.write_recipe(
+        options.config, options.run, options.overrides, weights, nets
+    )
+    train(replace(options, config=config, run=run))
 
 
 def rounds(options: Options, count: int, weights: Path | None, nets: Sequence[NetName]) -> None:
@@ -104,25 +98,12 @@ def rounds(options: Options, count: int, weights: Path | None, nets: Sequence[Ne
     for number in range(1, count + 1):
         run = folder / f"round-{number}"
         print(f"round {number} of {count}: {run}", flush=True)
-        start = [] if weights is None else settings_from(weights, nets)
-        overrides = [*start, f"seed={number}", *options.overrides]
+        start = {} if weights is None else start_from(dict.fromkeys(NETS, weights), nets)
+        overrides = [*as_overrides(start), f"seed={number}", *options.overrides]
         train(replace(options, config=config, run=run, overrides=overrides))
         weights = run
     run_recipe.keep(folder, settings)
     run_module(["evaluation", "rounds", *options.arguments("evaluation")])
-
-
-def settings_from(weights: Path, nets: Sequence[NetName]) -> list[str]:
-    """Settings that start every net from weights and train only `nets`.
-
-    P-Net's records get the mistakes of the weights' own P-Net.
-    """
-    value = str(weights)
-    value = value if yaml.safe_load(value) == value else json.dumps(value)
-    start = [f"{net}.train.init={value}" for net in NETS]
-    first = NETS[0]
-    mining = [f"{first}.records.mined_by={value}", f"{first}.records.proposal_thresholds=[0.5]"]
-    return [*start, *mining, *(f"{net}.train.steps=0" for net in NETS if net not in nets)]
 
 
 def run_module(words: Sequence[str]) -> None:

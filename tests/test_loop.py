@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from configs import recipe
@@ -15,6 +16,7 @@ from configs.record_settings import SAMPLE_TYPES
 from models import keras_nets
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NetName
+from mtcnn_detector.weights import weight_files
 from pipeline import manifest
 from tests.trainings import RECIPE, ROOT, SHORT, assert_same, saved_net, train, write_records
 from train import callbacks, dataset, trainable_net
@@ -128,6 +130,41 @@ def test_the_other_nets_are_fitted(tmp_path: Path, name: NetName) -> None:
     held_out = dataset.load(folder, "validation", size, counts)
     figures = callbacks.evaluate(model, held_out, name, settings.for_net(name).train)
     assert figures["loss"] == pytest.approx(rows[1]["val_loss"], abs=1e-5)
+
+
+def test_landmark_crops_alone_train_the_landmark_head_and_move_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = ROOT / "weights" / "mtcnn_weights.npy"
+    write_records(tmp_path, (("train", 60), ("validation", 20)), "onet", ["landmark"])
+    frozen = "[layer1, layer3, layer5, layer7, layer8, cls, box]"
+    small = ("batch=30", "warmup_steps=4", "ema_decay=0.9", "steps=24", "steps_per_epoch=12")
+    more = (f"init={weights}", "batch_fractions=[0, 0, 0, 1]", f"frozen={frozen}")
+    train(tmp_path, *(f"onet.train.{setting}" for setting in (*small, *more)), name="onet")
+    rows = read_log(tmp_path / "onet" / "log.csv")
+    assert rows[1]["val_nme"] < rows[0]["val_nme"], "nothing was learned"
+    # What there is no crop for is not reported, and not written as NaN into JSON.
+    assert set(manifest_of(tmp_path / "onet")["validation"]) == {"nme", "loss"}
+    assert "recall" not in capsys.readouterr().out
+    before, after = weight_files.read_net(weights, "onet").weights, saved_net(tmp_path, "onet")
+    changed = [
+        key for key, value in after.weights.items() if not np.array_equal(value, before[key])
+    ]
+    assert changed == ["landmarks/kernel", "landmarks/bias"]
+
+
+def test_a_training_ends_after_its_passes_over_the_crops(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(run, *SHORT, "pnet.train.max_passes=0.8")  # of 150 positives, 6 in a batch of 32
+    assert "train-pnet: 20 of 45 steps, which are 0.8 passes over its crops" in (
+        capsys.readouterr().out
+    )
+    assert [row["step"] for row in read_log(run / "pnet" / "log.csv")] == [9, 18, 20]
+    train(run, *SHORT, "pnet.train.max_passes=0.8", "pnet.train.steps=60")
+    assert read_log(run / "pnet" / "log.csv")[-1]["step"] == 20
+    with pytest.raises(UserError, match=r"pnet\.train\.max_passes: 0\.8 -> 2"):
+        train(run, *SHORT, "pnet.train.max_passes=2")
 
 
 REPLICAS = """

@@ -7,14 +7,16 @@ import cv2
 import numpy as np
 import pytest
 
+from configs import recipe
 from configs.record_settings import SAMPLE_TYPES
 from data_prep.annotations import Annotation
 from data_prep.sources import LabelledImage
-from evaluation.recall import Survival, measure, table
+from evaluation.recall import Survival, measure, table, write_report
 from mtcnn_detector.cascade import Cascade, Faces
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.pixels import Image
 
+MTCNN = Path(recipe.__file__).parent / "mtcnn.yaml"
 Box = tuple[float, float, float, float]
 
 
@@ -106,6 +108,17 @@ def test_unreadable_images_are_left_out(tmp_path: Path) -> None:
         measure(FakeCascade(outputs), [gone], 12)
     with pytest.raises(UserError, match="no held-out image has a labelled face"):
         measure(FakeCascade(outputs), [labelled_image(tmp_path, "1", [])], 12)
+
+
+def test_images_for_landmarks_alone_are_not_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = "{format: mtfl, labels: l.txt, images: i, sample_types: [landmark]}"
+    own = tmp_path / "own.yaml"
+    own.write_text(f"base: {MTCNN}\ndata: {{train: {{points: {source}}}}}\n")
+    write_report(recipe.load(own), "onet", tmp_path)
+    assert "recall after onet: not measured" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["own.yaml"]
 
 
 def test_table_by_hand() -> None:

@@ -51,8 +51,9 @@ def write_records(
     run: Path,
     counts: Sequence[tuple[str, int]] = (("train", 150), ("validation", 40)),
     name: NetName = "pnet",
+    kinds: Sequence[SampleType] = SAMPLE_TYPES,
 ) -> Path:
-    """A net's records as `data_prep` leaves them, with `counts` crops of each kind in a split."""
+    """A net's records as `data_prep` leaves them, with `counts` crops of these kinds in a split."""
     rng = np.random.default_rng(0)
     sources = recipe.to_dict(recipe.load(RECIPE))["data"]["train"]
     made_by = {"seed": 1, "data": {"train": sources}}
@@ -60,11 +61,11 @@ def write_records(
     stage.begin(False)
     for split, count in counts:
         (stage.folder / split).mkdir()
-        for kind in SAMPLE_TYPES:
+        for kind in kinds:
             shard = stage.folder / split / f"{kind}-00000.tfrecord"
             crops = synthetic_crops(kind, count, PAPER_NETS[name].size, rng)
             records.write_shard(shard, crops, kind)
-    made = {split: dict.fromkeys(SAMPLE_TYPES, count) for split, count in counts}
+    made = {split: dict.fromkeys(kinds, count) for split, count in counts}
     stage.finish({"sha256": "0123456789abcdef" * 4, "counts": made})
     return run
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +47,13 @@ def train(settings: Settings, name: NetName, run: Path, force: bool) -> None:
     tf.config.experimental.enable_op_determinism()  # a resumed training must end the same
     if steps:
         crops, held_out = _load(records_folder, name, settings.for_net(name).stored_size, records)
-        figures = _fit(settings, name, stage.folder, crops, held_out)
-        result = ", ".join(f"{key} {value:.4f}" for key, value in figures.items())
+        figures = _fit(_limited(settings, name, crops), name, stage.folder, crops, held_out)
+        known = {key: value for key, value in figures.items() if math.isfinite(value)}
+        result = ", ".join(f"{key} {value:.4f}" for key, value in known.items())
     else:
         adopt_init(settings, name, stage.folder)
-        figures, result = {}, "taken over"
-    stage.finish({"validation": figures})
+        known, result = {}, "taken over"
+    stage.finish({"validation": known})
     print(f"train-{name}: {result}; {stage.folder / 'weights.npz'}")
 
 
@@ -101,6 +103,19 @@ def _load(
             f"repeat `{make_command(f'{name}-data', FORCE=1)}`."
         )
     return crops, held_out
+
+
+def _limited(settings: Settings, name: NetName, crops: dataset.CropSet) -> Settings:
+    """The recipe with the steps that `max_passes` leaves of a net's training; says so."""
+    stage = settings.for_net(name)
+    train = stage.train.limited(crops.counts)
+    if train.steps < stage.train.steps:
+        print(
+            f"train-{name}: {train.steps} of {stage.train.steps} steps, which are "
+            f"{train.max_passes:g} passes over its crops ({name}.train.max_passes)."
+        )
+    net: dict[str, Any] = {name: replace(stage, train=train)}
+    return replace(settings, **net)
 
 
 def _recipe(settings: Settings, name: NetName, records: dict[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Progress of a training: a bar over an epoch's steps in a terminal, and a line of figures."""
 
+import math
 import shutil
 
 import keras
@@ -46,8 +47,9 @@ class Progress(keras.callbacks.Callback):
 
 
 def epoch_figures(logs: dict[str, float]) -> str:
-    """The losses of an epoch and its figures on the held-out crops, short enough for one line."""
+    """The losses of an epoch and its figures on the held-out crops, as far as there are any."""
     shown = {key.removeprefix("val_"): v for key, v in logs.items() if key.startswith("val_")}
     parts = [f"loss {logs['loss']:.3f}", f"validation {shown['loss']:.3f}"]
-    parts += [f"{key} {shown[key]:.3f}" for key in ("recall", "iou", "nme") if key in shown]
+    known = {key: value for key, value in shown.items() if math.isfinite(value)}
+    parts += [f"{key} {known[key]:.3f}" for key in ("recall", "iou", "nme") if key in known]
     return ", ".join(parts)

@@ -1,0 +1,155 @@
+"""Fine-tuning: the recipe of a run whose nets start from existing weights."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from configs import recipe
+from configs.record_settings import SAMPLE_TYPES
+from configs.settings import Settings
+from mtcnn_detector.errors import UserError
+from mtcnn_detector.files import write_atomically
+from mtcnn_detector.net import NETS, NetName
+from pipeline import manifest, run_recipe
+from pipeline.make_command import make_command
+
+SETTINGS = Path("configs/finetune.yaml")
+WEIGHTS = Path("weights/mtcnn_weights.npy")
+RUN = Path("runs/finetune")  # where neither a recipe nor a run is named
+FILE = "finetune.yaml"
+HEAD = (
+    "# Written by `make finetune`: the recipe under `base`, and what fine-tuning changes in it.\n"
+)
+
+MAX_NAMED = 3  # settings that a message names
+
+Changes = dict[str, Any]  # settings by their full names
+
+
+def write_recipe(
+    config: Path | None,
+    run: Path | None,
+    overrides: Sequence[str],
+    weights: Path | None,
+    nets: Sequence[NetName],
+) -> tuple[Path, Path]:
+    """Write the recipe of a fine-tuning into the run's folder; print what it says.
+
+    What a recipe sets itself comes first, then `configs/finetune.yaml`, then the recipe's base:
+    learning rates and steps that suit random weights count only where the user's own recipe has
+    them.
+
+    Args:
+        config: The user's recipe; None: the one that the run keeps, else `configs/mtcnn.yaml`.
+        run: The run's folder; None: the one in `runs/` named after the recipe.
+        overrides: Settings over all of these, as `key.path=value`.
+        weights: What all nets start from; None: the recipe's `init`, else this project's weights.
+        nets: The nets to train; empty: those for which the recipe's images serve.
+
+    Returns:
+        The recipe that was written, and the run's folder.
+
+    Raises:
+        UserError: the recipe or the weights are missing or wrong, or the images do not serve for
+            one of the nets.
+    """
+    config, folder = run_recipe.locate(config, RUN if config is run is None else run)
+    own, common = _flat(recipe.read_own(config)), _flat(recipe.read_own(SETTINGS))
+    changes = {key: value for key, value in common.items() if key not in own}
+    settings = recipe.load(config, [*as_overrides(changes), *overrides])
+    trained = _trained_nets(settings, nets)
+    start = {net: weights or Path(settings.for_net(net).train.init or WEIGHTS) for net in NETS}
+    for path in start.values():
+        if not path.exists():
+            raise UserError(f"WEIGHTS={path} is not there: it names the weights to start from.")
+    changes |= start_from(start, trained)
+    if settings.data.landmarks_only:
+        changes |= {k: v for k, v in _landmark_head_alone(settings).items() if k not in own}
+    recipe.load(config, [*as_overrides(changes), *overrides])  # an error names the user's recipe
+    _write(folder / FILE, config, changes)
+    print(_summary(folder / FILE, config, start, trained, [key for key in common if key in own]))
+    return folder / FILE, folder
+
+
+def start_from(start: Mapping[NetName, Path], trained: Sequence[NetName]) -> Changes:
+    """Settings that start every net from weights, and take over those that are not trained.
+
+    P-Net's records get the mistakes of the P-Net that it starts from.
+    """
+    changes: Changes = {f"{net}.train.init": str(path) for net, path in start.items()}
+    first = NETS[0]
+    if first in trained:
+        changes[f"{first}.records.mined_by"] = str(start[first])
+        changes[f"{first}.records.proposal_thresholds"] = [0.5]
+    return changes | {f"{net}.train.steps": 0 for net in NETS if net not in trained}
+
+
+def as_overrides(changes: Changes) -> list[str]:
+    """Settings as `key.path=value`."""
+    return [f"{key}={json.dumps(value)}" for key, value in changes.items()]
+
+
+def _flat(tree: Mapping[str, Any]) -> Changes:
+    return manifest.flatten({key: value for key, value in tree.items() if key != "base"})
+
+
+def _trained_nets(settings: Settings, wanted: Sequence[NetName]) -> list[NetName]:
+    """The nets to train: those wanted, or all that the images serve for."""
+    if not settings.data.landmarks_only:
+        return [net for net in NETS if net in wanted or not wanted]
+    others = [net for net in wanted if net != NETS[-1]]
+    if others:
+        again = make_command("finetune", NETS=NETS[-1])
+        raise UserError(
+            f"the recipe's images serve for landmarks alone (sample_types: [landmark]), which "
+            f"cannot train {others[0]}: `{again}` trains {NETS[-1]}'s landmarks."
+        )
+    return [NETS[-1]]
+
+
+def _landmark_head_alone(settings: Settings) -> Changes:
+    """Settings that train nothing but the last net's landmarks.
+
+    Without faces and background to learn from, everything that the class and the box depend on
+    must stay as it is, or the net would forget what it cannot be asked about.
+    """
+    net, train = NETS[-1], f"{NETS[-1]}.train"
+    named = settings.for_net(net).net
+    frozen = [*named.named, *(head for head in named.heads if head != "landmarks")]
+    fractions = [float(kind == "landmark") for kind in SAMPLE_TYPES]
+    return {f"{train}.frozen": frozen, f"{train}.batch_fractions": fractions}
+
+
+def _write(path: Path, config: Path, changes: Changes) -> None:
+    tree: dict[str, Any] = {"base": str(config.resolve())}
+    for key, value in changes.items():
+        *parents, last = key.split(".")
+        section = tree
+        for parent in parents:
+            section = section.setdefault(parent, {})
+        section[last] = value
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = HEAD + yaml.safe_dump(tree, sort_keys=False, default_flow_style=None, width=100)
+    write_atomically(path, text.encode())
+
+
+def _summary(
+    path: Path,
+    config: Path,
+    start: Mapping[NetName, Path],
+    trained: Sequence[NetName],
+    kept: Sequence[str],
+) -> str:
+    """What is trained, from which weights, by which settings; one line."""
+    origins = " and ".join(dict.fromkeys(map(str, start.values())))
+    others = [net for net in NETS if net not in trained]
+    text = f"finetune: {', '.join(trained)} from {origins}"
+    text += f"; {', '.join(others)} taken over as they are" if others else ""
+    text += f"; learning rates and steps of {SETTINGS}"
+    if kept:
+        more = ", ..." if len(kept) > MAX_NAMED else ""
+        text += f", but {', '.join(kept[:MAX_NAMED])}{more} of {config}"
+    return f"{text}; all in {path}."

@@ -1,0 +1,150 @@
+"""The recipe of a fine-tuning: what it sets, whose settings come first, which nets are trained."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from configs import recipe
+from configs.record_settings import SampleType
+from configs.settings import Settings
+from configs.train_settings import TrainSettings
+from mtcnn_detector.errors import UserError
+from mtcnn_detector.net import NETS, NetName
+from pipeline import finetuning
+
+ROOT = Path(__file__).parents[1]
+MTCNN, COMMON = ROOT / "configs/mtcnn.yaml", ROOT / "configs/finetune.yaml"
+OURS = Path("weights/mtcnn_weights.npy")
+POINTS = "train: {p: {format: mtfl, labels: l.txt, images: i, sample_types: [landmark]}}"
+
+
+def own_recipe(folder: Path, *lines: str, base: Path = MTCNN) -> Path:
+    path = folder / "mine.yaml"
+    path.write_text("\n".join([f"base: {base}", *lines]) + "\n")
+    return path
+
+
+def finetuned(
+    config: Path, *overrides: str, weights: Path | None = None, nets: tuple[NetName, ...] = ()
+) -> Settings:
+    """The settings of a fine-tuning whose run lies beside its recipe."""
+    run = config.parent / "run"
+    written = finetuning.write_recipe(config, run, overrides, weights, nets)
+    assert written == (run / "finetune.yaml", run)
+    return recipe.load(written[0], overrides)
+
+
+@pytest.fixture(autouse=True)
+def _root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+def test_our_weights_and_gentle_settings_whatever_the_base(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = finetuned(own_recipe(tmp_path, "data: {min_face: 20}"))
+    gentle = recipe.load(COMMON)
+    for net in NETS:
+        train = settings.for_net(net).train
+        assert train.init == str(OURS)
+        assert train.learning_rate == gentle.for_net(net).train.learning_rate
+        assert train.learning_rate <= recipe.load(MTCNN).for_net(net).train.learning_rate / 5
+        assert train.steps == gentle.for_net(net).train.steps > 0
+        assert train.max_passes is not None
+    assert settings.data.min_face == 20
+    assert settings.pnet.records.mined_by == str(OURS)
+    assert settings.pnet.records.proposal_thresholds == (0.5,)
+    run = tmp_path / "run"
+    assert capsys.readouterr().out == (
+        f"finetune: pnet, rnet, onet from {OURS}; learning rates and steps of "
+        f"configs/finetune.yaml; all in {run}/finetune.yaml.\n"
+    )
+
+
+def test_what_the_recipe_itself_sets_comes_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = own_recipe(tmp_path, "onet: {train: {learning_rate: 0.0007, augment: {hue: 0}}}")
+    settings = finetuned(own, "rnet.train.steps=600")
+    assert settings.onet.train.learning_rate == 0.0007
+    assert settings.onet.train.augment.hue == 0
+    assert settings.onet.train.steps == recipe.load(COMMON).onet.train.steps
+    assert settings.rnet.train.steps == 600
+    assert f"but onet.train.learning_rate of {own}; all in" in capsys.readouterr().out
+    between = own.rename(tmp_path / "between.yaml")
+    settings = finetuned(own_recipe(tmp_path, base=between))
+    assert settings.onet.train.learning_rate == recipe.load(COMMON).onet.train.learning_rate
+
+
+def test_weights_are_those_named_or_the_recipes_own(tmp_path: Path) -> None:
+    mine, other = tmp_path / "mine.npy", tmp_path / "other.npy"
+    mine.touch()
+    other.touch()
+    config = own_recipe(tmp_path, f"rnet: {{train: {{init: {mine}}}}}")
+    settings = finetuned(config)
+    assert [settings.for_net(n).train.init for n in NETS] == [str(OURS), str(mine), str(OURS)]
+    settings = finetuned(config, weights=other)
+    assert [settings.for_net(n).train.init for n in NETS] == [str(other)] * 3
+    other.unlink()
+    with pytest.raises(UserError, match=r"WEIGHTS=\S+other\.npy is not there"):
+        finetuned(config, weights=other)
+
+
+def test_the_recipe_that_is_written_stands_on_the_users(tmp_path: Path) -> None:
+    own = own_recipe(tmp_path)
+    settings = finetuned(own)
+    own.write_text(own.read_text() + "seed: 5\n")
+    assert recipe.load(tmp_path / "run/finetune.yaml").seed == 5
+    own.write_text(own.read_text().replace("seed: 5\n", ""))
+    again = finetuned(own)
+    assert again == settings
+    assert yaml.safe_load((tmp_path / "run/finetune.yaml").read_text())["base"] == str(own)
+
+
+def test_mistakes_name_the_users_recipe(tmp_path: Path) -> None:
+    own = own_recipe(tmp_path, "onet: {train: {setps: 5}}")
+    with pytest.raises(UserError) as caught:
+        finetuned(own)
+    assert str(caught.value).startswith(f"{own}: unknown key onet.train.setps; did you mean onet.")
+    assert not (tmp_path / "run").exists()
+
+
+def test_images_for_landmarks_alone_train_the_landmarks_of_onet(tmp_path: Path) -> None:
+    settings = finetuned(own_recipe(tmp_path, f"data: {{{POINTS}}}"))
+    assert [settings.for_net(net).train.steps > 0 for net in NETS] == [False, False, True]
+    train, net = settings.onet.train, settings.onet.net
+    assert set(train.frozen) == {*net.named, "cls", "box"}
+    assert train.sample_counts == {"positive": 0, "negative": 0, "part": 0, "landmark": train.batch}
+
+
+def test_images_for_landmarks_alone_cannot_train_the_other_nets(tmp_path: Path) -> None:
+    own = own_recipe(tmp_path, f"data: {{{POINTS}}}")
+    assert finetuned(own, nets=("onet",)).pnet.train.steps == 0
+    with pytest.raises(UserError, match=r"cannot train rnet: `make finetune NETS=onet"):
+        finetuned(own, nets=("rnet", "onet"))
+
+
+@pytest.mark.parametrize(
+    ("passes", "crops", "expected"),
+    [
+        (None, 10, (4000, 200, 500)),
+        (10, 100_000, (4000, 200, 500)),  # more than the steps draw
+        (10, 8160, (400, 20, 50)),  # a batch draws 204 positives
+        (0.01, 10, (1, 0, 1)),
+    ],
+)
+def test_passes_cut_steps_warm_up_and_epochs_in_proportion(
+    passes: float | None, crops: int, expected: tuple[int, int, int]
+) -> None:
+    value = "null" if passes is None else passes
+    train = recipe.load(COMMON, [f"pnet.train.max_passes={value}"]).pnet.train
+    counts: dict[SampleType, int] = {"positive": crops, "negative": 9, "part": 9, "landmark": 9}
+    limited: TrainSettings = train.limited(counts)
+    assert (limited.steps, limited.warmup_steps, limited.steps_per_epoch) == expected
+
+
+def test_passes_over_landmark_crops_count_where_a_batch_has_nothing_else(tmp_path: Path) -> None:
+    train = finetuned(own_recipe(tmp_path, f"data: {{{POINTS}}}")).onet.train
+    counts: dict[SampleType, int] = {"positive": 0, "negative": 0, "part": 0, "landmark": 256}
+    assert train.limited(counts).steps == 10
