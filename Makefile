@@ -66,7 +66,7 @@ export-weights: $(READY)  ## merge the nets; FORMAT=ipazc and others; PNET= RNET
 train: $(READY)  ## all stages in their order
 	$(PY) -m pipeline train $(WORK)
 
-finetune: $(READY)  ## train the nets in NETS="pnet ..." (all) from WEIGHTS=, take over the others
+finetune: $(READY)  ## train the nets in NETS="pnet ..." (all) from WEIGHTS= (ours), take over the others
 	$(PY) -m pipeline finetune $(WORK) $(START)
 
 rounds: $(READY)  ## `train` ROUNDS=2 times, each from the nets before (the first from WEIGHTS=); keep the best
