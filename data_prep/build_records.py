@@ -3,6 +3,8 @@
 The shards are the same bytes for any number of workers and after any interruption.
 """
 
+import contextlib
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -180,13 +182,22 @@ def _pool(plan: Plan, workers: int, scheduler: str | None) -> Pool:
 def _fill(
     plan: Plan, pool: Pool, folder: Path, chunks: list[Chunk], digests: Mapping[str, str]
 ) -> None:
-    """Cut chunks in the workers; write them here, in order."""
+    """Cut chunks in the workers, piece by piece; write them here, in order."""
     total = sum(len(chunk.images) for chunk in chunks)
+    pieces = [piece for chunk in chunks for piece in chunk.pieces()]
+    ahead = 2 * max(len(chunk.pieces()) for chunk in chunks)  # two chunks for each worker
     made: Counter[str] = Counter()
-    with tqdm(total=total, unit="img", desc=f"{plan.name}-data", smoothing=0.05) as bar:
-        for chunk, cut in cut_in_order(pool, chunks):
-            made.update(_write(folder, chunk, cut, digests))
-            bar.update(len(chunk.images))
+    with (
+        tqdm(total=total, unit="img", desc=f"{plan.name}-data", smoothing=0.05) as bar,
+        contextlib.closing(cut_in_order(pool, pieces, ahead)) as cuts,
+    ):
+        for chunk in chunks:
+            parts = []
+            for piece, cut in itertools.islice(cuts, len(chunk.pieces())):
+                parts.append(cut)
+                bar.update(len(piece.images))
+            whole = Cut.joined(parts, plan.stored_size)
+            made.update(_write(folder, chunk, whole, digests))
             bar.set_postfix_str(f"{sum(made.values())} crops")
 
 

@@ -27,6 +27,12 @@ class Cut(NamedTuple):
     crops: dict[SampleType, Crops]
     broken: dict[str, str]  # path of each image that cannot be used -> reason
 
+    @staticmethod
+    def joined(parts: list["Cut"], size: int) -> "Cut":
+        """Concatenate the crops, of `size` pixels, of several chunks."""
+        crops = {k: Crops.joined([part.crops[k] for part in parts], size) for k in SAMPLE_TYPES}
+        return Cut(crops, {path: why for part in parts for path, why in part.broken.items()})
+
 
 @dataclass(frozen=True)
 class Plan:

@@ -4,7 +4,7 @@ import multiprocessing
 import signal
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -18,6 +18,8 @@ from data_prep.worker import Cut, Plan
 from mtcnn_detector.errors import UserError
 from pipeline.make_command import make_command
 
+PIECE = 8  # images that a worker is sent at a time: progress moves by so many
+
 
 class Chunk(NamedTuple):
     """The images of one set of shards, one shard for each kind of crop."""
@@ -29,6 +31,11 @@ class Chunk(NamedTuple):
     def shard(self, folder: Path, kind: SampleType) -> Path:
         """The path of the shard of one kind, in a net's folder of records."""
         return folder / self.split / f"{kind}-{self.number:05}.tfrecord"
+
+    def pieces(self) -> list["Chunk"]:
+        """Its images in parts that are cut one by one."""
+        starts = range(0, len(self.images), PIECE)
+        return [self._replace(images=self.images[start : start + PIECE]) for start in starts]
 
     def summary(self, folder: Path) -> Path:
         """Counts and broken images as JSON; written last, so a chunk that has it is complete."""
@@ -92,13 +99,13 @@ class LocalPool:
         self._executor.shutdown(wait=False, cancel_futures=True)
 
 
-def cut_in_order(pool: Pool, chunks: list[Chunk]) -> Iterator[tuple[Chunk, Cut]]:
-    """Every chunk with its crops; at most two for each worker are pending: memory stays flat."""
+def cut_in_order(pool: Pool, chunks: list[Chunk], ahead: int = 2) -> Generator[tuple[Chunk, Cut]]:
+    """Every chunk with its crops; at most `ahead` a worker are pending: memory stays flat."""
     pending: deque[tuple[Chunk, Any]] = deque()
     try:
         for chunk in chunks:
             pending.append((chunk, pool.submit(chunk.images)))
-            if len(pending) > 2 * pool.workers:
+            if len(pending) > ahead * pool.workers:
                 yield pending[0][0], pool.result(pending.popleft()[1])
         while pending:
             yield pending[0][0], pool.result(pending.popleft()[1])

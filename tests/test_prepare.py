@@ -6,10 +6,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from tqdm import tqdm
 
 from configs import recipe
 from configs.record_settings import SAMPLE_TYPES
-from data_prep import records
+from data_prep import build_records, records, worker_pool
 from data_prep.build_records import prepare
 from data_prep.crops import Crops
 from mtcnn_detector.errors import UserError
@@ -70,6 +71,29 @@ def test_the_numbers_of_workers_change_no_byte(
         for kind in SAMPLE_TYPES
     ]
     assert manifest_of(small_run)["sha256"] == manifest.digest(all_shards)
+
+
+@pytest.mark.slow
+def test_progress_moves_within_a_shard_and_changes_no_byte(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[int] = []
+
+    class Bar(tqdm):  # type: ignore[type-arg]  # it is generic in its stubs alone
+        def update(self, n: float | None = 1) -> bool | None:
+            steps.append(int(n or 0))
+            return super().update(n)
+
+    monkeypatch.setattr(build_records, "tqdm", Bar)
+    settings = recipe.load(small, ["pnet.records.images_per_shard=14"])
+    prepare(settings, "pnet", tmp_path / "whole", 2, force=False)
+    coarse = len(steps)
+    monkeypatch.setattr(worker_pool, "PIECE", 2)
+    steps.clear()
+    prepare(settings, "pnet", tmp_path / "pieces", 2, force=False)
+    assert sum(steps) == 14
+    assert set(steps) <= {1, 2} and len(steps) > coarse
+    assert files(tmp_path / "pieces") == files(tmp_path / "whole")
 
 
 @pytest.mark.slow
