@@ -68,9 +68,11 @@ def write_recipe(
     changes |= start_from(start, trained)
     if settings.data.landmarks_only:
         changes |= {k: v for k, v in _landmark_head_alone(settings).items() if k not in own}
-    recipe.load(config, [*as_overrides(changes), *overrides])  # an error names the user's recipe
+    # Loaded from the user's recipe, so that an error names it and not the file written here.
+    settings = recipe.load(config, [*as_overrides(changes), *overrides])
     _write(folder / FILE, config, changes)
-    print(_summary(folder / FILE, config, start, trained, [key for key in common if key in own]))
+    kept = [key for key in common if key in own]
+    print(_summary(settings, start, kept, config, folder / FILE), flush=True)
     return folder / FILE, folder
 
 
@@ -137,15 +139,12 @@ def _write(path: Path, config: Path, changes: Changes) -> None:
 
 
 def _summary(
-    path: Path,
-    config: Path,
-    start: Mapping[NetName, Path],
-    trained: Sequence[NetName],
-    kept: Sequence[str],
+    settings: Settings, start: Mapping[NetName, Path], kept: Sequence[str], config: Path, path: Path
 ) -> str:
     """What is trained, from which weights, by which settings; one line."""
-    origins = " and ".join(dict.fromkeys(map(str, start.values())))
+    trained = [net for net in NETS if settings.for_net(net).train.steps]
     others = [net for net in NETS if net not in trained]
+    origins = " and ".join(dict.fromkeys(map(str, start.values())))
     text = f"finetune: {', '.join(trained)} from {origins}"
     text += f"; {', '.join(others)} taken over as they are" if others else ""
     text += f"; learning rates and steps of {SETTINGS}"
