@@ -16,7 +16,7 @@ ASIDE = $(PY) -m pip install --quiet --disable-pip-version-check --target
 
 # $(call option,VARIABLE,name) is --name "value" where the variable is set. The shell takes the
 # value from its environment, so that spaces and brackets need no care.
-export CONFIG RUN SET WORKERS SCHEDULER HOST URL DATA LABELS LABELS_FORMAT IMAGES WEIGHTS AGAINST MTCNN
+export CONFIG RUN SET WORKERS SCHEDULER HOST URL DATA DOWNLOADS LABELS LABELS_FORMAT IMAGES WEIGHTS AGAINST MTCNN
 export COUNT FORMAT CALIBRATION PNET RNET ONET NETS ROUNDS FILE OUT MIN_FACE HOST PORT VIDEO CROPS ALIGN
 option = $(if $($(1)),--$(2) "$$$(1)")
 RECIPE = $(call option,CONFIG,config) $(call option,RUN,run) $(call option,SET,set) \
@@ -28,7 +28,7 @@ INPUTS = $(call option,WEIGHTS,weights) $(call option,DATA,data) $(call option,L
 	$(call option,MTCNN,mtcnn)
 
 STAGES := pnet-data train-pnet rnet-data train-rnet onet-data train-onet
-.PHONY: help setup wider labels $(STAGES) export-weights train finetune rounds status evaluate sweep \
+.PHONY: help setup data wider labels $(STAGES) export-weights train finetune rounds status evaluate sweep \
 	detect inspect app demo scheduler worker consumers consumer-torch test test-fast lint constraints settings-doc \
 	bench clean
 
@@ -43,6 +43,9 @@ $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]' $(if $(CI),-c constraints.txt)
 	touch $@
+
+data: $(READY)  ## download what the recipe names (research only): WIDER FACE, landmarks; DOWNLOADS= other addresses
+	$(PY) -m data_prep data $(RECIPE) $(call option,DATA,folder) $(call option,DOWNLOADS,downloads)
 
 wider: $(READY)  ## download WIDER FACE (research only) into DATA= (data); URL= names another copy
 	$(PY) -m data_prep wider $(call option,DATA,folder) $(call option,URL,url)

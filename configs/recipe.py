@@ -47,11 +47,51 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Settings:
         UserError: the file is missing or not YAML, or a key is unknown, of a wrong type, or
             cannot have its value; the sentence holds the key's full name.
     """
-    tree = _read_tree(path)
+    tree = read_tree(path)
     for override in overrides:
         _override(tree, override)
     settings: Settings = Schema(str(path), RENAMED).build(Settings, tree)
     return settings
+
+
+def read_tree(path: Path, over: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The sections of a YAML file over those of its `base:`.
+
+    Args:
+        path: the file.
+        over: the files whose base this one is.
+
+    Raises:
+        UserError: a file is missing or not YAML, or is its own base.
+    """
+    tree = read_own(path)
+    base = tree.pop("base", None)
+    if base is None:
+        return tree
+    over = (*over, path.resolve())
+    below = path.parent / Schema(str(path)).expect(base, str, "base")
+    if below.resolve() in over:
+        raise UserError(f"{path}: base leads back to {below}; a recipe cannot be its own base.")
+    return _merged(read_tree(below, over), tree)
+
+
+def read_own(path: Path) -> dict[str, Any]:
+    """What a recipe's file itself says, without its base, as nested dictionaries; unchecked.
+
+    Raises:
+        UserError: the file is missing or no YAML mapping.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such recipe; CONFIG= names one.") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read as a recipe: {error.strerror}.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not a YAML file: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise UserError(f"{path}: a recipe is a mapping of keys to values.")
+    return tree
 
 
 def split_overrides(texts: Sequence[str]) -> list[str]:
@@ -99,38 +139,6 @@ def refuse_unless_exportable(settings: Settings) -> None:
             raise UserError(
                 f'{problem}; SET="export.layout=own" trains it for our own detector alone.'
             ) from None
-
-
-def read_own(path: Path) -> dict[str, Any]:
-    """What a recipe's file itself says, without its base, as nested dictionaries; unchecked.
-
-    Raises:
-        UserError: the file is missing or no YAML mapping.
-    """
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such recipe; CONFIG= names one.") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read as a recipe: {error.strerror}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not a YAML file: {' '.join(str(error).split())}") from None
-    if not isinstance(tree, dict):
-        raise UserError(f"{path}: a recipe is a mapping of keys to values.")
-    return tree
-
-
-def _read_tree(path: Path, over: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The recipe merged over its base; `over` are the recipes whose base this one is."""
-    tree = read_own(path)
-    base = tree.pop("base", None)
-    if base is None:
-        return tree
-    over = (*over, path.resolve())
-    below = path.parent / Schema(str(path)).expect(base, str, "base")
-    if below.resolve() in over:
-        raise UserError(f"{path}: base leads back to {below}; a recipe cannot be its own base.")
-    return _merged(_read_tree(below, over), tree)
 
 
 def _merged(base: dict[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,17 +4,19 @@ import argparse
 import os
 from pathlib import Path
 
-from data_prep import cluster, download
+from data_prep import archives, cluster, download
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS
 from pipeline import cli, folders
 from pipeline.cli import run_cli
+from pipeline.make_command import set_variables
 
 
 def main() -> None:
     """Parse the command line and run one command."""
     arguments = _parser().parse_args()
     commands = {
+        "data": _data,
         "wider": _wider,
         "sample": _sample,
         "labels": _labels,
@@ -24,8 +26,17 @@ def main() -> None:
     commands.get(arguments.command, _records)(arguments)
 
 
+def _data(arguments: argparse.Namespace) -> None:
+    run = cli.open_run(arguments)
+    own = {"DATA": arguments.folder, "DOWNLOADS": arguments.downloads}
+    set_variables({**cli.make_variables(arguments), **own})
+    folder = arguments.folder or Path(run.settings.data.folder)
+    sets = archives.load(arguments.downloads or archives.DOWNLOADS)
+    download.download_data(folder, run.settings.data, sets)
+
+
 def _wider(arguments: argparse.Namespace) -> None:
-    download.download_wider(arguments.folder, arguments.url)
+    download.download_wider(arguments.folder, arguments.url, archives.load()["wider"])
 
 
 def _sample(arguments: argparse.Namespace) -> None:
@@ -84,9 +95,15 @@ def _parser() -> argparse.ArgumentParser:
         )
     labels = commands.add_parser("labels", help="check the labels of a recipe's sources")
     cli.add_arguments(labels)
+    data = commands.add_parser("data", help="download the data that a recipe names")
+    cli.add_arguments(data)
+    data.add_argument("--folder", type=Path, help="default: the recipe's data.folder")
+    data.add_argument(
+        "--downloads", type=Path, metavar="YAML", help=f"addresses (default: {archives.DOWNLOADS})"
+    )
     wider = commands.add_parser("wider", help="download WIDER FACE")
     wider.add_argument("--folder", type=Path, default=Path("data"), help="default: %(default)s")
-    wider.add_argument("--url", default=download.HUB, help="where the three zips lie (%(default)s)")
+    wider.add_argument("--url", help="another copy of its repository (that of the Hub)")
     scheduler = commands.add_parser("scheduler", help="start a Dask scheduler")
     scheduler.add_argument("--host", default="127.0.0.1", help="its address (%(default)s)")
     worker = commands.add_parser("worker", help="start processes that cut records for a scheduler")

@@ -1,113 +1,190 @@
-"""Download of WIDER FACE: archives fetched, verified and unpacked."""
+"""Download of research data: each archive by itself, verified, unpacked, resumable."""
 
-import re
-import shutil
-import zipfile
-import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from tqdm import tqdm
-
-from data_prep.http_download import fetch
+from configs.record_settings import DataSettings, Source
+from data_prep.archives import Archive, DataSet, Member
+from data_prep.http_download import NotOnServerError, fetch
+from data_prep.unpack import BadArchiveError, unpack
 from mtcnn_detector.errors import UserError
+from pipeline.make_command import make_command
 
-HUB = "https://huggingface.co/datasets/wider_face/resolve/main/"
-LICENCE = """\
-WIDER FACE is for non-commercial research only (CC BY-NC-ND 4.0): S. Yang, P. Luo, C. C. Loy,
-X. Tang, 'WIDER FACE: A Face Detection Benchmark', CVPR 2016, http://shuoyang1213.me/WIDERFACE/.
-The annotations are the Chinese University of Hong Kong's, the images their owners'.
-By going on you accept these terms."""
+TERMS = "By going on you accept these terms."
 
 
 @dataclass(frozen=True)
-class RemoteFile:
-    """An archive below the base URL and the folder that it contains."""
+class Missing:
+    """An archive that could not be had, and why."""
 
-    path: str  # below the base URL
-    folder: str
-    size: int | None = None  # bytes
-    sha256: str | None = None
-
-
-# Sizes and sums as the data sets library of the Hub records them for these addresses; TensorFlow
-# Datasets has the same for the authors' own copies.
-WIDER_FILES = (
-    RemoteFile(
-        "data/WIDER_train.zip",
-        "WIDER_train",
-        1_465_602_149,
-        "e23b76129c825cafae8be944f65310b2e1ba1c76885afe732f179c41e5ed6d59",
-    ),
-    RemoteFile(
-        "data/WIDER_val.zip",
-        "WIDER_val",
-        362_752_168,
-        "f9efbd09f28c5d2d884be8c0eaef3967158c866a593fc36ab0413e4b2a58a17a",
-    ),
-    RemoteFile(
-        "data/wider_face_split.zip",
-        "wider_face_split",
-        3_591_642,
-        "c7561e4f5e7a118c249e0a5c5c902b0de90bbf120d7da9fa28d99041f68a8a5c",
-    ),
-)
+    page: str
+    archive: Archive
+    problem: str
 
 
-def download_wider(
-    folder: Path, base_url: str = HUB, files: Sequence[RemoteFile] = WIDER_FILES
-) -> None:
-    """Download WIDER FACE into `folder`/wider; folders that exist already are left alone.
+def download_wider(folder: Path, base_url: str | None, wider: DataSet) -> None:
+    """Download WIDER FACE into `folder`/wider; what is there already is left alone.
 
     Whenever it stops, the same call goes on where it stopped.
+
+    Args:
+        folder: the folder of the data.
+        base_url: another copy of the dataset's repository; its `data/` holds the archives.
+        wider: the archives.
 
     Raises:
         UserError: The server lacks a file, stays unreachable, or sends a damaged archive.
         OSError: The disk is full.
     """
-    if not re.match("https?://", base_url):
+    if base_url is not None and not base_url.startswith(("http://", "https://")):
         raise UserError(f"--url (URL=) {base_url!r} must begin with http:// or https://.")
-    wider = folder / "wider"
-    missing = [file for file in files if not (wider / file.folder).is_dir()]
-    if not missing:
-        print(f"{wider} is complete: nothing to do.")
+    archives = [archive for archive in wider.archives.values() if archive.missing(folder)]
+    if not archives:
+        print(f"{folder / 'wider'} is complete: nothing to do.")
         return
-    print(LICENCE)
-    wider.mkdir(parents=True, exist_ok=True)
-    for file in missing:
-        archive = wider / PurePosixPath(file.path).name
-        if not archive.exists():
-            fetch(f"{base_url.rstrip('/')}/{file.path}", archive, file.size, file.sha256)
-        _unpack(archive, wider / file.folder)
-        archive.unlink()
+    print(f"{wider.licence}{TERMS}")
+    for archive in archives:
+        if base_url is not None:
+            name = PurePosixPath(archive.file).name
+            archive = replace(archive, urls=(f"{base_url.rstrip('/')}/data/{name}",))
+        try:
+            obtain(folder, archive)
+        except NotOnServerError as error:
+            raise UserError(f"{str(error).rstrip('.')}: check --url (URL=).") from error
 
 
-def _unpack(archive: Path, folder: Path) -> None:
-    """Unpack the member `folder.name` of `archive` as `folder`, atomically."""
-    scratch = folder.with_name(folder.name + ".unpacking")
-    shutil.rmtree(scratch, ignore_errors=True)
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            names = opened.namelist()
-            _check_members(names, folder.name)
-            for name in tqdm(names, desc=f"unpacking {archive.name}", unit=" files"):
-                opened.extract(name, scratch)
-        (scratch / folder.name).rename(folder)
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        archive.unlink()
+def download_data(folder: Path, data: DataSettings, sets: Mapping[str, DataSet]) -> None:
+    """Download what a recipe's sources name; each archive is independent of the others.
+
+    What is there already is left alone. An archive that cannot be had is named at the end, with
+    the place where a person gets it and the one where it belongs.
+
+    Args:
+        folder: the folder of the data.
+        data: the sources of the recipe.
+        sets: the archives that are published.
+
+    Raises:
+        UserError: an archive is missing that a source needs which is not optional.
+        OSError: The disk is full.
+    """
+    sources = [*data.train.values(), *data.validation.values()]
+    named = [path for source in sources for path in _paths(source)]
+    needed = [path for source in sources if not source.optional for path in _paths(source)]
+    wanted = {
+        name: replace(
+            one, archives={key: a for key, a in one.archives.items() if _brings(a, named)}
+        )
+        for name, one in sets.items()
+    }
+    if not any(one.archives for one in wanted.values()):
+        print("The recipe's sources are in none of the archives that can be downloaded.")
+        return
+    missing = [failed for one in wanted.values() for failed in _download_set(folder, one)]
+    for failed in missing:
+        print(_by_hand(folder, failed), file=sys.stderr)
+    lost = [failed.archive.file for failed in missing if _brings(failed.archive, needed)]
+    if lost:
         raise UserError(
-            f"{archive} is damaged ({error}) and was removed: repeat the command."
+            f"the recipe needs what is in {', '.join(lost)}, which could not be had (see above); "
+            "everything else is there."
+        )
+    rest = " but what is named above, which the recipe can do without" if missing else ""
+    print(f"{folder} holds all that the recipe names{rest}.")
+
+
+def _download_set(folder: Path, one: DataSet) -> list[Missing]:
+    """Download the archives of a set whose content is not there; those that cannot be had."""
+    archives = [archive for archive in one.archives.values() if archive.missing(folder)]
+    if archives:
+        print(f"{one.licence}{TERMS}", flush=True)
+    failed = []
+    for archive in archives:
+        try:
+            obtain(folder, archive)
+        except UserError as error:
+            failed.append(Missing(one.page, archive, str(error)))
+    return failed
+
+
+def obtain(folder: Path, archive: Archive) -> None:
+    """Fetch an archive from the first address that has it, and unpack it below `folder`.
+
+    An archive that lies at its place already, put there by hand, is unpacked as it is.
+
+    Raises:
+        UserError: no address sends the archive.
+        OSError: The disk is full.
+    """
+    members = {path: archive.unpack[path] for path in archive.missing(folder)}
+    file = folder / archive.file
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if file.exists():
+        try:
+            unpack(file, folder, members)
+        except BadArchiveError as error:
+            raise UserError(f"{file} is damaged ({error}): remove it.") from error
+    else:
+        _from_addresses(folder, archive, members)
+    file.unlink()
+    for part in file.parent.glob(f"{file.name}*.part"):  # of addresses that broke off
+        part.unlink()
+
+
+def _from_addresses(folder: Path, archive: Archive, members: Mapping[str, Member]) -> None:
+    """Fetch and unpack an archive; the archive stays."""
+    problems = []
+    for place, url in enumerate(archive.urls):
+        try:
+            _from_address(url, place, folder, archive, members)
+            return
+        except UserError as error:
+            if len(archive.urls) == 1:
+                raise
+            problems.append(str(error))
+    raise UserError(" ".join(problems))
+
+
+def _from_address(
+    url: str, place: int, folder: Path, archive: Archive, members: Mapping[str, Member]
+) -> None:
+    file = folder / archive.file
+    # What one server sent is not gone on with at another, whose file may differ.
+    own = file.with_name(f"{file.name}.{place + 1}") if place else file
+    fetch(url, own, archive.size, archive.sha256)
+    own.replace(file)
+    try:
+        unpack(file, folder, members)
+    except BadArchiveError as error:
+        file.unlink()
+        where = "" if len(archive.urls) == 1 else f"{url}: "
+        raise UserError(
+            f"{where}{file} is damaged ({error}) and was removed: repeat the command."
         ) from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _check_members(names: Sequence[str], folder: str) -> None:
-    """Raise BadZipFile for a member outside the archive's folder, or if there is none inside."""
-    paths = [PurePosixPath(name.replace("\\", "/")) for name in names]
-    outside = [path for path in paths if path.is_absolute() or ".." in path.parts]
-    if outside:
-        raise zipfile.BadZipFile(f"{outside[0]} would lie outside the folder")
-    if not any(path.parts[0] == folder for path in paths if path.parts):
-        raise zipfile.BadZipFile(f"it holds no folder {folder}")
+def _paths(source: Source) -> list[str]:
+    """Everything that a source names below the folder of the data."""
+    optional = (source.landmarks, source.wider_ground_truth)
+    return [*source.label_files, source.images, *filter(None, optional)]
+
+
+def _brings(archive: Archive, paths: Sequence[str]) -> bool:
+    """Whether an archive brings one of the paths, or what is above or below it."""
+    brought = [PurePosixPath(path) for path in archive.unpack]
+    return any(
+        one == path or one in path.parents or path in one.parents
+        for path in map(PurePosixPath, paths)
+        for one in brought
+    )
+
+
+def _by_hand(folder: Path, missing: Missing) -> str:
+    archive = missing.archive
+    return (
+        f"missing: {missing.problem}\n"
+        f"  By hand: get the archive from {missing.page}, save it as {folder / archive.file}, and "
+        f"repeat `{make_command('data')}`."
+    )

@@ -24,6 +24,10 @@ class BrokenConnectionError(Exception):
     """The server could not be reached, or the connection ended early: worth another attempt."""
 
 
+class NotOnServerError(UserError):
+    """The server answers that it has no such file, or does not give it out."""
+
+
 class _Redirects(urllib.request.HTTPRedirectHandler):
     """Follows redirects and keeps the SHA-256 that the Hub announces in one of them."""
 
@@ -48,8 +52,8 @@ def fetch(url: str, target: Path, size: int | None = None, sha256: str | None = 
             `X-Linked-ETag`, as the Hugging Face Hub does.
 
     Raises:
-        UserError: the server lacks the file, has one of another size, or stays unreachable; or
-            the checksum differs.
+        NotOnServerError: the server lacks the file.
+        UserError: it has one of another size, or stays unreachable; or the checksum differs.
         OSError: the disk is full.
     """
     part = target.with_name(target.name + ".part")
@@ -75,13 +79,16 @@ def _resume(url: str, part: Path, size: int | None) -> str | None:
 
     Raises:
         BrokenConnectionError: The connection broke; `part` holds the bytes received.
-        UserError: The server has no such file, or one of another size than `size`.
+        NotOnServerError: The server has no such file.
+        UserError: It has one of another size than `size`.
     """
     redirects = _Redirects()
     with _open(url, _size(part), redirects) as response:
         total = _total(response)
         if size is not None and total not in (None, size):
-            raise UserError(f"{url} has {total} bytes instead of {size}: it is another file.")
+            page = response.headers.get_content_type() == "text/html"
+            other = "a web page in place of the archive" if page else "another file"
+            raise UserError(f"{url} has {total} bytes instead of {size}: it is {other}.")
         if response.status != 416:
             _append(response, part, total)
         elif total != _size(part):
@@ -101,11 +108,10 @@ def _open(url: str, start: int, redirects: _Redirects) -> Any:
     except urllib.error.HTTPError as error:
         if error.code == 416:
             return error
+        error.close()
         if error.code >= 500 or error.code in (408, 429):
             raise BrokenConnectionError(f"the server answers {error.code}") from error
-        raise UserError(
-            f"{url}: the server answers {error.code} {error.reason}: check --url (URL=)."
-        ) from error
+        raise NotOnServerError(f"{url}: the server answers {error.code} {error.reason}.") from error
 
 
 @contextmanager

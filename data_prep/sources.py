@@ -81,8 +81,9 @@ def read_source(folder: Path, name: str, source: Source) -> LabelSet:
         if not path.exists():
             other = None if folder == Path("data") else folder
             raise UserError(
-                f"{path} is not there: `{make_command('wider', False, DATA=other)}` downloads "
-                f'WIDER FACE into {folder}, or SET="data.folder=..." names the folder that has it.'
+                f"{path} is not there: `{make_command('data', False, DATA=other)}` downloads "
+                f"WIDER FACE and landmarks into {folder}, or "
+                f'SET="data.folder=..." names the folder that has it.'
             )
     landmarks = None if source.landmarks is None else folder / source.landmarks
     if landmarks is not None and not landmarks.exists():

@@ -2,31 +2,19 @@
 
 import errno
 import hashlib
-import io
-import re
-import threading
 import time
 import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from data_prep import http_download
-from data_prep.download import RemoteFile, download_wider
+from data_prep.archives import Archive, DataSet, Member, load
+from data_prep.download import download_wider
 from mtcnn_detector.errors import UserError
-
-
-def archive_of(members: dict[str, bytes]) -> bytes:
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as archive:
-        for name, body in members.items():
-            archive.writestr(name, body)
-    return content.getvalue()
+from tests.http_server import Server, archive_of, serving
 
 
 def sha256(content: bytes) -> str:
@@ -37,80 +25,27 @@ IMAGE = np.random.default_rng(0).bytes(300_000)
 TRAIN = archive_of({"WIDER_train/images/0--Parade/a.jpg": IMAGE, "WIDER_train/b.jpg": b"b"})
 SPLIT = archive_of({"wider_face_split/wider_face_train_bbx_gt.txt": b"x\n", "__MACOSX/y": b"y"})
 ARCHIVES = {"/data/WIDER_train.zip": TRAIN, "/data/wider_face_split.zip": SPLIT}
-FILES = (
-    RemoteFile("data/WIDER_train.zip", "WIDER_train"),
-    RemoteFile("data/wider_face_split.zip", "wider_face_split"),
-)
 
 
-@dataclass
-class Server:
-    """What the server has, how it misbehaves, and which byte each request began with."""
-
-    archives: dict[str, bytes] = field(default_factory=lambda: dict(ARCHIVES))
-    breaks_after: list[int] = field(default_factory=list)  # bytes of the next responses
-    answers: list[int] = field(default_factory=list)  # statuses of the next responses
-    ignores_range: bool = False
-    says_length: bool = True
-    silence: float = 0  # seconds before a connection is closed
-    announced: str | None = None  # X-Linked-ETag of a redirect, as the Hub gives it
-    starts: list[int] = field(default_factory=list)
-    url: str = ""
+def remote(name: str, size: int | None = None, sha256: str | None = None) -> Archive:
+    """An archive of one folder, below the base URL that the tests give."""
+    unpack = {f"wider/{name}": Member(name)}
+    return Archive(("http://unused/",), f"wider/{name}.zip", unpack, size, sha256)
 
 
-class Handler(BaseHTTPRequestHandler):
-    state: Server
+FILES = (remote("WIDER_train"), remote("wider_face_split"))
 
-    def do_GET(self) -> None:
-        state = self.state
-        if state.announced is not None and not self.path.startswith("/cdn"):
-            return self.reply(
-                302, {"Location": "/cdn" + self.path, "X-Linked-ETag": state.announced}
-            )
-        if state.answers:
-            return self.reply(state.answers.pop(0))
-        body = state.archives.get(self.path.removeprefix("/cdn"))
-        if body is None:
-            return self.reply(404)
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        start = int(asked[1]) if asked else 0
-        state.starts.append(start)
-        if asked and not state.ignores_range:
-            if start >= len(body):
-                return self.reply(416, {"Content-Range": f"bytes */{len(body)}"})
-            ranged = {"Content-Range": f"bytes {start}-{len(body) - 1}/{len(body)}"}
-            return self.send(206, ranged, body[start:])
-        return self.send(200, {}, body)
 
-    def send(self, status: int, headers: dict[str, str], body: bytes) -> None:
-        if self.state.says_length:
-            headers["Content-Length"] = str(len(body))
-        self.reply(status, headers)
-        self.wfile.write(
-            body[: self.state.breaks_after.pop(0)] if self.state.breaks_after else body
-        )
-        threading.Event().wait(self.state.silence)
-
-    def reply(self, status: int, headers: dict[str, str] | None = None) -> None:
-        self.send_response(status)
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        self.end_headers()
-
-    def log_message(self, *_: Any) -> None:
-        """Keep the tests' output clean."""
+def download(folder: Path, url: str, files: Sequence[Archive]) -> None:
+    """`download_wider` of some archives."""
+    licence = load()["wider"].licence
+    download_wider(folder, url, DataSet(licence, "http://page", {f.file: f for f in files}))
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    state = Server()
-    with ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"state": state})) as http:
-        thread = threading.Thread(target=http.serve_forever, args=(0.01,))
-        thread.start()
-        state.url = f"http://127.0.0.1:{http.server_address[1]}/"
+    with serving(Server(dict(ARCHIVES))) as state:
         yield state
-        http.shutdown()
-        thread.join()
 
 
 @pytest.fixture(autouse=True)
@@ -140,11 +75,11 @@ def part_of(folder: Path) -> Path:
 def test_download_unpacks_and_shows_the_licence(
     server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    download_wider(tmp_path, server.url, FILES)
+    download(tmp_path, server.url, FILES)
     assert complete(tmp_path)
     assert "research only" in capsys.readouterr().out
     server.archives.clear()
-    download_wider(tmp_path, server.url, FILES)
+    download(tmp_path, server.url, FILES)
     assert "nothing to do" in capsys.readouterr().out
     assert server.starts == [0, 0]
 
@@ -153,7 +88,7 @@ def test_what_is_there_is_left_alone(server: Server, tmp_path: Path) -> None:
     own = tmp_path / "wider" / "WIDER_train" / "own.jpg"
     own.parent.mkdir(parents=True)
     own.write_bytes(b"own")
-    download_wider(tmp_path, server.url.rstrip("/"), FILES)
+    download(tmp_path, server.url.rstrip("/"), FILES)
     assert [p.name for p in own.parent.iterdir()] == ["own.jpg"]
     assert (tmp_path / "wider" / "wider_face_split").is_dir()
 
@@ -162,7 +97,7 @@ def test_broken_connection_goes_on_where_it_broke(
     server: Server, tmp_path: Path, pauses: list[float]
 ) -> None:
     server.breaks_after = [100_000, 50_000, 1, 70_000]  # more often than there are pauses
-    download_wider(tmp_path, server.url, FILES)
+    download(tmp_path, server.url, FILES)
     assert complete(tmp_path)
     assert server.starts == [0, 100_000, 150_000, 150_001, 220_001, 0]
     assert pauses == [1, 1, 1, 1], "progress starts the pauses anew"
@@ -173,11 +108,11 @@ def test_a_dead_server_ends_with_a_sentence_and_keeps_what_arrived(
 ) -> None:
     server.breaks_after = [100_000, 0, 0]
     with pytest.raises(UserError, match=r"WIDER_train\.zip: .*100000 of .*the same command goes"):
-        download_wider(tmp_path, server.url, FILES)
+        download(tmp_path, server.url, FILES)
     assert pauses == [1, 2]
     assert part_of(tmp_path).read_bytes() == TRAIN[:100_000]
     server.breaks_after = []
-    download_wider(tmp_path, server.url, FILES)
+    download(tmp_path, server.url, FILES)
     assert complete(tmp_path)
     assert server.starts == [0, 100_000, 100_000, 100_000, 0]
 
@@ -187,24 +122,24 @@ def test_a_silent_server_counts_as_broken(
 ) -> None:
     monkeypatch.setattr(http_download, "TIMEOUT", 0.1)
     server.breaks_after, server.silence = [100_000], 0.5
-    download_wider(tmp_path, server.url, FILES)
+    download(tmp_path, server.url, FILES)
     assert complete(tmp_path)
     assert server.starts == [0, 100_000, 0]
 
 
 def test_no_server_at_all(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no connection .*refused"):
-        download_wider(tmp_path, "http://127.0.0.1:1/", FILES)
+        download(tmp_path, "http://127.0.0.1:1/", FILES)
     with pytest.raises(UserError, match="must begin with http"):
-        download_wider(tmp_path, "file:///etc/", FILES)
+        download(tmp_path, "file:///etc/", FILES)
 
 
 def test_a_server_that_ignores_range_starts_over(server: Server, tmp_path: Path) -> None:
     server.ignores_range = True
     server.breaks_after = [100_000]
     # A sum, since a zip file with something before it still unpacks.
-    pinned = RemoteFile(FILES[0].path, "WIDER_train", len(TRAIN), sha256(TRAIN))
-    download_wider(tmp_path, server.url, [pinned, FILES[1]])
+    pinned = remote("WIDER_train", len(TRAIN), sha256(TRAIN))
+    download(tmp_path, server.url, [pinned, FILES[1]])
     assert complete(tmp_path)
     assert server.starts == [0, 100_000, 0]
 
@@ -216,7 +151,7 @@ def test_range_beyond_the_end(
     """Killed between the last byte and the renaming; or a file that shrank on the server."""
     part_of(tmp_path).parent.mkdir()
     part_of(tmp_path).write_bytes(TRAIN + more)
-    download_wider(tmp_path, server.url, FILES)
+    download(tmp_path, server.url, FILES)
     assert complete(tmp_path)
     assert server.starts == [len(TRAIN) + starts[0], *starts[1:]]
 
@@ -225,7 +160,7 @@ def test_temporary_faults_are_tried_again(
     server: Server, tmp_path: Path, pauses: list[float]
 ) -> None:
     server.answers = [503, 429]
-    download_wider(tmp_path, server.url, FILES)
+    download(tmp_path, server.url, FILES)
     assert complete(tmp_path)
     assert pauses == [1, 2]
 
@@ -235,39 +170,39 @@ def test_a_missing_file_is_said_at_once(
 ) -> None:
     del server.archives["/data/WIDER_train.zip"]
     with pytest.raises(UserError, match=r"WIDER_train\.zip: the server answers 404 .*check --url"):
-        download_wider(tmp_path, server.url, FILES)
+        download(tmp_path, server.url, FILES)
     assert pauses == []
 
 
 def test_the_hubs_checksum_is_used(server: Server, tmp_path: Path) -> None:
     server.announced = f'"{sha256(TRAIN)}"'
     server.breaks_after = [1000]
-    download_wider(tmp_path, server.url, FILES[:1])
+    download(tmp_path, server.url, FILES[:1])
     server.announced = f'"{sha256(TRAIN)}"'  # wrong for the next file
     with pytest.raises(UserError, match=rf"{sha256(SPLIT)} instead of {sha256(TRAIN)}"):
-        download_wider(tmp_path, server.url, FILES)
+        download(tmp_path, server.url, FILES)
     assert [p.name for p in (tmp_path / "wider").iterdir()] == ["WIDER_train"]
     server.announced = '"3858f62230ac3c915f300c664312c63f"'  # no SHA-256: says nothing
-    download_wider(tmp_path, server.url, FILES)
+    download(tmp_path, server.url, FILES)
     assert complete(tmp_path)
 
 
 def test_a_corrupt_file_is_removed(server: Server, tmp_path: Path) -> None:
     server.archives["/data/WIDER_train.zip"] = TRAIN[:5000] + b"!" + TRAIN[5001:]
-    pinned = RemoteFile(FILES[0].path, "WIDER_train", len(TRAIN), sha256(TRAIN))
+    pinned = remote("WIDER_train", len(TRAIN), sha256(TRAIN))
     for file, said in ((pinned, "damaged .SHA-256"), (FILES[0], "damaged .Bad CRC-32")):
         with pytest.raises(UserError, match=f"{said}.* was removed: repeat the command"):
-            download_wider(tmp_path, server.url, [file])
+            download(tmp_path, server.url, [file])
         assert list((tmp_path / "wider").iterdir()) == []
     server.archives["/data/WIDER_train.zip"] = TRAIN
-    download_wider(tmp_path, server.url, [pinned, FILES[1]])
+    download(tmp_path, server.url, [pinned, FILES[1]])
     assert complete(tmp_path)
 
 
 def test_another_size_is_refused_before_the_download(server: Server, tmp_path: Path) -> None:
-    pinned = RemoteFile(FILES[0].path, "WIDER_train", len(TRAIN) + 1)
+    pinned = remote("WIDER_train", len(TRAIN) + 1)
     with pytest.raises(UserError, match=rf"has {len(TRAIN)} bytes instead of {len(TRAIN) + 1}"):
-        download_wider(tmp_path, server.url, [pinned])
+        download(tmp_path, server.url, [pinned])
     assert not part_of(tmp_path).exists()
 
 
@@ -275,7 +210,7 @@ def test_a_page_instead_of_an_archive(server: Server, tmp_path: Path) -> None:
     server.says_length = False
     server.archives["/data/WIDER_train.zip"] = b"<html>please log in</html>"
     with pytest.raises(UserError, match=r"WIDER_train\.zip is damaged .*not a zip file"):
-        download_wider(tmp_path, server.url, FILES)
+        download(tmp_path, server.url, FILES)
 
 
 @pytest.mark.parametrize(
@@ -285,14 +220,14 @@ def test_members_outside_the_folder_are_refused(server: Server, tmp_path: Path, 
     hostile = archive_of({"WIDER_train/a.jpg": b"a", name: b"evil"})
     server.archives["/data/WIDER_train.zip"] = hostile
     with pytest.raises(UserError, match="would lie outside the folder"):
-        download_wider(tmp_path / "data", server.url, FILES)
+        download(tmp_path / "data", server.url, FILES)
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
 
 
 def test_an_archive_of_something_else(server: Server, tmp_path: Path) -> None:
     server.archives["/data/WIDER_train.zip"] = SPLIT
     with pytest.raises(UserError, match="it holds no folder WIDER_train"):
-        download_wider(tmp_path, server.url, FILES)
+        download(tmp_path, server.url, FILES)
 
 
 def test_ctrl_c_keeps_what_arrived(
@@ -305,8 +240,8 @@ def test_ctrl_c_keeps_what_arrived(
     with monkeypatch.context() as patched:
         patched.setattr(time, "sleep", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            download_wider(tmp_path, server.url, FILES)
-    download_wider(tmp_path, server.url, FILES)
+            download(tmp_path, server.url, FILES)
+    download(tmp_path, server.url, FILES)
     assert complete(tmp_path)
     assert server.starts == [0, 100_000, 0]
 
@@ -325,12 +260,12 @@ def test_killed_while_unpacking(
     with monkeypatch.context() as patched:
         patched.setattr(zipfile.ZipFile, "extract", dies)
         with pytest.raises(KeyboardInterrupt):
-            download_wider(tmp_path, server.url, FILES)
+            download(tmp_path, server.url, FILES)
     assert [p.name for p in (tmp_path / "wider").iterdir()] == ["WIDER_train.zip"]
     left = tmp_path / "wider" / "WIDER_train.unpacking" / "WIDER_train" / "stale.jpg"
     left.parent.mkdir(parents=True)
     left.write_bytes(b"of a kill -9")
-    download_wider(tmp_path, server.url, FILES)
+    download(tmp_path, server.url, FILES)
     assert complete(tmp_path)
     assert server.starts == [0, 0]
 
@@ -342,6 +277,6 @@ def test_full_disk_is_no_broken_connection(
     (tmp_path / "wider").mkdir()
     part_of(tmp_path).symlink_to("/dev/full")
     with pytest.raises(OSError) as caught:
-        download_wider(tmp_path, server.url, FILES)
+        download(tmp_path, server.url, FILES)
     assert caught.value.errno == errno.ENOSPC
     assert pauses == []

@@ -106,7 +106,7 @@ def test_the_fingerprint_tells_any_change(tmp_path: Path) -> None:
 
 def test_a_missing_source_names_what_brings_it(tmp_path: Path) -> None:
     with pytest.raises(
-        UserError, match=r"labels\.txt is not there: `make wider DATA=\S+` downloads"
+        UserError, match=r"labels\.txt is not there: `make data DATA=\S+` downloads"
     ):
         labelled_images(settings_of(tmp_path), 0.5)
     listed(tmp_path, NAMES)
