@@ -78,12 +78,12 @@ def row(settings: Settings, name: NetName, run: Path, blocks: int, steps: int) -
 def crops_of(settings: Settings, name: NetName, run: Path) -> tuple[Any, str]:
     """A run's records, or noise where it has none; and which of the two."""
     from data_prep.crops import Crops
-    from train import dataset
+    from train import loading
 
     size, folder = settings.for_net(name).net.size, run / "records" / name
     made = manifest.read_manifest(folder)
     if made is not None and made["complete"]:
-        return dataset.load(folder, "train", size, made["counts"]["train"]), str(run)
+        return loading.load(folder, "train", size, made["counts"]["train"]), str(run)
     rng = np.random.default_rng(0)
     total = CROPS * len(SAMPLE_TYPES)
     noise = Crops(
@@ -92,7 +92,7 @@ def crops_of(settings: Settings, name: NetName, run: Path) -> tuple[Any, str]:
         rng.uniform(0, 1, (total, 10)).astype(np.float32),
         np.full((total, 1), 40, np.float32),
     )
-    return dataset.CropSet(noise, dict.fromkeys(SAMPLE_TYPES, CROPS)), "noise"
+    return loading.CropSet(noise, dict.fromkeys(SAMPLE_TYPES, CROPS)), "noise"
 
 
 def seconds_a_step(model: Any, batches: Any, steps: int) -> float:

@@ -101,6 +101,11 @@ def write_shard(path: Path, crops: Crops, kind: SampleType) -> None:
     temporary.replace(path)
 
 
+def count_crops(path: Path, size: int, kind: SampleType) -> int:
+    """How many whole crops a shard holds if it is not damaged; all of a kind have one length."""
+    return path.stat().st_size // (FRAME + len(_template(size, kind).row))
+
+
 def read_shard(path: Path, size: int, kind: SampleType, remedy: str = REMEDY) -> Crops:
     """The crops of one shard, in the order in which they were written.
 

@@ -15,7 +15,7 @@ from data_prep.crops import Crops
 from mtcnn_detector import boxes
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NetName
-from train import dataset
+from train import dataset, loading
 
 NOTHING = AugmentSettings(
     **dict.fromkeys((f.name for f in fields(AugmentSettings) if f.name != "hflip"), 0.0),
@@ -32,7 +32,7 @@ def settings(augment: AugmentSettings = NOTHING, **changes: Any) -> TrainSetting
     return replace(RECIPE.pnet.train, augment=augment, **values)
 
 
-def crop_set(counts: dict[SampleType, int] = COUNTS, size: int = 12) -> dataset.CropSet:
+def crop_set(counts: dict[SampleType, int] = COUNTS, size: int = 12) -> loading.CropSet:
     """Crops that carry their number in red and their kind in green, with targets of their own."""
     rng = np.random.default_rng(0)
     parts = []
@@ -50,10 +50,10 @@ def crop_set(counts: dict[SampleType, int] = COUNTS, size: int = 12) -> dataset.
             landmarks[:] = np.nan
         sides = rng.integers(12, 300, (count, 1)).astype(np.float32)
         parts.append(Crops(images, box, landmarks, sides))
-    return dataset.CropSet(Crops.joined(parts, size), counts)
+    return loading.CropSet(Crops.joined(parts, size), counts)
 
 
-def of_kind(crops_in: dataset.CropSet, kind: SampleType) -> Crops:
+def of_kind(crops_in: loading.CropSet, kind: SampleType) -> Crops:
     """The crops of one kind."""
     rows = crops_in.kinds == SAMPLE_TYPES.index(kind)
     return Crops(*(field[rows] for field in crops_in.crops))
@@ -258,13 +258,13 @@ def test_loading_joins_the_shards_of_a_split_in_order(tmp_path: Path) -> None:
             fields: list[Any] = [field[rows] for field in of_kind(crops_in, kind)]
             part = Crops(*fields)
             records.write_shard(tmp_path / "train" / f"{kind}-{number:05}.tfrecord", part, kind)
-    loaded = dataset.load(tmp_path, "train", 12, dict.fromkeys(SAMPLE_TYPES, 5))
+    loaded = loading.load(tmp_path, "train", 12, dict.fromkeys(SAMPLE_TYPES, 5))
     assert loaded.counts == crops_in.counts
     fields = [*loaded.crops]
     for field, wanted in zip(fields, crops_in.crops, strict=True):
         np.testing.assert_array_equal(field, wanted)
         assert field.ctypes.data % 64 == 0 and field.base is not None, "would exist twice"
-    empty = dataset.load(tmp_path, "validation", 12, {})
+    empty = loading.load(tmp_path, "validation", 12, {})
     assert not len(empty.crops.images)
 
 
@@ -277,9 +277,9 @@ def test_heldthat_memory_has_no_room_for_are_drawn_from_a_file(
         shard = tmp_path / "train" / f"{kind}-00000.tfrecord"
         records.write_shard(shard, of_kind(crops_in, kind), kind)
     before = sorted(tmp_path.rglob("*"))
-    assert dataset._available_memory() > 1 << 20
-    monkeypatch.setattr(dataset, "_available_memory", lambda: 0)
-    loaded = dataset.load(tmp_path, "train", 12, dict.fromkeys(SAMPLE_TYPES, 5))
+    assert loading._available_memory() > 1 << 20
+    monkeypatch.setattr(loading, "_available_memory", lambda: 0)
+    loaded = loading.load(tmp_path, "train", 12, dict.fromkeys(SAMPLE_TYPES, 5))
     assert "do not fit into memory" in capsys.readouterr().out
     assert sorted(tmp_path.rglob("*")) == before, "the file has no name"
     for field, wanted in zip(loaded.crops, crops_in.crops, strict=True):
@@ -301,7 +301,7 @@ def test_a_lost_or_foreign_shard_is_noticed(tmp_path: Path, wanted: int) -> None
         )
     counts: dict[str, int] = {**dict.fromkeys(SAMPLE_TYPES, 5), "part": wanted}
     with pytest.raises(UserError, match=f"holds 5 part crops, its manifest counts {wanted}"):
-        dataset.load(tmp_path, "train", 12, counts)
+        loading.load(tmp_path, "train", 12, counts)
 
 
 def test_boxes_are_learned_at_the_scale_of_the_next_net() -> None:

@@ -19,7 +19,7 @@ from mtcnn_detector.net import NetName
 from mtcnn_detector.weights import weight_files
 from pipeline import manifest
 from tests.trainings import RECIPE, ROOT, SHORT, assert_same, saved_net, train, write_records
-from train import callbacks, dataset, trainable_net
+from train import callbacks, loading, trainable_net
 from train.log import read_log
 
 pytestmark = pytest.mark.slow
@@ -55,7 +55,7 @@ def test_log_has_a_row_for_each_epoch_and_the_kept_weights_are_the_best(short: P
     settings = recipe.load(RECIPE, SHORT)
     model, _ = trainable_net.build_trainable(settings, "pnet")
     keras_nets.set_weights(model.net, saved_net(short).weights, "the test")
-    held_out = dataset.load(
+    held_out = loading.load(
         short / "records" / "pnet", "validation", 12, dict.fromkeys(SAMPLE_TYPES, 40)
     )
     figures = callbacks.evaluate(model, held_out, "pnet", settings.pnet.train)
@@ -127,7 +127,7 @@ def test_the_other_nets_are_fitted(tmp_path: Path, name: NetName) -> None:
     keras_nets.set_weights(model.net, saved_net(tmp_path, name).weights, "the test")
     counts: dict[str, int] = dict.fromkeys(SAMPLE_TYPES, 20)
     size, folder = settings.for_net(name).net.size, tmp_path / "records" / name
-    held_out = dataset.load(folder, "validation", size, counts)
+    held_out = loading.load(folder, "validation", size, counts)
     figures = callbacks.evaluate(model, held_out, name, settings.for_net(name).train)
     assert figures["loss"] == pytest.approx(rows[1]["val_loss"], abs=1e-5)
 

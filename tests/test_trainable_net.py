@@ -15,7 +15,7 @@ from mtcnn_detector.net import NetName
 from mtcnn_detector.weights import weight_files
 from pipeline import manifest
 from tests.trainings import RECIPE, SHORT, Killed, at_step, copy_run, kill, saved_net, train
-from train import callbacks, dataset, trainable_net
+from train import callbacks, loading, trainable_net
 
 pytestmark = pytest.mark.slow
 
@@ -53,7 +53,7 @@ def test_a_net_with_norms_is_saved_folded_and_gives_the_logged_figures(other: Pa
     keras_nets.set_weights(model.net, trained.weights, "the test")
     model.compile()
     folder = other / "records" / "pnet"
-    held_out = dataset.load(folder, "validation", 12, dict.fromkeys(SAMPLE_TYPES, 40))
+    held_out = loading.load(folder, "validation", 12, dict.fromkeys(SAMPLE_TYPES, 40))
     figures = callbacks.evaluate(model, held_out, "pnet", settings.train)
     content = manifest.read_manifest(other / "pnet")
     assert content

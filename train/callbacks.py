@@ -15,7 +15,7 @@ from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NetName
 from mtcnn_detector.weights.weight_files import Weights
 from pipeline.make_command import make_command
-from train import dataset, metrics
+from train import dataset, loading, metrics
 from train.log import read_log, write_log
 from train.trainable_net import average_with_init, save_inference_net
 
@@ -99,7 +99,7 @@ class Validation(keras.callbacks.Callback):
         stage: NetSettings,
         name: NetName,
         folder: Path,
-        held_out: dataset.CropSet,
+        held_out: loading.CropSet,
         start: Weights,
         step: int,
         view: dataset.View = dataset.AS_STORED,
@@ -137,7 +137,7 @@ class Validation(keras.callbacks.Callback):
 
 def evaluate(
     model: keras.Model,
-    held_out: dataset.CropSet,
+    held_out: loading.CropSet,
     name: NetName,
     train: TrainSettings,
     view: dataset.View = dataset.AS_STORED,

@@ -1,54 +1,29 @@
-"""The tf.data input pipeline: records in memory, batches that depend on the step number alone.
+"""The tf.data input pipeline: crops in memory, batches that depend on the step number alone.
 
 A training that is killed and resumed therefore gets the same batches. Each sample type is gone
 through without replacement, in an order that is shuffled anew each pass. Within a batch the types
 are evenly mixed, so that a change of any slice of it meets each type in proportion.
 """
 
-import math
 import os
-import re
-import sys
-import tempfile
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
 from configs.record_settings import SAMPLE_TYPES, LabelThresholds, SampleType
 from configs.train_settings import AugmentSettings, TrainSettings
-from data_prep import records
 from data_prep.crops import Crops
 from mtcnn_detector.boxes import net_offsets
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NetName
 from mtcnn_detector.pixels import normalise
-from pipeline.make_command import make_command
 from train import affine, augment
+from train.loading import ALIGNMENT, CropSet, kinds_of
 
-ALIGNMENT = 64  # bytes; of TensorFlow's tensors
-MEMINFO, RESERVED = Path("/proc/meminfo"), 2 << 30  # bytes; for the training itself
 # XORed into the seed of the colour jitter, so that other changes are drawn independently of it.
 OCCLUSION, BLUR, NOISE, DOWNSCALE, MOTION = (1 << bit for bit in range(29, 24, -1))
-
-
-class CropSet(NamedTuple):
-    """All crops of a split, grouped by kind in the order of `SAMPLE_TYPES`."""
-
-    crops: Crops
-    counts: dict[SampleType, int]
-
-    @property
-    def kinds(self) -> np.ndarray:
-        """(N,) indices into `SAMPLE_TYPES`."""
-        return _kinds(self.counts)
-
-
-def _kinds(counts: Mapping[SampleType, int]) -> np.ndarray:
-    return np.repeat(np.arange(len(SAMPLE_TYPES)), [counts[kind] for kind in SAMPLE_TYPES])
 
 
 class View(NamedTuple):
@@ -68,74 +43,6 @@ class Batch(NamedTuple):
     images: tf.Tensor  # (N, s, s, 3) float32, normalised
     # kind (N,) int32, box (N, 4) in the net's frame, landmarks (N, 10) in sides of the crop
     targets: dict[str, tf.Tensor]
-
-
-def load(folder: Path, split: str, size: int, counts: Mapping[str, int]) -> CropSet:
-    """Read all crops of a split of a net's records.
-
-    Args:
-        folder: the net's records, a folder named after it.
-        split: `train` or `validation`.
-        size: side of the crops, pixels.
-        counts: number of crops of each kind, as the manifest says.
-
-    Raises:
-        UserError: a shard is damaged, or the numbers of crops differ from `counts`.
-    """
-    wanted = {kind: counts.get(kind, 0) for kind in SAMPLE_TYPES}
-    # Gigabytes: allocated once, then filled shard by shard.
-    count = sum(wanted.values())
-    crops = Crops(*(_allocate_aligned(count, field, folder) for field in Crops.joined([], size)))
-    buffers: tuple[Any, ...] = crops
-    paths = {kind: sorted((folder / split).glob(f"{kind}-*.tfrecord")) for kind in SAMPLE_TYPES}
-    remedy = f"`{make_command(f'{folder.name}-data', FORCE=1)}` makes the records anew"
-    filled = 0
-    total = sum(map(len, paths.values()))
-    with tqdm(total=total, unit="shard", desc=f"{split} records", ncols=80, disable=None) as bar:
-        for kind in SAMPLE_TYPES:
-            found = 0
-            for path in paths[kind]:
-                part = records.read_shard(path, size, kind, remedy)
-                rows = slice(filled + found, filled + found + len(part.images))
-                found += len(part.images)
-                if found <= wanted[kind]:
-                    for buffer, values in zip(buffers, part, strict=True):
-                        buffer[rows] = values
-                bar.update()
-            if found != wanted[kind]:
-                raise UserError(
-                    f"{folder / split} holds {found} {kind} crops, its manifest counts "
-                    f"{wanted[kind]}: a shard is missing or cut off; {remedy}."
-                )
-            filled += found
-    return CropSet(crops, wanted)
-
-
-def _allocate_aligned(count: int, like: Any, folder: Path) -> Any:
-    """An uninitialised array of `count` rows like those of `like`, aligned as TensorFlow's tensors.
-
-    Where memory is too small for it, it is mapped to an unnamed temporary file in `folder`.
-    """
-    shape = (count, *like.shape[1:])
-    length = math.prod(shape) * like.itemsize + ALIGNMENT
-    if length + RESERVED < _available_memory():
-        buffer = np.empty(length, np.uint8)
-    else:
-        print(
-            f"{length >> 20} MiB of crops do not fit into memory: they are drawn from a file in "
-            f"{folder}, which is slower; fewer crops a face in the recipe would fit."
-        )
-        with tempfile.TemporaryFile(dir=folder) as file:
-            buffer = np.memmap(file, np.uint8, shape=(length,)).view(np.ndarray)
-    start = -buffer.ctypes.data % ALIGNMENT
-    return buffer[start : len(buffer) - ALIGNMENT + start].view(like.dtype).reshape(shape)
-
-
-def _available_memory() -> int:
-    """Bytes that the system can still give; unlimited where it does not say."""
-    meminfo = MEMINFO.read_text() if MEMINFO.exists() else ""
-    found = re.search(r"^MemAvailable: *(\d+) kB$", meminfo, re.MULTILINE)
-    return int(found[1]) << 10 if found else sys.maxsize
 
 
 def pipeline_threads() -> int:
@@ -213,7 +120,7 @@ class _ShuffledSampler:
             (rank + 0.5) / counts[kind] for kind in SAMPLE_TYPES for rank in range(counts[kind])
         ]
         order = np.argsort(ranks, kind="stable")
-        self.kinds = _kinds(counts)[order]
+        self.kinds = kinds_of(counts)[order]
         in_batch = np.array([counts[kind] for kind in SAMPLE_TYPES])
         in_set = np.array([crop_set.counts[kind] for kind in SAMPLE_TYPES])
         self.rank = np.concatenate([np.arange(count) for count in in_batch])[order]

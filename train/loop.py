@@ -16,7 +16,7 @@ from mtcnn_detector.net import NETS, NetName
 from mtcnn_detector.weights import weight_files
 from pipeline import manifest, run_recipe
 from pipeline.make_command import make_command
-from train import dataset, plot_curves
+from train import dataset, loading, plot_curves
 from train.callbacks import Checkpoint, StopAtLastStep, StopOnNonFinite, Validation
 from train.log import best_row
 from train.progress import Progress
@@ -91,10 +91,10 @@ def _refuse_other_records(
 
 def _load(
     folder: Path, name: NetName, size: int, records: dict[str, Any]
-) -> tuple[dataset.CropSet, dataset.CropSet]:
+) -> tuple[loading.CropSet, loading.CropSet]:
     """The crops to train on and those to validate on."""
     crops, held_out = (
-        dataset.load(folder, split, size, records["counts"].get(split, {}))
+        loading.load(folder, split, size, records["counts"].get(split, {}))
         for split in ("train", "validation")
     )
     if not any(held_out.counts.values()):
@@ -105,7 +105,7 @@ def _load(
     return crops, held_out
 
 
-def _limited(settings: Settings, name: NetName, crops: dataset.CropSet) -> Settings:
+def _limited(settings: Settings, name: NetName, crops: loading.CropSet) -> Settings:
     """The recipe with the steps that `max_passes` leaves of a net's training; says so."""
     stage = settings.for_net(name)
     train = stage.train.limited(crops.counts)
@@ -147,8 +147,8 @@ def _fit(
     settings: Settings,
     name: NetName,
     folder: Path,
-    crops: dataset.CropSet,
-    held_out: dataset.CropSet,
+    crops: loading.CropSet,
+    held_out: loading.CropSet,
 ) -> dict[str, float]:
     """Fit from the last checkpoint, or the start, to the last step; the best epoch's figures."""
     stage = settings.for_net(name)
