@@ -9,16 +9,17 @@ import contextlib
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
-import subprocess
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.files import DRAFT, write_atomically
-from pipeline import folders
+from pipeline import code_changes, folders
 from pipeline.make_command import make_command
 
 MANIFEST = "manifest.json"
@@ -69,6 +70,8 @@ class Stage:
                 f"{self.folder} was made by another recipe ({changed}): "
                 f"`{self.again}` makes it anew, RUN= names another folder."
             )
+        if found is not None and not changed and not force and (done or self._holds_work()):
+            code_changes.tell(self.folder, found.get("commit"), self.again)
         if not changed and not grown and done and not force:
             print(f"{self.command}: {self.folder} is complete for this recipe; nothing to do.")
             return False
@@ -176,12 +179,20 @@ def _short(value: Any) -> str:
 
 
 def digest(paths: list[Path]) -> str:
-    """SHA-256 over the contents of files, in their order."""
+    """SHA-256 over the contents of files, in their order; many are read by several threads."""
     total = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            total.update(hashlib.file_digest(file, "sha256").digest())
+    pool = ThreadPoolExecutor(min(os.cpu_count() or 1, len(paths) or 1))
+    try:
+        for one in pool.map(_digest_of_file, paths):  # without Python's lock, mostly
+            total.update(one)
+    finally:
+        pool.shutdown(cancel_futures=True)
     return total.hexdigest()
+
+
+def _digest_of_file(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def digest_tree(path: Path) -> str:
@@ -196,13 +207,4 @@ def versions() -> dict[str, Any]:
     for name in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
-    return {"versions": found, "commit": _commit()}
-
-
-def _commit() -> str | None:
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    try:
-        described = subprocess.run(command, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return described.stdout.strip()
+    return {"versions": found, "commit": code_changes.commit()}
