@@ -8,7 +8,7 @@ from mtcnn_detector.errors import UserError
 ROOT = Path(__file__).parent.parent
 CONSUMERS = ROOT / ".consumers"
 SHIPPED_WEIGHTS = CONSUMERS / "mtcnn-0.1.1" / "mtcnn" / "data" / "mtcnn_weights.npy"
-DATA = ROOT / "data"  # where `make wider` puts it
+DATA = ROOT / "data"  # where `make data` puts it
 VALIDATION = DATA / "wider" / "WIDER_val" / "images"
 
 

@@ -88,11 +88,11 @@ def download_data(folder: Path, data: DataSettings, sets: Mapping[str, DataSet])
     lost = [failed.archive.file for failed in missing if _brings(failed.archive, needed)]
     if lost:
         raise UserError(
-            f"the recipe needs what is in {', '.join(lost)}, which could not be had (see above); "
-            "everything else is there."
+            f"the recipe needs what is in {', '.join(lost)}, which could not be had; "
+            "what is not named above is there."
         )
     rest = " but what is named above, which the recipe can do without" if missing else ""
-    print(f"{folder} holds all that the recipe names{rest}.")
+    print(f"{folder} holds everything that can be downloaded for the recipe{rest}.")
 
 
 def _download_set(folder: Path, one: DataSet) -> list[Missing]:

@@ -26,8 +26,8 @@ def curves(folder: Path, detections: Mapping[str, Detections]) -> dict[Level, Pr
     missing = [name for name in missing if not (folder / name).exists()]
     if missing:
         print(
-            f"warning: {folder / missing[0]} is not there (it is part of WIDER FACE's `eval_tools` "
-            "download): going on without the figures of its protocol.",
+            f"warning: {folder / missing[0]} is not there (`make data` brings it, from WIDER "
+            "FACE's `eval_tools`): going on without the figures of its protocol.",
             file=sys.stderr,
         )
         return {}
@@ -66,7 +66,7 @@ def _columns(path: Path, names: tuple[str, ...]) -> list[NDArray[Any]]:
     except ImportError as error:
         raise UserError("WIDER's .mat files need scipy: run `pip install scipy`.") from error
     if not path.is_file():
-        raise UserError(f"{path} not found: it is part of WIDER FACE's `eval_tools` download.")
+        raise UserError(f"{path} not found: `make data` brings it, from WIDER FACE's `eval_tools`.")
     try:
         content = loadmat(path)
         return [content[name][:, 0] for name in names]

@@ -74,7 +74,7 @@ def test_everything_that_the_recipe_names_arrives(
     output = capsys.readouterr().out
     for licence in ("WIDER FACE is for", "evaluation tools", "RetinaFace's five", "5,590 LFW"):
         assert output.count(licence) == 1
-    assert f"{site.folder} holds all that the recipe names.\n" in output
+    assert f"{site.folder} holds everything that can be downloaded for the recipe.\n" in output
     train = read_sources(site.folder, site.data.train)
     held_out = read_sources(site.folder, site.data.validation)
     names = {name: [one.key for one in found] for name, found in train.items()}
@@ -95,7 +95,10 @@ def test_a_second_run_asks_for_nothing(site: Site, capsys: pytest.CaptureFixture
     site.server.archives, site.server.redirects, site.server.starts = {}, {}, []
     site.download()
     assert site.server.starts == []
-    assert capsys.readouterr().out == f"{site.folder} holds all that the recipe names.\n"
+    assert (
+        capsys.readouterr().out
+        == f"{site.folder} holds everything that can be downloaded for the recipe.\n"
+    )
 
 
 def test_the_next_address_is_tried_after_a_page(site: Site) -> None:
@@ -126,7 +129,7 @@ def test_what_the_recipe_needs_is_named_and_ends_in_an_error(
     site.server.archives["/retinaface_gt_v1.1.zip"] = PAGE
     with pytest.raises(
         UserError,
-        match=r"needs what is in wider/retinaface_gt_v1\.1\.zip, which .* everything else is there",
+        match=r"needs what is in wider/retinaface_gt_v1\.1\.zip, which .* is not named above is there",
     ):
         site.download()
     assert site.files() == WIDER | TOOLS | MTFL

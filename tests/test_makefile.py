@@ -48,6 +48,7 @@ def test_values_with_spaces_lists_and_quotes_arrive_as_typed(tmp_path: Path) -> 
         (["detect", "IMAGES=a", "THRESHOLDS=0.5 0.6 0.7"], "--thresholds|0.5|0.6|0.7"),
         (["detect", "IMAGES=a", "MIN_FACE=30", "OUT=my out"], "my out|--min-face-size|30"),
         (["inspect", "FILE=my file"], "export|inspect|my file"),
+        (["data", "DATA=my data", "DOWNLOADS=a b"], "data|--folder|my data|--downloads|a b"),
         (["wider", "DATA=my data", "URL=http://x"], "wider|--folder|my data|--url|http://x"),
     ],
 )

@@ -274,7 +274,7 @@ def test_a_base_may_be_corrected_in_one_source(tmp_path: Path) -> None:
     written(tmp_path, MTCNN.read_text(encoding="utf-8"), "mtcnn.yaml")
     own = "base: mtcnn.yaml\ndata: {train: {wider: {images: elsewhere}}}\n"
     train = recipe.load(written(tmp_path, own)).data.train
-    assert list(train) == ["wider", "lfw"]
+    assert list(train) == ["wider", "lfw", "net_7876"]
     assert (train["wider"].images, train["wider"].labels) == (
         "elsewhere",
         load().data.train["wider"].labels,
