@@ -129,7 +129,7 @@ def test_what_the_recipe_needs_is_named_and_ends_in_an_error(
     site.server.archives["/retinaface_gt_v1.1.zip"] = PAGE
     with pytest.raises(
         UserError,
-        match=r"needs what is in wider/retinaface_gt_v1\.1\.zip, which .* is not named above is there",
+        match=r"in wider/retinaface_gt_v1\.1\.zip, which .* is not named above is there",
     ):
         site.download()
     assert site.files() == WIDER | TOOLS | MTFL
