@@ -159,9 +159,10 @@ def _from_address(
         unpack(file, folder, members)
     except BadArchiveError as error:
         file.unlink()
-        where = "" if len(archive.urls) == 1 else f"{url}: "
+        if len(archive.urls) > 1:
+            raise UserError(f"{url}: {error}.") from error
         raise UserError(
-            f"{where}{file} is damaged ({error}) and was removed: repeat the command."
+            f"{file} is damaged ({error}) and was removed: repeat the command."
         ) from error
 
 

@@ -55,7 +55,7 @@ def _page(archive: Path) -> str | None:
         return None
     found = re.search(r"<title[^>]*>([^<]*)", text, re.IGNORECASE)
     title = " ".join(found[1].split())[:80] if found else ""
-    return f"a web page{f' ({title!r})' if title else ''} in place of the archive, not a zip file"
+    return f"a web page{f', {title!r},' if title else ''} in place of the archive, not a zip file"
 
 
 def _refuse_outside(names: Sequence[str]) -> None:
@@ -81,7 +81,10 @@ def _unpack_one(
     shutil.rmtree(scratch, ignore_errors=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        for name in tqdm(names, desc=f"unpacking {member.member}", unit=" files", leave=False):
+        shown = tqdm(
+            names, desc=f"unpacking {member.member}", unit=" files", disable=len(names) == 1
+        )
+        for name in shown:
             opened.extract(name, scratch)
         unpacked = scratch / member.member
         if member.lines:

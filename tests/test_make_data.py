@@ -136,8 +136,8 @@ def test_what_the_recipe_needs_is_named_and_ends_in_an_error(
     errors = capsys.readouterr().err
     file = site.folder / "wider" / "retinaface_gt_v1.1.zip"
     for url in (f"{site.server.url}page?dl=1", f"{site.server.url}retinaface_gt_v1.1.zip"):
-        page = "a web page ('Google Drive - Quota exceeded') in place of the archive"
-        assert f"{url}: {file} is damaged ({page}, not a zip file) and was removed" in errors
+        page = "a web page, 'Google Drive - Quota exceeded', in place of the archive"
+        assert f"{url}: {page}, not a zip file." in errors
     by_hand = (
         f"from https://github.com/deepinsight/insightface (detection/retinaface), save it as {file}"
     )
@@ -212,7 +212,8 @@ def test_an_archive_of_something_else_is_refused(
         assert not required
     except UserError as error:
         assert required and name in str(error)
-    assert re.search(rf"is damaged \(.*{problem}.*and was removed", capsys.readouterr().err)
+    assert re.search(rf"missing: .*{problem}", capsys.readouterr().err)
+    assert not list(site.folder.rglob("*.zip*"))
     assert not [path for path in site.folder.rglob("*") if "unpacking" in path.name]
     brought = {"mtfl": MTFL, "reti": LANDMARKS, "wide": WIDER}[name[:4]]
     assert site.files() == (WIDER | TOOLS | LANDMARKS | MTFL) - brought
