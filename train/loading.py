@@ -46,14 +46,17 @@ class _Shard(NamedTuple):
     crops: int  # how many it holds
 
 
-def load(folder: Path, split: str, size: int, counts: Mapping[str, int]) -> CropSet:
-    """Read all crops of a split of a net's records, as many shards at a time as there are cores.
+def load(
+    folder: Path, split: str, size: int, counts: Mapping[str, int], threads: int | None = None
+) -> CropSet:
+    """Read all crops of a split of a net's records.
 
     Args:
         folder: the net's records, a folder named after it.
         split: `train` or `validation`.
         size: side of the crops, pixels.
         counts: number of crops of each kind, as the manifest says.
+        threads: shards that are read at a time; None: as many as there are cores.
 
     Raises:
         UserError: a shard is damaged, or the numbers of crops differ from `counts`.
@@ -80,7 +83,7 @@ def load(folder: Path, split: str, size: int, counts: Mapping[str, int]) -> Crop
         for buffer, values in zip(buffers, part, strict=True):
             buffer[end - shard.crops : end] = values
 
-    pool = ThreadPoolExecutor(os.cpu_count())  # TensorFlow reads without Python's lock
+    pool = ThreadPoolExecutor(threads or os.cpu_count())  # TensorFlow reads without Python's lock
     try:
         filled = pool.map(fill, shards, ends.tolist())
         for _ in tqdm(
