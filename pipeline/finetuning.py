@@ -66,8 +66,7 @@ def write_recipe(
         if not path.exists():
             raise UserError(f"WEIGHTS={path} is not there: it names the weights to start from.")
     changes |= start_from(start, trained)
-    if settings.data.landmarks_only:
-        changes |= {k: v for k, v in _landmark_head_alone(settings).items() if k not in own}
+    changes |= {k: v for k, v in _about_landmarks(settings, start).items() if k not in own}
     # Loaded from the user's recipe, so that an error names it and not the file written here.
     settings = recipe.load(config, [*as_overrides(changes), *overrides])
     _write(folder / FILE, config, changes)
@@ -112,14 +111,18 @@ def _trained_nets(settings: Settings, wanted: Sequence[NetName]) -> list[NetName
     return [NETS[-1]]
 
 
-def _landmark_head_alone(settings: Settings) -> Changes:
-    """Settings that train nothing but the last net's landmarks.
+def _about_landmarks(settings: Settings, start: Mapping[NetName, Path]) -> Changes:
+    """Settings by which the last net does not forget what the images cannot teach it.
 
-    Without faces and background to learn from, everything that the class and the box depend on
-    must stay as it is, or the net would forget what it cannot be asked about.
+    Images for landmarks alone show neither all faces nor background: everything that the class and
+    the box depend on stays as it is. Images without landmarks would leave that head to layers that
+    learn something else: it is taught by the net that it starts from.
     """
-    net, train = NETS[-1], f"{NETS[-1]}.train"
-    named = settings.for_net(net).net
+    last, train = NETS[-1], f"{NETS[-1]}.train"
+    if not settings.data.landmarks_only:
+        learned = settings.for_net(last).train.sample_counts["landmark"]
+        return {} if learned else {f"{train}.teacher": str(start[last])}
+    named = settings.for_net(last).net
     frozen = [*named.named, *(head for head in named.heads if head != "landmarks")]
     fractions = [float(kind == "landmark") for kind in SAMPLE_TYPES]
     return {f"{train}.frozen": frozen, f"{train}.batch_fractions": fractions}

@@ -110,6 +110,21 @@ def test_mistakes_name_the_users_recipe(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_the_start_teaches_landmarks_where_the_images_have_none(tmp_path: Path) -> None:
+    fractions = "onet.train.batch_fractions=[0.3, 0.5, 0.2, 0]"
+    own = own_recipe(tmp_path)
+    assert finetuned(own).onet.train.teacher is None
+    settings = finetuned(own, fractions)
+    assert settings.onet.train.teacher == str(OURS)
+    assert settings.onet.train.distillation_weight <= 0.1, "or the labels lose against it"
+    assert settings.rnet.train.teacher is None
+    other = tmp_path / "other.npy"
+    other.touch()
+    assert finetuned(own, fractions, weights=other).onet.train.teacher == str(other)
+    own = own_recipe(tmp_path, "onet: {train: {teacher: null}}")
+    assert finetuned(own, fractions).onet.train.teacher is None
+
+
 def test_images_for_landmarks_alone_train_the_landmarks_of_onet(tmp_path: Path) -> None:
     settings = finetuned(own_recipe(tmp_path, f"data: {{{POINTS}}}"))
     assert [settings.for_net(net).train.steps > 0 for net in NETS] == [False, False, True]
@@ -147,4 +162,4 @@ def test_passes_cut_steps_warm_up_and_epochs_in_proportion(
 def test_passes_over_landmark_crops_count_where_a_batch_has_nothing_else(tmp_path: Path) -> None:
     train = finetuned(own_recipe(tmp_path, f"data: {{{POINTS}}}")).onet.train
     counts: dict[SampleType, int] = {"positive": 0, "negative": 0, "part": 0, "landmark": 256}
-    assert train.limited(counts).steps == 10
+    assert train.limited(counts).steps == train.max_passes
