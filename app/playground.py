@@ -7,6 +7,7 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import PIL.Image
 
 from mtcnn_detector import MTCNN, UserError, drawing, pixels
@@ -111,8 +112,10 @@ def summary(title: str, results: list[NetResult]) -> str:
     """A Markdown table of counts and times."""
     total = sum(result.milliseconds for result in results)
     count = len(results[-1].faces.scores)
+    without = bool(count) and not np.isfinite(results[-1].faces.landmarks).any()
     lines = [
-        f"**{title}**: {count} face{'s' * (count != 1)} in {total:.0f} ms",
+        f"**{title}**: {count} face{'s' * (count != 1)} in {total:.0f} ms"
+        + "; these weights give no landmarks" * without,
         "",
         "| after | boxes | ms |",
         "| --- | --- | --- |",

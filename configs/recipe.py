@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from configs.settings import Settings
+from configs.without_landmarks import without_landmarks
 from mtcnn_detector.architecture import folded
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS
@@ -43,6 +44,8 @@ KEY = re.compile(r"[\w.-]+=")
 def load(path: Path, overrides: Sequence[str] = ()) -> Settings:
     """Read a recipe; a recipe that says `base: other.yaml` changes only what it names.
 
+    Settings about landmarks are as `data.landmarks: false` means them, where a recipe says so.
+
     Raises:
         UserError: the file is missing or not YAML, or a key is unknown, of a wrong type, or
             cannot have its value; the sentence holds the key's full name.
@@ -51,7 +54,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Settings:
     for override in overrides:
         _override(tree, override)
     settings: Settings = Schema(str(path), RENAMED).build(Settings, tree)
-    return settings
+    return settings if settings.data.landmarks else without_landmarks(settings)
 
 
 def read_tree(path: Path, over: tuple[Path, ...] = ()) -> dict[str, Any]:

@@ -126,6 +126,12 @@ class DataSettings:
         "of the held-out faces must survive a net; under it the next stage stops", "[0, 1]", 0.2
     )
     object: str = setting("what is detected, a noun for reports", default="face")
+    landmarks: bool = setting(
+        "false: no net learns landmarks, whatever the labels hold; their fraction of each batch "
+        "goes to the other types, sources of landmarks alone are left out, and faces are found "
+        "without landmarks unless the last net's `init` has a head for them",
+        default=True,
+    )
     min_face: int = setting(
         "px, longer side; smaller faces are neither faces nor background", "[1, inf)", 16
     )

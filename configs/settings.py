@@ -5,8 +5,8 @@ A setting has a default here if it is the same for all nets, and none if a recip
 """
 
 import difflib
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from configs.fields import check_intervals, setting
 from configs.record_settings import DataSettings, LabelThresholds, RecordSettings
@@ -91,8 +91,12 @@ class Settings:
         for place, name in enumerate(NETS):
             self._check_place(place, name)
         last = NETS[-1]
-        problem = "must be true: the faces' landmarks come from this net"
-        require(self.for_net(last).net.landmarks, f"{last}.net.landmarks", problem)
+        problem = (
+            "must be true: the faces' landmarks come from this net; data.landmarks: false trains "
+            "all nets without"
+        )
+        given = self.for_net(last).net.landmarks or not self.data.landmarks
+        require(given, f"{last}.net.landmarks", problem)
 
     def _check_place(self, place: int, name: NetName) -> None:
         """Refuse what does not fit a net's place in the cascade, counted from 0."""
@@ -117,3 +121,8 @@ class Settings:
         """The part of the recipe that describes one net."""
         net_settings: NetSettings = getattr(self, name)
         return net_settings
+
+    def with_net(self, name: NetName, net_settings: NetSettings) -> "Settings":
+        """The recipe with another part for one net."""
+        part: dict[str, Any] = {name: net_settings}
+        return replace(self, **part)

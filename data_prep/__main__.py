@@ -60,7 +60,8 @@ def _labels(arguments: argparse.Namespace) -> None:
     from data_prep.sources import label_sets, labelled_images
 
     run = cli.open_run(arguments)
-    sets = label_sets(Path(run.settings.data.folder), run.settings.data.train)
+    data = run.settings.data
+    sets = label_sets(Path(data.folder), data.train, data.landmarks)
     images = labelled_images(run.settings, 0, sets)
     check(run.settings, sets, images, run.folder, loud=True)
 

@@ -12,7 +12,7 @@ from data_prep.box_units import in_pixels
 from data_prep.image_paths import ImageFinder
 from data_prep.readers import READERS, read_entries
 from data_prep.readers.detection import NAMES, likely_format
-from data_prep.readers.entries import BoxUnits, Entry, FaceLabel, ReadOptions, Split
+from data_prep.readers.entries import UNKNOWN, BoxUnits, Entry, FaceLabel, ReadOptions, Split
 from mtcnn_detector import pixels
 from mtcnn_detector.boxes import BoolArray, FloatArray
 from mtcnn_detector.errors import UserError
@@ -67,6 +67,7 @@ class LabelRequest:
         exif: whether labels count `upright` or `stored` pixels; None to find out.
         landmark_names: names, in the file, of the five landmarks.
         columns: names of a table's columns by their meaning.
+        use_landmarks: false: faces have no landmarks, whatever the labels hold.
     """
 
     format: str
@@ -79,6 +80,7 @@ class LabelRequest:
     exif: str | None = None
     landmark_names: Sequence[str] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
+    use_landmarks: bool = True
 
 
 @dataclass(frozen=True)
@@ -111,11 +113,17 @@ def read_labels(request: LabelRequest) -> LabelSet:
     """
     format = _checked_format(request)
     options = ReadOptions(
-        request.landmarks, request.landmark_names, request.columns, request.images
+        request.landmarks if request.use_landmarks else None,
+        request.landmark_names,
+        request.columns,
+        request.images,
+        request.use_landmarks,
     )
     entries = read_entries(format, request.labels, options)
     if not entries:
         raise UserError(f"{request.labels[0]} lists no image: expected a {format} file.")
+    if not request.use_landmarks:
+        entries = [one._replace(faces=_without_landmarks(one.faces)) for one in entries]
     counts = Counter(f.category for e in entries for f in e.faces if f.category is not None)
     entries = _of_categories(entries, counts, request)
     finder = ImageFinder(request.images)
@@ -130,6 +138,10 @@ def read_labels(request: LabelRequest) -> LabelSet:
     notes = [*options.notes, finder.note(), *views.notes]
     notes.append(landmark_sides.exchange_if_mirrored([one.landmarks for one in annotations]))
     return LabelSet(annotations, [note for note in notes if note], counts, format)
+
+
+def _without_landmarks(faces: Sequence[FaceLabel]) -> list[FaceLabel]:
+    return [face._replace(landmarks=UNKNOWN) for face in faces]
 
 
 def _checked_format(request: LabelRequest) -> str:

@@ -18,6 +18,7 @@ from configs.record_settings import SAMPLE_TYPES, SampleType
 from configs.settings import NetSettings, Settings
 from data_prep import label_check, thinning
 from data_prep.annotations import LabelSet
+from data_prep.enough_landmarks import refuse_too_few
 from data_prep.readers.entries import Split
 from data_prep.sources import (
     SPLITS,
@@ -73,8 +74,10 @@ def prepare(
         return
     nets = _miners(settings, name, run)
     trained = {miner: weight_files.read_net(path, miner) for miner, path in nets.items()}
-    sets = label_sets(Path(settings.data.folder), settings.data.train)
+    data = settings.data
+    sets = label_sets(Path(data.folder), data.train, data.landmarks)
     split = labelled_images(settings, settings.for_net(name).records.scale_balance, sets)
+    refuse_too_few(settings, split)
     recipe = _recipe(settings, name, nets) | {"annotations": fingerprint(split)}
     folder, planned = run / "records" / name, thinning.plan(split, settings, name, bool(nets))
     recipe, kept = thinning.take_over(None if force else folder, recipe, name, planned)
@@ -155,6 +158,8 @@ def _recipe(settings: Settings, name: NetName, nets: Mapping[NetName, Path]) -> 
     recipe = {key: whole[key] for key in ("seed", "data", "labels")}
     for key in NOT_IN_RECIPE:
         recipe["data"].pop(key)
+    if settings.data.landmarks:
+        recipe["data"].pop("landmarks")  # as in records from before it could be false
     records = {key: value for key, value in whole[name]["records"].items() if key != "mined_by"}
     recipe[name] = {"records": records, "size": whole[name]["net"]["size"]}
     recipe["schema"] = SCHEMA_VERSION

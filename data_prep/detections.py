@@ -25,13 +25,18 @@ MIN_IGNORED, MIN_LANDMARKS = 0.2, 0.6  # scores: to ignore a region, to take ove
 WIDTH = 15
 
 
-def add_detections(found: Sequence[Annotation], file: Path) -> list[Annotation]:
-    """Annotations with what the detections in `file` add to them.
+def add_detections(
+    found: Sequence[Annotation], file: Path, use_landmarks: bool = True
+) -> list[Annotation]:
+    """Annotations with what the detections in `file` add to them, with or without landmarks.
 
     Raises:
         UserError: the file cannot be read, is of another form, or has none of the images.
     """
     detected = _read(file)
+    if not use_landmarks:
+        for rows in detected.values():
+            rows[:, 5:] = np.nan
     paths = [annotation.key.partition("/")[2] for annotation in found]
     if detected.keys().isdisjoint(paths):
         raise UserError(f"{file} has none of the images that it should add detections to.")

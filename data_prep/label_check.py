@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from configs.record_settings import DataSettings
 from configs.settings import Settings
 from data_prep import box_units, image_check, label_sheet
 from data_prep.annotations import Annotation, LabelSet
@@ -26,6 +27,7 @@ REPORT, SHEET = "labels.md", "labels.jpg"
 DOUBLE = 0.9  # IoU from which on two boxes of an image are one face labelled twice
 OUTSIDE_BOX = 0.3  # sides of its box by which a landmark may lie outside
 MAX_NAMED = 5
+WITH_FIVE = "with five landmarks"
 WARNED = 0.1  # share of faces or images from which on a property is suspicious
 
 
@@ -61,8 +63,7 @@ def check(
         _check_boxes(name, labels, facts)
     held_out = {one.annotation.key for one in images["validation"]}
     sources = [
-        _source(name, labels, facts, settings.data.min_face, held_out)
-        for name, labels in sets.items()
+        _source(name, labels, facts, settings.data, held_out) for name, labels in sets.items()
     ]
     general = [*_copies(images, facts), *_no_landmarks(settings, sets)]
     text = report(sources, sets, general)
@@ -127,10 +128,10 @@ def _source(
     name: str,
     labels: LabelSet,
     facts: Mapping[Path, ImageFacts],
-    min_face: int,
+    data: DataSettings,
     held_out: set[str],
 ) -> SourceFigures:
-    annotations = labels.annotations
+    annotations, min_face = labels.annotations, data.min_face
     found = [facts[one.image] for one in annotations]
     boxes = np.concatenate([one.boxes for one in annotations])
     ignored = np.concatenate([one.ignored for one in annotations])
@@ -152,10 +153,13 @@ def _source(
         "across the border": _across(annotations, facts),
         "empty boxes, dropped": sum(one.dropped for one in annotations),
         "labelled twice": sum(_doubles(one.boxes) for one in annotations),
-        "with five landmarks": int(points.all(axis=1).sum()),
-        "with some landmarks": int((points.any(axis=1) & ~points.all(axis=1)).sum()),
-        "landmarks outside their box": _outside(boxes, landmarks),
     }
+    if data.landmarks:
+        figures |= {
+            WITH_FIVE: int(points.all(axis=1).sum()),
+            "with some landmarks": int((points.any(axis=1) & ~points.all(axis=1)).sum()),
+            "landmarks outside their box": _outside(boxes, landmarks),
+        }
     categories = ", ".join(f"{key} {count}" for key, count in labels.categories.items())
     if categories:
         figures["objects by category"] = categories
@@ -214,7 +218,7 @@ def _warnings(
         "landmarks outside their box": (WARNED, "do boxes and landmarks belong together?"),
     }
     for key, (share, question) in shares.items():
-        if int(figures[key]) > share * faces:
+        if int(figures.get(key, 0)) > share * faces:
             sentences.append(f"{figures[key]} of {faces} faces are {key}: {question}.")
     return sentences
 
@@ -236,7 +240,7 @@ def _copies(images: Images, facts: Mapping[Path, ImageFacts]) -> list[str]:
 
 
 def _no_landmarks(settings: Settings, sets: Mapping[str, LabelSet]) -> list[str]:
-    known = any(
+    known = not settings.data.landmarks or any(
         np.isfinite(one.landmarks).all(axis=(1, 2)).any()
         for labels in sets.values()
         for one in labels.annotations
@@ -258,10 +262,10 @@ def _print(
         for sentence in [*sets[source.name].notes, *source.warnings]:
             print(f"{source.name}: {sentence}", file=sys.stderr)
         figures = source.figures
+        five = f"{figures[WITH_FIVE]} {WITH_FIVE}, " if WITH_FIVE in figures else ""
         print(
-            f"labels: {source.name}: {figures['images']} images, {figures['faces']} faces, "
-            f"{figures['with five landmarks']} with five landmarks, {figures['held out']} images "
-            "held out."
+            f"labels: {source.name}: {figures['images']} images, {figures['faces']} faces, {five}"
+            f"{figures['held out']} images held out."
         )
     for sentence in general:
         print(f"warning: {sentence}", file=sys.stderr)

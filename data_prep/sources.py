@@ -48,10 +48,18 @@ def read_sources(folder: Path, sources: Mapping[str, Source]) -> dict[str, list[
     return found
 
 
-def label_sets(folder: Path, sources: Mapping[str, Source]) -> dict[str, LabelSet]:
-    """As `read_sources`, with what was noted while reading."""
+def label_sets(
+    folder: Path, sources: Mapping[str, Source], use_landmarks: bool = True
+) -> dict[str, LabelSet]:
+    """As `read_sources`, with what was noted while reading.
+
+    Without landmarks, sources that serve for nothing else are left out.
+    """
     found = {}
     for name, source in sources.items():
+        if source.landmarks_only and not use_landmarks:
+            print(f"{name}: left out, since it is for landmarks alone (data.landmarks: false).")
+            continue
         if is_absent(folder, source):
             missing = next(f for f in source.label_files if not (folder / f).exists())
             print(
@@ -59,7 +67,12 @@ def label_sets(folder: Path, sources: Mapping[str, Source]) -> dict[str, LabelSe
                 file=sys.stderr,
             )
             continue
-        found[name] = read_source(folder, name, source)
+        found[name] = read_source(folder, name, source, use_landmarks)
+    if not found and not use_landmarks and all(one.landmarks_only for one in sources.values()):
+        raise UserError(
+            f"data.landmarks is false, but the recipe's sources ({', '.join(sources)}) are for "
+            "landmarks alone: name one with other sample_types in data.train."
+        )
     if not found:
         raise UserError(f"{folder} holds none of the recipe's sources: {', '.join(sources)}.")
     return found
@@ -70,7 +83,7 @@ def is_absent(folder: Path, source: Source) -> bool:
     return source.optional and not all((folder / file).exists() for file in source.label_files)
 
 
-def read_source(folder: Path, name: str, source: Source) -> LabelSet:
+def read_source(folder: Path, name: str, source: Source, use_landmarks: bool = True) -> LabelSet:
     """The annotations of one source; a missing file of landmarks is a warning.
 
     Raises:
@@ -86,6 +99,8 @@ def read_source(folder: Path, name: str, source: Source) -> LabelSet:
                 f'SET="data.folder=..." names the folder that has it.'
             )
     landmarks = None if source.landmarks is None else folder / source.landmarks
+    if not use_landmarks:
+        landmarks = None
     if landmarks is not None and not landmarks.exists():
         print(
             f"warning: {name}: {landmarks} is not there; its faces have no landmarks.",
@@ -104,25 +119,19 @@ def read_source(folder: Path, name: str, source: Source) -> LabelSet:
             exif=source.exif,
             landmark_names=source.landmark_names or (),
             columns=source.columns or {},
+            use_landmarks=source.use_landmarks and use_landmarks,
         )
     )
-    return replace(found, annotations=_amended(found.annotations, folder, source))
-
-
-def _amended(found: list[Annotation], folder: Path, source: Source) -> list[Annotation]:
-    """Annotations without landmarks that are not to be learned, with a detector's faces."""
-    if not source.use_landmarks:
-        found = [replace(one, landmarks=np.full_like(one.landmarks, np.nan)) for one in found]
     if source.detections is None:
         return found
-    if not (folder / source.detections).exists():
+    detections = folder / source.detections
+    if not detections.exists():
         print(
-            f"warning: {folder / source.detections} is not there; faces that nobody labelled count "
-            "as background.",
+            f"warning: {detections} is not there; faces that nobody labelled count as background.",
             file=sys.stderr,
         )
         return found
-    return add_detections(found, folder / source.detections)
+    return replace(found, annotations=add_detections(found.annotations, detections, use_landmarks))
 
 
 def labelled_images(
@@ -140,7 +149,7 @@ def labelled_images(
             by one and held out by the other.
     """
     data = settings.data
-    sets = label_sets(Path(data.folder), data.train) if sets is None else sets
+    sets = label_sets(Path(data.folder), data.train, data.landmarks) if sets is None else sets
     found = {name: labels.annotations for name, labels in sets.items()}
     owners: dict[Path, str] = {}
     for name, source in found.items():

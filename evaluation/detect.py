@@ -12,7 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from evaluation.cli_inputs import refuse_stale
-from evaluation.detections import DetectFunction, load_cascade
+from evaluation.detections import DetectFunction, cascade
 from evaluation.face_crops import write_crops
 from evaluation.video import detect_video
 from mtcnn_detector import pixels, single_net
@@ -26,6 +26,10 @@ from mtcnn_detector.settings import DetectorSettings
 from pipeline.cli import split_paths
 
 MAX_ALIGNED = 4096  # pixels
+NO_LANDMARKS = (
+    "{weights} gives no landmarks, so faces cannot be aligned: leave out ALIGN=, or name weights "
+    "with a landmark head."
+)
 KNOWN = ", ".join(sorted(SUFFIXES))
 
 
@@ -135,7 +139,12 @@ def _detector(arguments: argparse.Namespace) -> DetectFunction:
     settings = DetectorSettings(
         arguments.min_face_size, arguments.scale_factor, (first, second, third)
     )
-    return load_cascade(arguments.weights, settings)
+    nets = cascade(arguments.weights, settings)
+    if not nets.gives_landmarks:
+        if arguments.align is not None:
+            raise UserError(NO_LANDMARKS.format(weights=arguments.weights))
+        print(f"note: {arguments.weights} has no landmark head.", file=sys.stderr)
+    return nets.stages
 
 
 def _check(arguments: argparse.Namespace) -> None:

@@ -16,9 +16,10 @@ from tqdm import tqdm
 
 from data_prep.annotations import Annotation
 from mtcnn_detector import backend, exported, pixels
-from mtcnn_detector.cascade import Faces
+from mtcnn_detector.cascade import Cascade, Faces
 from mtcnn_detector.detector import MTCNN
 from mtcnn_detector.errors import UserError
+from mtcnn_detector.net import NETS
 from mtcnn_detector.settings import DetectorSettings
 from mtcnn_detector.weights import weight_files
 from pipeline import manifest
@@ -72,8 +73,13 @@ def _code_digest(folder: Path) -> str:
 
 def load_cascade(weights: Path, settings: DetectorSettings) -> DetectFunction:
     """Our cascade with any weights that `MTCNN` takes, folders of exported nets included."""
+    return cascade(weights, settings).stages
+
+
+def cascade(weights: Path, settings: DetectorSettings) -> Cascade:
+    """Our detector's cascade, which knows whether it gives landmarks."""
     thresholds, smallest = settings.thresholds, settings.min_face_size
-    return MTCNN(weights, smallest, thresholds, settings.scale_factor).cascade.stages
+    return MTCNN(weights, smallest, thresholds, settings.scale_factor).cascade
 
 
 def digest_weights(weights: Path) -> str:
@@ -107,10 +113,11 @@ def load_package(weights: Path, settings: DetectorSettings, folder: Path) -> Det
     if folder.resolve() not in module.resolve().parents:
         raise UserError(f"mtcnn was imported from {module}, not from {folder}.")
     thresholds, smallest = list(settings.thresholds), settings.min_face_size
+    with_landmarks = weight_files.read_net(weights, NETS[-1]).net.landmarks
     mtcnn = package.MTCNN(str(weights), smallest, thresholds, settings.scale_factor)
     for net in ("_pnet", "_rnet", "_onet"):
         setattr(mtcnn, net, _Traced(getattr(mtcnn, net)))
-    return lambda image: [_as_faces(mtcnn.detect_faces(image))]
+    return lambda image: [_as_faces(mtcnn.detect_faces(image), with_landmarks)]
 
 
 class _Traced:
@@ -127,13 +134,14 @@ class _Traced:
         return [output.numpy() for output in self._call(batch.astype(np.float32))]
 
 
-def _as_faces(dictionaries: Sequence[dict[str, Any]]) -> Faces:
-    """The package's list of dictionaries as arrays."""
+def _as_faces(dictionaries: Sequence[dict[str, Any]], with_landmarks: bool) -> Faces:
+    """The package's list of dictionaries as arrays; it gives landmarks without a head, too."""
     corners = np.array([face["box"] for face in dictionaries], np.float64).reshape(-1, 4)
     corners[:, 2:] += corners[:, :2]
     landmarks = [list(face["keypoints"].values()) for face in dictionaries]
     scores = np.array([face["confidence"] for face in dictionaries], np.float64)
-    return Faces(corners, scores, np.array(landmarks, np.float64).reshape(-1, 5, 2))
+    points = np.array(landmarks, np.float64).reshape(-1, 5, 2)
+    return Faces(corners, scores, points if with_landmarks else np.full_like(points, np.nan))
 
 
 def log_folder(root: Path, weights: Path, settings: DetectorSettings, runtime: Runtime) -> Path:

@@ -22,6 +22,8 @@ def figures(result: Score) -> Figures:
             metrics[f"faces found (IoU {single.min_overlap})"] = f"{single.found} of {single.faces}"
         if name in result.landmarks:
             metrics |= _landmark_figures(result.landmarks[name], name in result.boxes)
+        if name in result.without_landmarks:
+            metrics["landmarks"] = "none: no head for them"
         for metric, value in metrics.items():
             rows[f"{name}: {with_object(metric, result.object)}"] = value
     return rows

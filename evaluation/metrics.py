@@ -88,6 +88,7 @@ class Score:
     boxes: dict[str, BoxScore] = field(default_factory=dict)
     single_faces: dict[str, SingleFaces] = field(default_factory=dict)  # where no boxes count
     landmarks: dict[str, LandmarkScore] = field(default_factory=dict)
+    without_landmarks: list[str] = field(default_factory=list)  # data sets whose faces got none
     object: str = FACE  # what is detected, in words
 
     @property
@@ -125,7 +126,15 @@ def score(settings: Settings, detect: DetectFunction, folder: Path) -> Score:
         landmarks = score_landmarks(data.annotations, detections, overlap)
         if landmarks is not None:
             result.landmarks[name] = landmarks
+        if without_landmarks(detections):
+            result.without_landmarks.append(name)
     return result
+
+
+def without_landmarks(detections: Mapping[str, ImageDetections]) -> bool:
+    """Whether faces are found, and none of them with landmarks."""
+    found = [one.faces.landmarks for one in detections.values() if len(one.faces.landmarks)]
+    return bool(found) and not any(np.isfinite(landmarks).any() for landmarks in found)
 
 
 def score_boxes(

@@ -17,6 +17,7 @@ from mtcnn_detector.weights.weight_files import TrainedNet
 
 Nets = Mapping[NetName, TrainedNet]
 SETTINGS = DetectorSettings()
+LANDMARK_STEP = "A landmark is the window's first pixel +\n   fraction x side."
 LANDMARK_ORDER = "left eye, right eye, nose, left mouth corner, right mouth corner (of the image)"
 
 
@@ -48,6 +49,13 @@ def outputs(name: NetName, net: Net) -> dict[str, str]:
     if inference_net(name, net).landmarks:
         texts["landmarks"] = f"[{cells}, {HEADS['landmarks']}] x1 to x5, y1 to y5 in sides"
     return texts
+
+
+def landmarks_text(last: Net) -> str:
+    """A sentence on the landmarks that the last net gives, or that it gives none."""
+    if not last.landmarks:
+        return "These nets were trained without landmarks: faces have boxes and scores alone."
+    return f"Order of the landmarks: {LANDMARK_ORDER}."
 
 
 def cell_grid(net: Net) -> dict[str, Any]:
@@ -108,5 +116,6 @@ def readme(nets: Nets) -> str:
             *(cascade.NMS_IN_LEVEL, cascade.NMS_OVER_LEVELS),
             *(cascade.NMS_CROPS, cascade.NMS_LAST),
         ),
-        landmarks=LANDMARK_ORDER,
+        landmarks=landmarks_text(nets[NETS[-1]].net),
+        landmark_step=LANDMARK_STEP if nets[NETS[-1]].net.landmarks else "",
     )

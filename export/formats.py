@@ -13,6 +13,10 @@ from mtcnn_detector.weights import weight_files
 
 Batches = Mapping[NetName, Sequence[Image]]  # calibration inputs, (N, H, W, 3) uint8 each
 Write = Callable[[Path, Nets, Batches], None]
+MEANINGLESS_POINTS = (
+    "; the package that loads this file wants arrays of one, which are zeros here, and puts all "
+    "five points of a face at the corner of its box, where they mean nothing"
+)
 INT8, CASCADE = "tflite-int8", "savedmodel-cascade"
 
 
@@ -28,6 +32,7 @@ class ExportFormat:
             raises `UserError` where the file is a whole cascade.
         usage: how the target, `{}`, is loaded: the last sentence of an export.
         tolerance: maximum absolute difference of outputs; int8 is judged by its faces instead.
+        without_landmarks: what an export of nets without a landmark head says besides that.
     """
 
     target: str
@@ -35,6 +40,7 @@ class ExportFormat:
     load: Callable[[Path, NetName], Predict]
     usage: str
     tolerance: float = 1e-4
+    without_landmarks: str = ""
 
 
 def _load_weights(path: Path, name: NetName) -> Predict:
@@ -51,7 +57,7 @@ def _layout(layout: str, target: str, usage: str) -> ExportFormat:
     def write(path: Path, nets: Nets, _: Batches) -> None:
         weight_files.write(layout, path, nets)
 
-    return ExportFormat(target, write, _load_weights, usage, tolerance=1e-5)
+    return ExportFormat(target, write, _load_weights, usage, 1e-5, MEANINGLESS_POINTS)
 
 
 # The deployment formats import TensorFlow or ONNX, which takes seconds: only when they are used.

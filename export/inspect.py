@@ -12,13 +12,14 @@ from mtcnn_detector import exported
 from mtcnn_detector.architecture import cell_map
 from mtcnn_detector.backend import CompiledNet, Outputs
 from mtcnn_detector.errors import UserError
-from mtcnn_detector.net import Net, NetName
+from mtcnn_detector.net import NETS, Net, NetName
 from mtcnn_detector.weights import weight_files
 from mtcnn_detector.weights.layout_detection import Found
 from mtcnn_detector.weights.net_weights import refuse_unless_paper_net
 from mtcnn_detector.weights.weight_files import LAYOUTS, TrainedNet
 
 MIN_SPREAD = 1e-6  # of an output over different inputs
+NO_LANDMARKS = "  no landmark head: a detector finds faces without landmarks"
 OUTPUTS_VARY = "its outputs are finite numbers that change with the pixels"
 
 
@@ -57,6 +58,8 @@ def _inspect_exported(path: Path) -> bool:
         )
         kind = "SavedModel" if model.is_dir() else model.suffix[1:]
         print(f"{name}: {model}, an exported net ({kind}); {net.net.size} pixels, gives {heads}")
+        if _lacks_landmarks(name, net.net):
+            print(NO_LANDMARKS)
         if net.net.convolutional:
             print(_cells(net.net))
         passed = _run_checks({OUTPUTS_VARY: partial(_refuse_unless_outputs_vary, net)}) and passed
@@ -71,9 +74,15 @@ def _description(name: NetName, found: Found) -> Iterator[str]:
     yield f"{name}: {owner} layout; {len(weights)} arrays, {count:,} numbers, {net.size} pixels"
     if net.convolutional:
         yield _cells(net)
+    if _lacks_landmarks(name, net):
+        yield NO_LANDMARKS + "; its arrays in the file are zeros" * (found.layout in LAYOUTS)
     for key, array in weights.items():
         low, high = float(array.min()), float(array.max())
         yield f"  {key:<16} {array.shape!s:<18} {low:+.3f} to {high:+.3f}"
+
+
+def _lacks_landmarks(name: NetName, net: Net) -> bool:
+    return name == NETS[-1] and not net.landmarks
 
 
 def _cells(net: Net) -> str:

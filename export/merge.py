@@ -20,6 +20,7 @@ from mtcnn_detector.weights import weight_files
 from mtcnn_detector.weights.weight_files import TrainedNet
 from pipeline import folders, manifest
 
+NO_LANDMARKS = "the last net has no landmark head: faces are found without landmarks"
 DEFAULT = "ipazc"
 AS_TRAINED = ExportSettings()  # no shifts
 MIN_FOUND_AGAIN = 0.5  # fraction of the faces that int8 must find again
@@ -71,6 +72,7 @@ def merge(
         return
     draft = stage.folder / target.name
     facts, summary = _write(draft, format_name, nets, calibration_images)
+    facts |= {} if nets[NETS[-1]].net.landmarks else {"landmarks": False}
     folders.replace(draft, target)
     files = {name: str(path) for name, path in paths.items()}
     stage.finish(
@@ -78,6 +80,8 @@ def merge(
     )
     command = stage.command + (f" FORMAT={format_name}" if suffix else "")
     print(f"{command}: {target}; {summary} {export_format.usage.format(target)}")
+    if "landmarks" in facts:
+        print(f"{command}: note: {NO_LANDMARKS}{export_format.without_landmarks}.")
 
 
 def _paths(run: Path, sources: Mapping[NetName, Path]) -> dict[NetName, Path]:

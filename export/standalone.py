@@ -34,7 +34,10 @@ Net = Callable[[Array], dict[str, Array]]  # RGB pixels, 0 to 255, (N, H, W, 3) 
 
 
 class Faces(NamedTuple):
-    """Boxes (N, 4) x1 y1 x2 y2, scores (N,) and landmarks (N, 5, 2), in pixels; best first."""
+    """Boxes (N, 4) x1 y1 x2 y2, scores (N,) and landmarks (N, 5, 2), in pixels; best first.
+
+    Landmarks are NaN where O-Net gives none.
+    """
 
     boxes: Array
     scores: Array
@@ -42,7 +45,7 @@ class Faces(NamedTuple):
 
 
 class MTCNN:
-    """Detects faces and five landmarks in each.
+    """Detects faces, and five landmarks in each where O-Net gives them.
 
     Args:
         folder: the exported nets; the folder of this file by default.
@@ -65,16 +68,20 @@ class MTCNN:
         )
 
     def detect_faces(self, image: Array) -> list[dict[str, Any]]:
-        """The faces of an RGB image (H, W, 3) uint8, best first, in the form of package `mtcnn`."""
+        """The faces of an RGB image (H, W, 3) uint8, best first, in the form of package `mtcnn`.
+
+        `keypoints` is empty where O-Net gives no landmarks.
+        """
         faces = []
         for box, score, landmarks in zip(*self.detect(image), strict=True):
             x, y = max(0, int(box[0])), max(0, int(box[1]))
-            points = [(int(px), int(py)) for px, py in landmarks]
+            known = np.isfinite(landmarks).all()
+            points = [(int(px), int(py)) for px, py in landmarks] if known else []
             faces.append(
                 {
                     "box": [x, y, int(box[2] - x), int(box[3] - y)],
                     "confidence": float(score),
-                    "keypoints": dict(zip(LANDMARKS, points, strict=True)),
+                    "keypoints": dict(zip(LANDMARKS, points, strict=False)),
                 }
             )
         return faces
@@ -141,7 +148,9 @@ class MTCNN:
         keep = np.flatnonzero(scores > np.float32(self.thresholds[2]))
         windows, scores = windows[keep], scores[keep]
         boxes = squares[keep] + offsets[keep] * sides(windows)
-        fractions = heads["landmarks"][keep].astype(float).reshape(-1, 2, 5).transpose(0, 2, 1)
+        none = np.full((len(heads["score"]), 10), np.nan)
+        fractions = heads.get("landmarks", none)[keep].astype(float).reshape(-1, 2, 5)
+        fractions = fractions.transpose(0, 2, 1)
         landmarks = windows[:, None, :2] + fractions * sides(windows)[:, None, :2]
         # Of equal scores the last comes first.
         best = len(scores) - 1 - nms(to_windows(boxes)[::-1], scores[::-1], NMS_ONET, smaller=True)

@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
-from export.deployment import LANDMARK_ORDER, cell_grid
+from export.deployment import LANDMARK_ORDER, cell_grid, landmarks_text
 from export.tensorflow_boxes import (
     nms,
     nms_over_smaller,
@@ -44,7 +45,10 @@ def write_cascade(path: Path, nets: Mapping[NetName, TrainedNet]) -> None:
     with tf_setup.silence():  # the converter logs its inner steps
         tf.saved_model.save(module, str(path), signatures=signatures)
     readme = Path(__file__).with_name("tensorflow_cascade_readme.md").read_text(encoding="utf-8")
-    text = readme.format(settings=SETTINGS, landmarks=LANDMARK_ORDER)
+    last = nets[NETS[-1]].net
+    row = f"| `landmarks` | float32 [N, 5, 2] | x, y in pixels: {LANDMARK_ORDER} |"
+    landmarks = row if last.landmarks else f"\n{landmarks_text(last)}"
+    text = readme.format(settings=SETTINGS, landmarks=landmarks)
     write_atomically(path / "README.md", text.encode())
 
 
@@ -60,7 +64,9 @@ def load_cascade(path: Path) -> Callable[[Image, DetectorSettings], cascade.Face
             scale_factor=tf.constant(settings.scale_factor, tf.float64),
             thresholds=tf.constant(settings.thresholds, tf.float32),
         )
-        return cascade.Faces(*(outputs[key].numpy() for key in ("boxes", "scores", "landmarks")))
+        boxes, scores = outputs["boxes"].numpy(), outputs["scores"].numpy()
+        none = np.full((len(scores), 5, 2), np.nan)
+        return cascade.Faces(boxes, scores, np.asarray(outputs.get("landmarks", none)))
 
     return detect
 
@@ -96,7 +102,7 @@ class CascadeModule(tf.Module):
         scale_factor: tf.Tensor,
         thresholds: tf.Tensor,
     ) -> Faces:
-        """RGB image (H, W, 3) uint8 -> boxes (N, 4), scores (N,), landmarks (N, 5, 2)."""
+        """RGB image (H, W, 3) uint8 -> boxes (N, 4), scores (N,), landmarks (N, 5, 2), if any."""
         pixels = tf.cast(image, tf.float64)
         resizer = Resizer(pixels)
         squares = self._propose(resizer, min_face_size, scale_factor, thresholds[0])
@@ -168,11 +174,12 @@ class CascadeModule(tf.Module):
         squares, scores = tf.gather(squares, keep), tf.gather(heads["score"], keep)
         unit = sides(to_windows(squares))
         boxes = squares + tf.cast(tf.gather(heads["box"], keep), tf.float64) * unit
-        fractions = tf.cast(tf.gather(heads["landmarks"], keep), tf.float64)
-        fractions = tf.transpose(tf.reshape(fractions, [-1, 2, 5]), [0, 2, 1])
-        landmarks = to_windows(squares)[:, None, :2] + fractions * unit[:, None, :2]
+        arrays = {"boxes": boxes, "scores": scores}
+        if "landmarks" in heads:
+            fractions = tf.cast(tf.gather(heads["landmarks"], keep), tf.float64)
+            fractions = tf.transpose(tf.reshape(fractions, [-1, 2, 5]), [0, 2, 1])
+            arrays["landmarks"] = to_windows(squares)[:, None, :2] + fractions * unit[:, None, :2]
         best = nms_over_smaller(to_windows(boxes), scores, cascade.NMS_LAST)
-        arrays = {"boxes": boxes, "scores": scores, "landmarks": landmarks}
         return {key: tf.cast(tf.gather(x, best), tf.float32) for key, x in arrays.items()}
 
     def _run_on_crops(self, place: int, resizer: Resizer, squares: tf.Tensor) -> Faces:

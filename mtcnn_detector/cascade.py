@@ -17,7 +17,6 @@ from . import boxes, pixels
 from .architecture import CellMap, cell_map, for_crops
 from .backend import CompiledNet
 from .boxes import FloatArray, IntArray
-from .errors import UserError
 from .net import NETS, NetName
 from .settings import DetectorSettings
 from .threads import in_threads
@@ -35,7 +34,7 @@ class Faces(NamedTuple):
 
     boxes: FloatArray  # (N, 4)
     scores: FloatArray  # (N,) probability
-    landmarks: FloatArray  # (N, 5, 2) pixels; NaN before the last net
+    landmarks: FloatArray  # (N, 5, 2) pixels; NaN before the last net, or if it gives none
 
     def take(self, rows: IntArray) -> "Faces":
         """The faces at these indices."""
@@ -56,7 +55,6 @@ class Cascade:
             be run so.
 
     Raises:
-        UserError: the last net has no landmarks.
         ValueError: a net is skipped.
     """
 
@@ -69,8 +67,6 @@ class Cascade:
         names = [name for name in NETS if name in trained]
         if names != list(NETS[: len(names)]) or not names:
             raise ValueError(f"a cascade starts with {NETS[0]} and skips no net; got {names}")
-        if names[-1] == NETS[-1] and not trained[NETS[-1]].net.landmarks:
-            raise UserError(f"the {NETS[-1]} given has no head for the landmarks: take another.")
         self.detector = detector
         compile_net = engine or CompiledNet
         self._first_net = trained[NETS[0]].net
@@ -78,6 +74,11 @@ class Cascade:
         unpadded = trained[NETS[0]]._replace(net=for_crops(self._first_net))
         self._first = compile_net(NETS[0], unpadded)
         self._crop_nets = [compile_net(name, trained[name]) for name in names[1:]]
+
+    @property
+    def gives_landmarks(self) -> bool:
+        """Whether the last net is there and has a landmark head."""
+        return any(net.name == NETS[-1] and net.net.landmarks for net in self._crop_nets)
 
     def with_settings(self, detector: DetectorSettings) -> "Cascade":
         """A cascade of the same compiled nets with other settings."""
@@ -194,8 +195,10 @@ def _refine(
     windows, scores, offsets = windows[keep], scores[keep], offsets[keep].astype(np.float64)
     unit = windows[:, 2:] - windows[:, :2]
     refined = boxes.decode_offsets(offsets, faces.boxes[keep], unit)
-    if fractions is not None:
-        landmarks = boxes.decode_landmarks(fractions[keep].astype(np.float64), windows)
+    if net.name == NETS[-1]:
+        landmarks = _no_landmarks(len(keep))
+        if fractions is not None:
+            landmarks = boxes.decode_landmarks(fractions[keep].astype(np.float64), windows)
         best = boxes.nms(boxes.windows_of(refined), scores, NMS_LAST, over_smaller=True)
         return Faces(refined, scores, landmarks).take(best)
     # As in the package: R-Net's windows are suppressed before they are refined.

@@ -22,7 +22,7 @@ LANDMARKS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 
 
 class MTCNN:
-    """Detects faces and five landmarks in each.
+    """Detects faces and five landmarks in each, if the weights have a head for them.
 
     One detector may be used from several threads at once. It can be pickled, so it can be sent to
     processes that are started by "spawn" (processes started by "fork" must make their own).
@@ -77,7 +77,8 @@ class MTCNN:
 
         Returns:
             A dictionary for each face, best first: `box` [x, y, width, height] in pixels,
-            `confidence` 0 to 1, and `keypoints`, (x, y) in pixels by the names in `LANDMARKS`.
+            `confidence` 0 to 1, and `keypoints`, (x, y) in pixels by the names in `LANDMARKS`,
+            empty where the weights have no landmark head.
             An empty list for an image without faces or smaller than 12 pixels.
 
         Raises:
@@ -102,12 +103,13 @@ def as_dictionaries(faces: Faces) -> list[dict[str, Any]]:
     dictionaries = []
     for box, score, landmarks in zip(*faces, strict=True):
         x, y = max(0, int(box[0])), max(0, int(box[1]))
-        points = [(int(px), int(py)) for px, py in np.asarray(landmarks)]
+        known = np.isfinite(landmarks).all()  # nets trained without landmarks give none
+        points = [(int(px), int(py)) for px, py in landmarks] if known else []
         dictionaries.append(
             {
                 "box": [x, y, int(box[2] - x), int(box[3] - y)],
                 "confidence": float(score),
-                "keypoints": dict(zip(LANDMARKS, points, strict=True)),
+                "keypoints": dict(zip(LANDMARKS, points, strict=False)),
             }
         )
     return dictionaries

@@ -1,9 +1,10 @@
 """Nets exported to ONNX, LiteRT or SavedModel, read and run by OpenVINO.
 
 Their interface is that of the pipeline's exports: `pixels` [N, H, W, 3] RGB, 0 to 255, in;
-`score` [N, ...], `box` [N, ..., 4] and, of O-Net, `landmarks` [N, ..., 10] out.
+`score` [N, ...], `box` [N, ..., 4] and, of an O-Net that has them, `landmarks` [N, ..., 10] out.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,21 @@ def load(folder: Path, precision: Precision = "exact") -> dict[NetName, "Exporte
         raise UserError(
             f"{folder} holds exported nets, but no {' and no '.join(missing)}: export all three."
         )
-    return {name: ExportedNet(name, path, precision) for name, path in paths.items() if path}
+    found = {name: path for name, path in paths.items() if path}
+    nets = {name: ExportedNet(name, path, precision) for name, path in found.items()}
+    _refuse_copies(found)
+    return nets
+
+
+def _refuse_copies(paths: Mapping[NetName, Path]) -> None:
+    """Refuse an R-Net in O-Net's place, which nothing tells from an O-Net without landmarks."""
+    _, before, last = (paths[name] for name in NETS)
+    contents = [path / "saved_model.pb" if path.is_dir() else path for path in (before, last)]
+    if contents[0].read_bytes() == contents[1].read_bytes():
+        raise UserError(
+            f"{last} gives what {before.name} gives, byte for byte; {NETS[-1]} must give outputs "
+            "of its own."
+        )
 
 
 def model_path(folder: Path, name: NetName) -> Path | None:
@@ -83,10 +98,10 @@ class ExportedNet(CompiledNet):
         if (name == NETS[0]) != self.net.convolutional:
             kind = "must be fully convolutional" if name == NETS[0] else "must end in dense layers"
             raise UserError(f"{path} holds another net: {name} {kind}.")
-        wanted = {"score", "box"} | ({"landmarks"} if name == NETS[-1] else set())
-        if set(self._heads) != wanted:
+        heads = ["score", "box", *["landmarks"] * (name == NETS[-1] and self.net.landmarks)]
+        if sorted(self._heads) != sorted(heads):
             raise UserError(
-                f"{path} gives {', '.join(self._heads)}; {name} must give {', '.join(wanted)}."
+                f"{path} gives {', '.join(self._heads)}; {name} must give {', '.join(heads)}."
             )
         if self.net.convolutional:
             _remove_padding(model)

@@ -29,6 +29,11 @@ def make_command(target: str, of_run: bool = True, /, **variables: Any) -> str:
     return " ".join(["make", target, *words])
 
 
+def also_set(setting: str) -> str:
+    """The value of SET that adds a setting to those of the process's command line."""
+    return f"{_variables.get('SET', '')} {setting}".strip()
+
+
 def _quoted(value: str) -> str:
     """A value for the shell and for make, to which `$` is the start of a variable."""
     value = value.replace("$", "$$")

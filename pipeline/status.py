@@ -83,6 +83,8 @@ def _figures(made: Mapping[str, Any], folder: Path) -> str:
     if (folder / SURVIVAL).exists():
         survival = json.loads((folder / SURVIVAL).read_text(encoding="utf-8"))
         figures.append(f"{100 * survival['survival']:.1f} % of {survival['faces']} faces survive")
+    if made.get("landmarks") is False:
+        figures.append("no landmark head")
     if "file" in made:
         figures.append(str(made["file"]))
     return ", ".join(figures)

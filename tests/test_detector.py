@@ -1,6 +1,6 @@
 """The public class: kinds of images, the package's dictionaries, single nets."""
 
-from dataclasses import replace
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +13,13 @@ from mtcnn_detector.arguments import as_rgb
 from mtcnn_detector.backend import CompiledNet
 from mtcnn_detector.cascade import Faces
 from mtcnn_detector.detector import MTCNN, as_dictionaries
+from mtcnn_detector.drawing import draw_faces
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS, NetName
 from mtcnn_detector.weights import weight_files
 from mtcnn_detector.weights.weight_files import TrainedNet
-from tests.weights_files import lively
+from tests.pictures import crops
+from tests.weights_files import lively, without_landmarks
 
 GREY = np.arange(20 * 30, dtype=np.uint16).reshape(20, 30).astype(np.uint8)
 
@@ -86,12 +88,24 @@ def test_weights_that_lack_a_net_are_refused(tmp_path: Path) -> None:
         MTCNN(path)
 
 
-def test_an_onet_without_landmarks_is_no_detectors(tmp_path: Path) -> None:
+def test_an_onet_without_landmark_head_gives_the_same_faces_without_landmarks(
+    tmp_path: Path,
+) -> None:
+    noise = crops((120, 160), 1)[0]
     nets = {name: lively(name, 1) for name in NETS}
-    nets["onet"] = lively("onet", 1, replace(PAPER_NETS["onet"], landmarks=False))
-    weight_files.write_own_folder(tmp_path, nets)
-    with pytest.raises(UserError, match="onet given has no head for the landmarks"):
-        MTCNN(tmp_path)
+    weight_files.write_own_folder(tmp_path / "with", nets)
+    weight_files.write_own_folder(tmp_path / "without", nets | {"onet": without_landmarks(1)})
+    with_head, without = (
+        MTCNN(tmp_path / kind, steps_threshold=[0.3, 0.3, 0.3]) for kind in ("with", "without")
+    )
+    faces = without.cascade.detect(noise)
+    assert len(faces.scores) >= 5
+    assert np.isnan(faces.landmarks).all() and faces.landmarks.shape == (len(faces.scores), 5, 2)
+    assert with_head.cascade.gives_landmarks and not without.cascade.gives_landmarks
+    wanted = [face | {"keypoints": {}} for face in with_head.detect_faces(noise)]
+    assert without.detect_faces(noise) == wanted
+    json.dumps(wanted, allow_nan=False)
+    np.testing.assert_array_equal(draw_faces(noise, faces).shape, noise.shape)
 
 
 @pytest.mark.parametrize("name", NETS)

@@ -133,7 +133,6 @@ UNFIT: list[tuple[NetName, Net, str]] = [
     ("onet", with_layer("onet", 4, Layer(pool=2, stride=2)), r"onet.layer4.*pool 2.*pool 3"),
     ("pnet", replace(PAPER_NETS["pnet"], size=16), r"a pnet of 12 pixels, not 16"),
     ("pnet", replace(PAPER_NETS["pnet"], layers=PAPER_NETS["pnet"].layers[:3]), r"4 layers.*not 3"),
-    ("onet", replace(PAPER_NETS["onet"], landmarks=False), r"onet.*landmarks/kernel"),
 ]
 
 

@@ -1,6 +1,7 @@
 """Random nets, and files as others may have written them: for the tests of weights files."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,13 @@ def lively(name: NetName, seed: int, net: Net | None = None) -> TrainedNet:
         if key.endswith(("bias", "alpha")):
             weights[key] = rng.uniform(-0.3, 0.5, shape).astype(np.float32)
     return TrainedNet(net, weights)
+
+
+def without_landmarks(seed: int) -> TrainedNet:
+    """`lively`'s O-Net without its landmark head."""
+    trained = lively(NETS[-1], seed)
+    weights = {k: v for k, v in trained.weights.items() if not k.startswith("landmarks/")}
+    return TrainedNet(replace(trained.net, landmarks=False), weights)
 
 
 def saved(path: Path, content: Any) -> Path:

@@ -20,7 +20,7 @@ from train import dataset, loading, plot_curves
 from train.callbacks import Checkpoint, StopAtLastStep, StopOnNonFinite, Validation
 from train.log import best_row
 from train.progress import Progress
-from train.trainable_net import adopt_init, build_trainable
+from train.trainable_net import adopt_init, build_trainable, with_heads_of_init
 
 
 def train(settings: Settings, name: NetName, run: Path, force: bool) -> None:
@@ -53,8 +53,11 @@ def train(settings: Settings, name: NetName, run: Path, force: bool) -> None:
     else:
         adopt_init(settings, name, stage.folder)
         known, result = {}, "taken over"
-    stage.finish({"validation": known})
-    print(f"train-{name}: {result}; {stage.folder / 'weights.npz'}")
+    weights = stage.folder / "weights.npz"
+    # Only the last net's landmarks leave the cascade.
+    without = name == NETS[-1] and not weight_files.read_net(weights, name).net.landmarks
+    stage.finish({"validation": known} | ({"landmarks": False} if without else {}))
+    print(f"train-{name}: {result}{'; no landmark head' * without}; {weights}")
 
 
 def _refuse_replicas() -> None:
@@ -151,6 +154,7 @@ def _fit(
     held_out: loading.CropSet,
 ) -> dict[str, float]:
     """Fit from the last checkpoint, or the start, to the last step; the best epoch's figures."""
+    settings = with_heads_of_init(settings, name)
     stage = settings.for_net(name)
     train, scale = stage.train, settings.box_target(name) / stage.records.context
     view = dataset.View(stage.net.size, settings.labels, scale)

@@ -68,6 +68,20 @@ def build_trainable(settings: Settings, name: NetName) -> tuple[TrainableNet, We
     return model, start
 
 
+def with_heads_of_init(settings: Settings, name: NetName) -> Settings:
+    """Settings whose net has a landmark head that is not learned only where `init` has one.
+
+    Raises:
+        UserError: `init` cannot be read.
+    """
+    stage = settings.for_net(name)
+    init = stage.train.init
+    if settings.data.landmarks or not stage.net.landmarks or init is None:
+        return settings
+    given = weight_files.read_net(Path(init), name).net.landmarks
+    return settings.with_net(name, replace(stage, net=replace(stage.net, landmarks=given)))
+
+
 def _load_init(path: Path, net: keras.Model, name: NetName) -> Weights:
     """Load what fits of a weights file, print what does not; the arrays that were loaded."""
     missing = keras_nets.load_compatible_weights(net, weight_files.read_net(path, name).weights)
@@ -142,7 +156,7 @@ def adopt_init(settings: Settings, name: NetName, folder: Path) -> None:
     Raises:
         UserError: `init` lacks an array that only a training could provide.
     """
-    stage = settings.for_net(name)
+    stage = with_heads_of_init(settings, name).for_net(name)
     path, net = Path(stage.train.init or ""), keras_nets.build(for_crops(stage.net), settings.seed)
     start = _load_init(path, net, name)
     missing = [key for key in keras_nets.get_weights(net) if key not in start]
@@ -152,7 +166,8 @@ def adopt_init(settings: Settings, name: NetName, folder: Path) -> None:
     if needed:
         raise UserError(
             f"{path} has no {needed[0]} that fits {name}, and without steps nothing is learned: "
-            f"raise {name}.train.steps."
+            f"raise {name}.train.steps"
+            + (", or set data.landmarks=false." if "landmarks/" in needed[0] else ".")
         )
     landmarks = stage.net.landmarks and not any("landmarks/" in key for key in missing)
     adopted = replace(stage, net=replace(stage.net, landmarks=landmarks))

@@ -118,7 +118,7 @@ def _box(label: dict[str, Any], where: str) -> list[float]:
 def _landmarks(
     label: dict[str, Any], where: str, names: list[str] | None, options: ReadOptions
 ) -> Any:
-    if not label.get("keypoints"):
+    if not options.use_landmarks or not label.get("keypoints"):
         return UNKNOWN
     values = member(label, "keypoints", list, where)
     wanted = f"{len(names) if names else 5} keypoints x y v ({TEN_LANDMARKS})"

@@ -49,6 +49,7 @@ class ReadOptions:
             `TEN_LANDMARKS`.
         columns: names of a CSV file's columns, by their meaning (`path`, `x1`, ...).
         images: the folder of the images.
+        use_landmarks: false: landmarks are not looked at, so that any scheme of points will do.
         notes: sentences for the user, filled by the readers.
     """
 
@@ -56,6 +57,7 @@ class ReadOptions:
     landmark_names: Sequence[str] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
     images: Path | None = None
+    use_landmarks: bool = True
     notes: list[str] = field(default_factory=list)
 
     def note(self, sentence: str) -> None:

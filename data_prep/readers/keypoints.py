@@ -11,6 +11,7 @@ from mtcnn_detector.errors import UserError
 NAMES = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
 Indices = Sequence[tuple[int, ...]]  # of the points whose mean is each of the five; () for none
 ORDER: Indices = ((0,), (1,), (2,), (3,), (4,))
+NONE: Indices = ((),) * 5
 # Schemes that are recognised by their number of points: iBUG's 68 and WFLW's 98 (the eyes' centres
 # are means or points of their own), and the 17 of COCO's persons, which have no mouth.
 BY_COUNT: dict[int, Indices] = {
@@ -53,12 +54,14 @@ def choose(names: Sequence[str] | None, count: int, options: ReadOptions, where:
     Args:
         names: of the keypoints, in their order; None where the file does not name them.
         count: the number of keypoints.
-        options: `landmark_names`, if set, decides.
+        options: `landmark_names`, if set, decides; without `use_landmarks` there are none.
         where: the place, for messages.
 
     Raises:
         UserError: the five cannot be told from the names or the number.
     """
+    if not options.use_landmarks:
+        return NONE
     if options.landmark_names and names:
         return _by_wanted_names(names, options.landmark_names, where)
     if not names:

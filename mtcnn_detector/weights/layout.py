@@ -1,10 +1,12 @@
 """How another package lays out weights: where each array is in its files, in which axis order.
 
-All these packages build the paper's nets, and hold nothing else.
+All these packages build the paper's nets, and hold nothing else. They want O-Net's landmark head:
+of a net without it, its arrays are zeros, and zeros are read as no head. The packages then place
+all five landmarks of a face at a corner of its box.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ Place = tuple[str | int, ...]  # the keys and indices that lead from a net's par
 Places = dict[str, Place]  # by our name of the array
 
 SWAPPED = (1, 0, 2, 3)  # kernel axes of packages that transpose their images
+LANDMARK_HEAD = ("landmarks/kernel", "landmarks/bias")
 PARTS = {"kernel": "weights", "bias": "biases", "alpha": "alpha"}  # of a layer, in Caffe's terms
 PRELUS: dict[NetName, str] = {
     "pnet": "prelu1 prelu2 prelu3",
@@ -85,7 +88,9 @@ class Layout:
         places, arrays = self.places(name), {}
         for key, shape in shapes(PAPER_NETS[name]):
             described = f"{name}, to be written: the array {key}"
-            array = checked(trained.weights.get(key), shape, described)
+            absent = key in LANDMARK_HEAD and not trained.net.landmarks
+            found = np.zeros(shape, np.float32) if absent else trained.weights.get(key)
+            array = checked(found, shape, described)
             in_file = self.form.to_file(key, _swap_flattening(name, key, array))
             arrays[places[key]] = np.ascontiguousarray(in_file)
         return _nested(arrays)
@@ -105,7 +110,7 @@ class Layout:
             array = checked(found, wanted, f"{origin}, but {described}")
             natural = self.form.from_file(key, array, shape)
             weights[key] = np.ascontiguousarray(_swap_flattening(name, key, natural))
-        return TrainedNet(PAPER_NETS[name], weights)
+        return _without_empty_head(TrainedNet(PAPER_NETS[name], weights))
 
     def count_matches(self, name: NetName, part: Any) -> int:
         """How many of a net's arrays this part has, in the right place and shape."""
@@ -177,6 +182,15 @@ def _nested(arrays: Mapping[Place, NDArray[np.float32]]) -> Any:
     if all(isinstance(step, int) for step in steps):
         return [inner[step] for step in sorted(steps)]
     return inner
+
+
+def _without_empty_head(trained: TrainedNet) -> TrainedNet:
+    """The net without a landmark head of zeros, which stands for none."""
+    weights = dict(trained.weights)
+    head = [weights.pop(key) for key in LANDMARK_HEAD if key in weights]
+    if not head or any(array.any() for array in head):
+        return trained
+    return TrainedNet(replace(trained.net, landmarks=False), weights)
 
 
 def _swap_flattening(name: NetName, key: str, array: NDArray[Any]) -> NDArray[Any]:
