@@ -138,6 +138,8 @@ class DataSettings:
 
     def __post_init__(self) -> None:
         require(bool(self.train), "train", "names no source of images")
+        problem = "cannot be false: all sources of data.train are for landmarks alone"
+        require(self.landmarks or not self.landmarks_only, "landmarks", problem)
         check_intervals(self)
 
     @property

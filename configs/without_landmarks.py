@@ -3,7 +3,9 @@
 from dataclasses import replace
 
 from configs.settings import NetSettings, Settings
+from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS, NetName
+from mtcnn_detector.validation import BadValueError, require
 
 DIGITS = 6  # of a fraction
 
@@ -13,9 +15,17 @@ def without_landmarks(settings: Settings) -> Settings:
 
     The fraction of landmark crops goes to the other types in proportion. The last net keeps its
     landmark head where it starts from weights, since these may have one.
+
+    Raises:
+        UserError: a net is to learn nothing but landmarks.
     """
     for name in NETS:
-        settings = settings.with_net(name, _without(settings.for_net(name), name))
+        try:
+            settings = settings.with_net(name, _without(settings.for_net(name), name))
+        except BadValueError as error:
+            raise UserError(
+                f"data.landmarks is false, but then {name}.{error.key} {error.problem}."
+            ) from None
     return settings
 
 
@@ -40,5 +50,6 @@ def _redistributed(
     if not landmark:
         return fractions  # not divided: repeated, it stays the same to the last digit
     rest = positive + negative + part
+    require(rest > 0, "train.batch_fractions", "asks for landmark crops alone")
     positive, part = round(positive / rest, DIGITS), round(part / rest, DIGITS)
     return positive, round(1 - positive - part, DIGITS), part, 0.0

@@ -68,11 +68,6 @@ def label_sets(
             )
             continue
         found[name] = read_source(folder, name, source, use_landmarks)
-    if not found and not use_landmarks and all(one.landmarks_only for one in sources.values()):
-        raise UserError(
-            f"data.landmarks is false, but the recipe's sources ({', '.join(sources)}) are for "
-            "landmarks alone: name one with other sample_types in data.train."
-        )
     if not found:
         raise UserError(f"{folder} holds none of the recipe's sources: {', '.join(sources)}.")
     return found

@@ -54,6 +54,10 @@ def test_fractions_of_a_recipe_that_says_both() -> None:
     assert settings.pnet.train.batch_fractions == (0.3, 0.6, 0.1, 0)
     assert settings.pnet.train.frozen == ("layer1",)
     assert settings.rnet.train.batch_fractions == (0.5, 0.5, 0, 0)
+    alone = ["onet.train.init=w.npz", "onet.train.batch_fractions=[0, 0, 0, 1]"]
+    rest = "layer1, layer3, layer5, layer7, layer8, cls, box"
+    with pytest.raises(UserError, match=r"but then onet\.train\.batch_fractions asks for landmark"):
+        recipe.load(MTCNN, [NONE, *alone, f"onet.train.frozen=[{rest}]"])
 
 
 def test_the_last_net_may_keep_the_head_of_its_init() -> None:
@@ -111,8 +115,8 @@ def test_a_source_of_landmarks_alone_is_left_out(
     assert list(label_sets(folder, settings.data.train, False)) == ["own"]
     out = capsys.readouterr().out
     assert out == "more: left out, since it is for landmarks alone (data.landmarks: false).\n"
-    with pytest.raises(UserError, match=r"sources \(more\) are for landmarks alone"):
-        label_sets(folder, {"more": settings.data.train["more"]}, False)
+    with pytest.raises(UserError, match=r"data\.landmarks cannot be false: all sources"):
+        settings_of(folder, NONE, f"data.train={{more: {only}}}")
 
 
 def test_keypoints_that_are_no_landmarks_are_not_looked_at(folder: Path) -> None:

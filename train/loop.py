@@ -117,8 +117,7 @@ def _limited(settings: Settings, name: NetName, crops: loading.CropSet) -> Setti
             f"train-{name}: {train.steps} of {stage.train.steps} steps, which are "
             f"{train.max_passes:g} passes over its crops ({name}.train.max_passes)."
         )
-    net: dict[str, Any] = {name: replace(stage, train=train)}
-    return replace(settings, **net)
+    return settings.with_net(name, replace(stage, train=train))
 
 
 def _recipe(settings: Settings, name: NetName, records: dict[str, Any]) -> dict[str, Any]:
