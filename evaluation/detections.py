@@ -134,7 +134,7 @@ class _Traced:
         return [output.numpy() for output in self._call(batch.astype(np.float32))]
 
 
-def _as_faces(dictionaries: Sequence[dict[str, Any]], with_landmarks: bool) -> Faces:
+def _as_faces(dictionaries: Sequence[dict[str, Any]], with_landmarks: bool = True) -> Faces:
     """The package's list of dictionaries as arrays; it gives landmarks without a head, too."""
     corners = np.array([face["box"] for face in dictionaries], np.float64).reshape(-1, 4)
     corners[:, 2:] += corners[:, :2]
