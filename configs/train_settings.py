@@ -1,11 +1,14 @@
 """Settings of the training of one net: batches, loss, schedule, augmentation, starting weights."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from configs.fields import check_intervals, setting
 from configs.record_settings import SAMPLE_TYPES, SampleType
 from mtcnn_detector.validation import require
+
+REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")  # module:function
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,18 @@ class TrainSettings:
         0.5,
     )
 
+    callbacks: tuple[str, ...] = setting(
+        "functions `module:function` that make further Keras callbacks, see `docs/python.md`",
+        default=(),
+    )
+    loss: str | None = setting(
+        "function `module:function` in place of the losses, see `docs/python.md`", default=None
+    )
+    augmentation: str | None = setting(
+        "function `module:function` that changes each batch's crops, see `docs/python.md`",
+        default=None,
+    )
+
     affine: AffineSettings = field(
         default_factory=AffineSettings, metadata={"meaning": "windows drawn anew"}
     )
@@ -142,6 +157,9 @@ class TrainSettings:
         require(not self.frozen or self.init is not None, "frozen", problem)
         problem = "needs init: there is nothing else to average with"
         require(not self.init_average or self.init is not None, "init_average", problem)
+        for reference, key in self.custom_code.items():
+            valid = REFERENCE.fullmatch(reference) is not None
+            require(valid, key, "must name a function as module:function, such as my_code:focal")
 
     def _check_batch(self) -> None:
         fractions = self.batch_fractions
@@ -172,3 +190,12 @@ class TrainSettings:
         counts = {sample_type: int(fraction * self.batch) for sample_type, fraction in pairs}
         counts["negative"] += self.batch - sum(counts.values())
         return counts
+
+    @property
+    def custom_code(self) -> dict[str, str]:
+        """The user's own functions, as `module:function`, and the setting that names each."""
+        named = dict.fromkeys(self.callbacks, "callbacks")
+        named |= {self.loss: "loss"} if self.loss is not None else {}
+        return named | (
+            {self.augmentation: "augmentation"} if self.augmentation is not None else {}
+        )

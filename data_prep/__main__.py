@@ -7,7 +7,7 @@ from pathlib import Path
 from data_prep import archives, cluster, download
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS
-from pipeline import cli, folders
+from pipeline import cli
 from pipeline.cli import run_cli
 from pipeline.make_command import set_variables
 
@@ -56,14 +56,10 @@ def _worker(arguments: argparse.Namespace) -> None:
 
 
 def _labels(arguments: argparse.Namespace) -> None:
-    from data_prep.label_check import check
-    from data_prep.sources import label_sets, labelled_images
+    from data_prep.label_check import check_labels
 
     run = cli.open_run(arguments)
-    data = run.settings.data
-    sets = label_sets(Path(data.folder), data.train, data.landmarks)
-    images = labelled_images(run.settings, 0, sets)
-    check(run.settings, sets, images, run.folder, loud=True)
+    check_labels(run.settings, run.folder)
 
 
 def _records(arguments: argparse.Namespace) -> None:
@@ -72,15 +68,9 @@ def _records(arguments: argparse.Namespace) -> None:
     run = cli.open_run(arguments)
     if arguments.workers < 1:
         raise UserError(f"--workers must be at least 1; got {arguments.workers}.")
-    with folders.locked(run.folder):
-        prepare(
-            run.settings,
-            arguments.command,
-            run.folder,
-            arguments.workers,
-            arguments.force,
-            arguments.scheduler,
-        )
+    scheduler = arguments.scheduler
+    settings, net, workers = run.settings, arguments.command, arguments.workers
+    prepare(settings, net, run.folder, workers, arguments.force, scheduler)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -6,6 +6,7 @@ The shards are the same bytes for any number of workers and after any interrupti
 import contextlib
 import itertools
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -34,7 +35,7 @@ from mtcnn_detector.errors import UserError
 from mtcnn_detector.files import write_atomically
 from mtcnn_detector.net import NETS, NetName
 from mtcnn_detector.weights import weight_files
-from pipeline import manifest, run_recipe, tf_setup
+from pipeline import custom_code, folders, manifest, run_recipe, tf_setup
 from pipeline.make_command import make_command
 from pipeline.survival import require_survival
 
@@ -50,17 +51,20 @@ def prepare(
     settings: Settings,
     name: NetName,
     run: Path,
-    workers: int,
-    force: bool,
+    workers: int | None = None,
+    force: bool = False,
     scheduler: str | None = None,
 ) -> None:
     """Make a net's records under `run/records/<name>`, or go on where an earlier call stopped.
+
+    The run is locked meanwhile. The workers are processes that import the caller's script, which
+    therefore needs `if __name__ == "__main__":`; a notebook does not.
 
     Args:
         settings: the recipe.
         name: the net that is trained on them.
         run: the folder of the run.
-        workers: number of processes.
+        workers: number of processes; None: as many as cores.
         force: whether records of another recipe are replaced.
         scheduler: of a Dask cluster whose workers cut in place of processes of this machine.
 
@@ -69,6 +73,14 @@ def prepare(
             broken; or a worker was killed.
     """
     refuse_unless_exportable(settings)
+    custom_code.require_modules(settings)
+    with folders.locked(run):
+        _prepare(settings, name, run, workers or os.cpu_count() or 1, force, scheduler)
+
+
+def _prepare(
+    settings: Settings, name: NetName, run: Path, workers: int, force: bool, scheduler: str | None
+) -> None:
     if not settings.for_net(name).train.steps:
         print(f"{name}-data: {name} is taken over as it is (train.steps: 0); it needs no records.")
         return

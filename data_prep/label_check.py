@@ -17,7 +17,7 @@ from data_prep.label_report import SourceFigures, report
 from data_prep.orientation import named
 from data_prep.readers import READERS
 from data_prep.readers.entries import Split
-from data_prep.sources import LabelledImage
+from data_prep.sources import LabelledImage, label_sets, labelled_images
 from mtcnn_detector.boxes import FloatArray, iou, longer_sides
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.files import write_atomically
@@ -39,6 +39,19 @@ class Checked(NamedTuple):
 
     digests: dict[str, str]  # of the images' contents, by key
     problems: dict[str, str]  # path of each image that cannot be used -> sentence
+
+
+def check_labels(settings: Settings, run: Path, loud: bool = True) -> Checked:
+    """Check the labels of a recipe's training sources; see `check`.
+
+    Args:
+        settings: the recipe.
+        run: the run's folder, which gets `labels.md` and `labels.jpg`.
+        loud: whether notes and figures are printed.
+    """
+    data = settings.data
+    sets = label_sets(Path(data.folder), data.train, data.landmarks)
+    return check(settings, sets, labelled_images(settings, 0, sets), run, loud)
 
 
 def check(

@@ -6,7 +6,7 @@ from pathlib import Path
 from evaluation import cli_inputs, detect
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS
-from pipeline import cli, folders, manifest, tf_setup
+from pipeline import cli, folders, run_recipe, tf_setup
 from pipeline.cli import run_cli
 
 
@@ -80,7 +80,6 @@ def _recall(arguments: argparse.Namespace) -> None:
     run = cli.open_run(arguments)
     from evaluation.recall import write_report
 
-    manifest.require_complete(run.folder / arguments.net, f"train-{arguments.net}")
     write_report(run.settings, arguments.net, run.folder)
 
 
@@ -99,9 +98,7 @@ def _score(arguments: argparse.Namespace) -> None:
         tf_setup.import_tensorflow()
     from evaluation import report
 
-    folder = run.folder / "evaluation"
-    with folders.locked(folder):
-        report.make(run.settings, files, folder, arguments.mtcnn)
+    report.make(run.settings, files, run.folder / "evaluation", arguments.mtcnn)
 
 
 def _sweep(arguments: argparse.Namespace) -> None:
@@ -118,13 +115,13 @@ def _sweep(arguments: argparse.Namespace) -> None:
         report.make_sweep(run.settings, weights, folder, arguments.count, arguments.mtcnn)
 
 
-def _run(arguments: argparse.Namespace) -> cli.Run:
+def _run(arguments: argparse.Namespace) -> run_recipe.Run:
     data, labels = arguments.data, arguments.labels
     own = cli_inputs.overrides(data, labels, arguments.images, arguments.labels_format)
     return cli.open_run(arguments, own)
 
 
-def _weights(arguments: argparse.Namespace, run: cli.Run) -> Path:
+def _weights(arguments: argparse.Namespace, run: run_recipe.Run) -> Path:
     weights: Path = arguments.weights or cli_inputs.exported(run.folder)
     return weights
 

@@ -21,6 +21,7 @@ from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS, NetName
 from mtcnn_detector.weights import weight_files
 from mtcnn_detector.weights.weight_files import TrainedNet
+from pipeline import manifest
 from pipeline.survival import write_survival
 
 # IoU 0.4 with a squared face makes a training crop a part of it, so the next net can refine it.
@@ -111,7 +112,16 @@ def write_report(settings: Settings, name: NetName, run: Path) -> None:
 
     Both files lie in `run/<name>`. `recall.json` is what the next stage checks before it begins
     (see `pipeline.survival`). Nothing is measured where the images serve for landmarks alone.
+
+    Args:
+        settings: the recipe, whose held-out images are looked at.
+        name: the last net to measure.
+        run: the folder of the run.
+
+    Raises:
+        UserError: the net is not trained; or no held-out image has a face.
     """
+    manifest.require_complete(run / name, f"train-{name}")
     if settings.data.landmarks_only:
         print(f"recall after {name}: not measured, the recipe's images serve for landmarks alone.")
         return

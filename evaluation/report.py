@@ -11,7 +11,7 @@ from evaluation.data_sets import HELD_OUT, file_stem
 from evaluation.metrics import Score
 from evaluation.report_page import DataSource
 from mtcnn_detector.files import write_atomically
-from pipeline import manifest
+from pipeline import folders, manifest
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,32 @@ class Evaluation:
     run: str  # name of the run, for the names of files
 
 
-def make(settings: Settings, files: Mapping[str, Path], folder: Path, package: Path | None) -> None:
-    """Evaluate weights files, by their labels; write the report into `folder` and print where.
+def make(
+    settings: Settings, files: Mapping[str, Path], folder: Path, package: Path | None = None
+) -> dict[str, figures.Figures]:
+    """Evaluate weights files; write the report into `folder` and print where.
 
-    Detections are logged below `folder` and resumed. `package` is the folder of the original
-    mtcnn 0.1.1 to run in place of our detector.
+    Detections are logged below `folder` and resumed; it is locked meanwhile.
+
+    Args:
+        settings: the recipe: its validation images, or the held-out ones, and its detector.
+        files: weights files by the labels of their columns, the one in question first.
+        folder: where the report goes, in the run's folder.
+        package: the folder of the original mtcnn 0.1.1 to run in place of our detector.
+
+    Returns:
+        The metrics as they are printed, by label, then by name.
+
+    Raises:
+        UserError: a weights file cannot be read; or there are no labelled images.
     """
+    with folders.locked(folder):
+        return _make(settings, files, folder, package)
+
+
+def _make(
+    settings: Settings, files: Mapping[str, Path], folder: Path, package: Path | None
+) -> dict[str, figures.Figures]:
     runtime = detections.package_runtime(package) if package else detections.our_runtime()
     scores = {}
     for label, weights in files.items():
@@ -42,6 +62,7 @@ def make(settings: Settings, files: Mapping[str, Path], folder: Path, package: P
     target = write(Evaluation(files, scores, settings, description, folder.parent.name), folder)
     markdown = target.with_name(target.name.removesuffix(".html") + ".md")
     print(f"{markdown.read_text(encoding='utf-8')}{markdown}\n{target}")
+    return {label: figures.figures(score) for label, score in scores.items()}
 
 
 def make_sweep(

@@ -6,9 +6,8 @@ from pathlib import Path
 
 from export.formats import FORMATS
 from mtcnn_detector.net import NETS
-from pipeline import cli, folders, tf_setup
+from pipeline import cli, run_recipe, tf_setup
 from pipeline.cli import run_cli
-from pipeline.survival import require_survival
 
 
 def main() -> None:
@@ -51,17 +50,13 @@ def _inspect(file: Path) -> None:
         sys.exit("error: a check has failed.")
 
 
-def _merge(arguments: argparse.Namespace, run: cli.Run) -> None:
+def _merge(arguments: argparse.Namespace, run: run_recipe.Run) -> None:
     tf_setup.import_tensorflow()
-    from export.merge import merge
+    from export.merge import export_weights
 
-    format_name = arguments.format or run.settings.export.layout
     sources = {name: vars(arguments)[name] for name in NETS if vars(arguments)[name]}
-    if not sources:
-        require_survival(run.folder, NETS[-1], run.settings.data.min_survival)
-    with folders.locked(run.folder):
-        settings = run.settings.export
-        merge(run.folder, sources, arguments.force, format_name, arguments.calibration, settings)
+    inputs = arguments.format, arguments.calibration
+    export_weights(run.settings, run.folder, sources, arguments.force, *inputs)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.settings import ExportSettings
+from configs.settings import ExportSettings, Settings
 from export import calibration, exported_cascade, working_point
 from export.deployment import Nets
 from export.formats import CASCADE, FORMATS, INT8, ExportFormat
@@ -19,12 +19,41 @@ from mtcnn_detector.settings import DetectorSettings
 from mtcnn_detector.weights import weight_files
 from mtcnn_detector.weights.weight_files import TrainedNet
 from pipeline import folders, manifest
+from pipeline.survival import require_survival
 
 NO_LANDMARKS = "the last net has no landmark head: faces are found without landmarks"
 DEFAULT = "ipazc"
 AS_TRAINED = ExportSettings()  # no shifts
 MIN_FOUND_AGAIN = 0.5  # fraction of the faces that int8 must find again
 MAX_SHIFT, MIN_SAME_BOXES = 0.5, 0.95  # pixels, and fraction of boxes, of the exported cascade
+
+
+def export_weights(
+    settings: Settings,
+    run: Path,
+    sources: Mapping[NetName, Path] | None = None,
+    force: bool = False,
+    format_name: str | None = None,
+    calibration_images: Path | None = None,
+) -> None:
+    """Export a run's nets as its recipe says; the run is locked meanwhile. See `merge`.
+
+    Args:
+        settings: the recipe: its layout, where no format is named, and its shifts.
+        run: the run's folder, which also receives the export.
+        sources: weights files, or folders of them, to take nets from instead of the run.
+        force: replace an earlier export.
+        format_name: a key of `FORMATS`; None: the recipe's `export.layout`.
+        calibration_images: for int8: a folder of images with faces.
+
+    Raises:
+        UserError: as `merge`; or too few faces survive the run's nets.
+    """
+    if not sources:
+        require_survival(run, NETS[-1], settings.data.min_survival)
+    name = format_name or settings.export.layout
+    with folders.locked(run):
+        merge(run, sources or {}, force, name, calibration_images, settings.export)
 
 
 def merge(

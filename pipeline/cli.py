@@ -10,23 +10,14 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from configs import recipe
-from configs.settings import Settings
 from mtcnn_detector.errors import UserError
 from pipeline import run_recipe
-from pipeline.make_command import set_variables
+from pipeline.run_recipe import Run
 
 # Errors of files and folders that the user can correct.
 USER_ERRNOS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
-
-
-class Run(NamedTuple):
-    """A run's folder and its settings, as a command line names them."""
-
-    folder: Path
-    settings: Settings
 
 
 def run_cli(main: Callable[[], None]) -> None:
@@ -96,20 +87,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def open_run(
     arguments: argparse.Namespace, unkept: Sequence[str] = (), default: Path | None = None
 ) -> Run:
-    """The run that a command line names by the arguments of `add_arguments`.
-
-    Args:
-        arguments: The parsed command line.
-        unkept: Settings of this command only, as `key.path=value`.
-        default: The recipe of a new run; None: `configs/mtcnn.yaml`.
-
-    Raises:
-        UserError: the recipe is missing or wrong.
-    """
-    set_variables(make_variables(arguments))
-    config, folder = run_recipe.locate(arguments.config, arguments.run, default)
-    overrides = recipe.split_overrides(arguments.set)
-    return Run(folder, run_recipe.load(config, folder, overrides, unkept))
+    """The run that a command line names by the arguments of `add_arguments`."""
+    return run_recipe.open_run(arguments.config, arguments.run, arguments.set, unkept, default)
 
 
 def split_paths(texts: Sequence[str]) -> list[Path]:

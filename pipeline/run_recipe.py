@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -10,11 +10,43 @@ from configs import recipe
 from configs.settings import Settings
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.files import write_atomically
-from pipeline import manifest
+from pipeline import make_command, manifest
 
 FILE = "recipe.yaml"
 DEFAULT = Path("configs/mtcnn.yaml")
 HEAD = "# All settings of this run, written by its stages; docs/settings.md explains them.\n"
+
+
+class Run(NamedTuple):
+    """A run's folder and its settings."""
+
+    folder: Path
+    settings: Settings
+
+
+def open_run(
+    config: Path | None = None,
+    folder: Path | None = None,
+    overrides: Sequence[str] = (),
+    unkept: Sequence[str] = (),
+    default: Path | None = None,
+) -> Run:
+    """A run, by its recipe, its folder, or both; nothing is written before a stage begins.
+
+    Args:
+        config: The recipe; None: the one that the run keeps, or `default` if it keeps none.
+        folder: The run's folder; None: the one in `runs/` named after the recipe.
+        overrides: Settings over the recipe, as `key.path=value`; kept by the run.
+        unkept: Settings that are not kept, as `key.path=value`.
+        default: The recipe of a new run; None: `configs/mtcnn.yaml`.
+
+    Raises:
+        UserError: the recipe is missing or wrong.
+    """
+    words = " ".join(overrides)
+    make_command.set_variables({"CONFIG": config, "RUN": folder, "SET": words})  # for messages
+    path, folder = locate(config, folder, default)
+    return Run(folder, load(path, folder, recipe.split_overrides(overrides), unkept))
 
 
 def locate(config: Path | None, run: Path | None, default: Path | None = None) -> tuple[Path, Path]:

@@ -3,7 +3,7 @@
 import argparse
 
 from mtcnn_detector.net import NETS
-from pipeline import cli, folders, tf_setup
+from pipeline import cli, tf_setup
 from pipeline.cli import run_cli
 
 
@@ -17,8 +17,7 @@ def main() -> None:
     tf_setup.import_tensorflow()  # it takes seconds: first the recipe's faults
     from train.loop import train
 
-    with folders.locked(run.folder):
-        train(run.settings, arguments.net, run.folder, arguments.force)
+    train(run.settings, arguments.net, run.folder, arguments.force)
 
 
 if __name__ == "__main__":

@@ -142,7 +142,7 @@ def evaluate(
     train: TrainSettings,
     view: dataset.View = dataset.AS_STORED,
 ) -> dict[str, float]:
-    """`metrics.summary` of a net on held-out crops."""
+    """`metrics.summary` of a net on held-out crops; a loss of the recipe's own is their `loss`."""
     outputs: dict[str, list[Any]] = {}
     targets: dict[str, list[Any]] = {}
     for images, batch_targets in dataset.validation_batches(held_out, name, train.batch, view):
@@ -152,6 +152,13 @@ def evaluate(
             targets.setdefault(key, []).append(np.asarray(value))
     all_outputs = {key: np.concatenate(parts) for key, parts in outputs.items()}
     all_targets = {key: np.concatenate(parts) for key, parts in targets.items()}
+    own = {}
+    if train.loss is not None:
+        own["loss"] = model.loss_of(*map(_tensors, (all_targets, all_outputs)))
     all_targets["side"] = held_out.crops.sides
     all_outputs["cls"] = tf.nn.softmax(all_outputs["cls"]).numpy()[:, 1]
-    return metrics.summary(all_outputs, all_targets, name, train)
+    return metrics.summary(all_outputs, all_targets, name, train) | own
+
+
+def _tensors(arrays: dict[str, Any]) -> dict[str, tf.Tensor]:
+    return {key: tf.convert_to_tensor(array) for key, array in arrays.items()}

@@ -19,11 +19,12 @@ from mtcnn_detector.boxes import net_offsets
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NetName
 from mtcnn_detector.pixels import normalise
-from train import affine, augment
+from train import affine, augment, custom
+from train.custom import Augmentation
 from train.loading import ALIGNMENT, CropSet, kinds_of
 
 # XORed into the seed of the colour jitter, so that other changes are drawn independently of it.
-OCCLUSION, BLUR, NOISE, DOWNSCALE, MOTION = (1 << bit for bit in range(29, 24, -1))
+OCCLUSION, BLUR, NOISE, DOWNSCALE, MOTION, OWN = (1 << bit for bit in range(29, 23, -1))
 
 
 class View(NamedTuple):
@@ -64,7 +65,8 @@ def batches(
     """Augmented batches from step `start` to the last, ready for `fit`.
 
     Raises:
-        UserError: there is no crop of a kind that the batches need.
+        UserError: there is no crop of a kind that the batches need; the recipe's own
+            augmentation is missing or does not return such crops.
     """
     counts = train.sample_counts
     for kind, count in counts.items():
@@ -73,6 +75,8 @@ def batches(
                 f"the records hold no {kind} crop, but {name}.train.batch_fractions asks for some: "
                 f"raise the {kind} counts in {name}.records or set its fraction to 0."
             )
+    size = view.size or crop_set.crops.images.shape[1]
+    own = custom.load_augmentation(train, name, size)
     sampler = _ShuffledSampler(crop_set, counts, seed)
     # Tensors are captured by reference; arrays would be copied into the graph.
     tensors = Crops(*map(_tensor, crop_set.crops))
@@ -84,13 +88,12 @@ def batches(
         kinds = tf.constant(sampler.kinds, tf.int32)
         if train.affine.probability:
             motion = affine.draw_motion(seeds ^ MOTION, sampler.kinds, train.affine)
-            size = view.size or crops.images.shape[1]
             crops, kinds = affine.apply_motion(crops, sampler.kinds, size, motion, view.labels)
         else:
             crops = crops._replace(images=_without_margin(crops.images, view.size))
         if train.augment.hflip:
             crops = _flip_half(crops, step)
-        return to_batch(_augment(crops, seeds, train.augment), kinds, name, view)
+        return to_batch(_augment(crops, seeds, train.augment, own), kinds, name, view)
 
     steps, threads = tf.data.Dataset.range(start, train.steps), pipeline_threads()
     dataset = steps.map(batch, num_parallel_calls=threads, deterministic=True).prefetch(4)
@@ -140,12 +143,17 @@ class _ShuffledSampler:
         return self.first + shuffled
 
 
-def _augment(crops: Crops, seeds: tf.Tensor, settings: AugmentSettings) -> Crops:
+def _augment(
+    crops: Crops, seeds: tf.Tensor, settings: AugmentSettings, own: Augmentation | None
+) -> Crops:
     """Crops after all photometric changes, their images normalised."""
     images = augment.random_occlusion(seeds ^ OCCLUSION, crops.images, settings.occlusion)
     images = augment.random_downscale(seeds ^ DOWNSCALE, images, settings.downscale)
     images = augment.random_blur(seeds ^ BLUR, images, settings.blur)
     images = augment.random_noise(seeds ^ NOISE, images, settings.noise)
+    if own is not None:  # before the colours, which end in normalised pixels
+        crops = own(crops._replace(images=images), seeds ^ OWN)
+        images = crops.images
     matrix, offset = augment.color_jitter(seeds, images.shape[0], settings)
     return crops._replace(images=augment.apply_color_jitter(images, matrix, offset))
 

@@ -14,32 +14,45 @@ from configs.settings import Settings
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS, NetName
 from mtcnn_detector.weights import weight_files
-from pipeline import manifest, run_recipe
+from pipeline import custom_code, folders, manifest, run_recipe
 from pipeline.make_command import make_command
-from train import dataset, loading, plot_curves
+from train import custom, dataset, loading, plot_curves
 from train.callbacks import Checkpoint, StopAtLastStep, StopOnNonFinite, Validation
 from train.log import best_row
 from train.progress import Progress
 from train.trainable_net import adopt_init, build_trainable, with_heads_of_init
 
 
-def train(settings: Settings, name: NetName, run: Path, force: bool) -> None:
+def train(settings: Settings, name: NetName, run: Path, force: bool = False) -> None:
     """Train a net on `run/records/<name>` into `run/<name>`; goes on where it was killed.
 
     A training with more steps than the folder's goes on from its last checkpoint. With no steps
-    the net is adopted from its init, and needs no records.
+    the net is adopted from its init, and needs no records. The run is locked meanwhile.
+
+    Args:
+        settings: the recipe.
+        name: the net.
+        run: the folder of the run.
+        force: whether the work of another recipe is replaced.
 
     Raises:
         UserError: records are missing or damaged; the loss is not finite; the export's layout
-            cannot hold a net of the recipe; see `pipeline.manifest`.
+            cannot hold a net of the recipe; the recipe's own code cannot be used; see
+            `pipeline.manifest`.
     """
     refuse_unless_exportable(settings)
     _refuse_replicas()
+    with folders.locked(run):
+        _train(settings, name, run, force)
+
+
+def _train(settings: Settings, name: NetName, run: Path, force: bool) -> None:
     steps, records_folder = settings.for_net(name).train.steps, run / "records" / name
     records = manifest.require_complete(records_folder, f"{name}-data") if steps else {}
     if steps:
         _refuse_other_records(records["recipe"], settings, name, run)
     stage = manifest.Stage(run / name, _recipe(settings, name, records), f"train-{name}")
+    custom.load_functions(settings.for_net(name).train, name)
     if not stage.begin(force, may_grow=[f"{name}.train.steps"]):
         return
     run_recipe.keep(run, settings)
@@ -125,7 +138,7 @@ def _recipe(settings: Settings, name: NetName, records: dict[str, Any]) -> dict[
     stage = to_dict(settings)[name]
     part = {"net": stage["net"], "train": stage["train"]}
     # Settings without an effect are left out, so that trainings from before they existed match.
-    idle = [key for key in ("frozen",) if not stage["train"][key]]
+    idle = [key for key in ("frozen", "callbacks") if not stage["train"][key]]
     idle += ["box_scale"] if stage["train"]["box_scale"] == 1 else []
     if stage["train"]["teacher"] is None:
         idle.append("distillation_weight")
@@ -135,6 +148,8 @@ def _recipe(settings: Settings, name: NetName, records: dict[str, Any]) -> dict[
         file = stage["train"].pop(key)
         if file is not None:
             part[key] = manifest.digest(weight_files.files(_existing(Path(file), name, key)))[:16]
+    if digests := custom_code.digests(settings, name):
+        part["custom_code"] = digests
     recipe = {"seed": settings.seed, name: part}
     return recipe | ({"records": records["sha256"][:16]} if records else {})
 
@@ -175,6 +190,7 @@ def _fit(
             validation,
             Progress(name, train.steps),
             *_tensorboard(folder),
+            *custom.make_callbacks(settings, name, folder),
             checkpoint,
         ],
         verbose=0,  # `Progress` shows it

@@ -19,7 +19,9 @@ from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS, NetName
 from mtcnn_detector.weights import weight_files
 from mtcnn_detector.weights.weight_files import TrainedNet, Weights
-from train.losses import losses
+from train import custom
+from train.custom import LossFunction
+from train.losses import Tensors, losses
 from train.optimizer import build_optimizer
 
 
@@ -27,10 +29,15 @@ class TrainableNet(keras.Model):
     """A net with its loss; Keras reports the loss of each head beside the sum."""
 
     def __init__(
-        self, net: keras.Model, train: TrainSettings, teacher: Teacher | None = None
+        self,
+        net: keras.Model,
+        train: TrainSettings,
+        teacher: Teacher | None = None,
+        loss_function: LossFunction = losses,
     ) -> None:
         super().__init__()
         self.net, self.settings, self._teacher = net, train, teacher
+        self._loss_function = loss_function
         heads = [head for head in ("cls", "box", "landmarks") if head in net.output]
         self._means = {head: keras.metrics.Mean(name=head) for head in heads}
 
@@ -41,17 +48,23 @@ class TrainableNet(keras.Model):
     def compute_loss(self, x: Any, y: Any, y_pred: Any, *_: Any, **__: Any) -> tf.Tensor:
         """The sum of the heads' weighted losses."""
         teacher_outputs = self._teacher(x) if self._teacher else None
-        parts = losses(y, y_pred, self.settings, teacher_outputs)
+        parts = self._loss_function(y, y_pred, self.settings, teacher_outputs)
         for head, value in parts.items():
             self._means[head].update_state(value)
         return tf.add_n(list(parts.values()))
+
+    def loss_of(self, targets: Tensors, outputs: Tensors) -> float:
+        """The sum of the losses of outputs, without a teacher."""
+        parts = self._loss_function(targets, outputs, self.settings, None)
+        return float(tf.add_n(list(parts.values())))
 
 
 def build_trainable(settings: Settings, name: NetName) -> tuple[TrainableNet, Weights]:
     """A compiled net, random or from `init`, and those of its arrays that came from `init`.
 
     Raises:
-        UserError: a weights file cannot be read; a frozen layer is not in `init`.
+        UserError: a weights file cannot be read; a frozen layer is not in `init`; the recipe's
+            own loss is missing or does not return losses.
     """
     stage = settings.for_net(name)
     train, init = stage.train, stage.train.init
@@ -61,9 +74,13 @@ def build_trainable(settings: Settings, name: NetName) -> tuple[TrainableNet, We
     teacher = None
     if train.teacher is not None:
         teacher = load_teacher(Path(train.teacher), name, stage.net.size)
-    model, optimizer = TrainableNet(net, train, teacher), build_optimizer(train)
+    loss_function = custom.load_loss(train, name)
+    model, optimizer = TrainableNet(net, train, teacher, loss_function), build_optimizer(train)
     model.compile(optimizer=optimizer, steps_per_execution=1)
     model.build((None, stage.net.size, stage.net.size, 3))
+    if train.loss is not None:
+        outputs = model(tf.zeros((custom.TRIED, stage.net.size, stage.net.size, 3)))
+        custom.try_loss(loss_function, outputs, train, name, teacher is not None)
     optimizer.build(model.trainable_variables)
     return model, start
 
