@@ -121,10 +121,10 @@ def write_report(settings: Settings, name: NetName, run: Path) -> None:
     Raises:
         UserError: the net is not trained; or no held-out image has a face.
     """
-    manifest.require_complete(run / name, f"train-{name}")
     if settings.data.landmarks_only:
         print(f"recall after {name}: not measured, the recipe's images serve for landmarks alone.")
         return
+    manifest.require_complete(run / name, f"train-{name}")
     trained: dict[NetName, TrainedNet] = {}
     for net in NETS[: NETS.index(name) + 1]:
         trained |= weight_files.read(run / net / "weights.npz")
