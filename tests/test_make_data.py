@@ -326,17 +326,12 @@ def test_the_archives_fit_the_default_recipe() -> None:
         )
 
 
-# P-Net and R-Net are taken over, O-Net is trained.
 TINY = """
 base: {root}/configs/mtcnn.yaml
 data: {{folder: {folder}/data, validation_fraction: 0.3}}
 pnet:
-  train: {{init: {weights}, steps: 0}}
-rnet:
-  train: {{init: {weights}, steps: 0}}
-onet:
-  records: {{images_per_shard: 8}}
-  train: {{init: {weights}, steps: 10, batch: 32, steps_per_epoch: 10, warmup_steps: 2}}
+  records: {{negatives_per_image: 20, images_per_shard: 8}}
+  train: {{steps: 10, batch: 64, steps_per_epoch: 5, warmup_steps: 2}}
 """
 
 
@@ -350,8 +345,8 @@ def make(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-def test_make_train_on_what_make_data_brought(tmp_path: Path) -> None:
-    """A few scenes, landmarks of all three sources, as far as the exported weights."""
+def test_a_training_on_what_make_data_brought(tmp_path: Path) -> None:
+    """A few scenes, landmarks of all three sources; the other stages are test_pipeline's."""
     from data_prep import sample_faces
 
     sample_faces.compose(tmp_path / "scenes", 24, 4, seed=3)
@@ -367,9 +362,7 @@ def test_make_train_on_what_make_data_brought(tmp_path: Path) -> None:
         {f"{i}_0_0.jpg": one for i, one in enumerate(scenes[18:-1])},
         {"9_1_0.jpg": scenes[-1]},
     )
-    weights = ROOT / "weights" / "mtcnn_weights.npy"
-    recipe_text = TINY.format(root=ROOT, folder=tmp_path, weights=weights)
-    (tmp_path / "tiny.yaml").write_text(recipe_text)
+    (tmp_path / "tiny.yaml").write_text(TINY.format(root=ROOT, folder=tmp_path))
     with serving(Server(archives(sets))) as server:
         downloads = write_downloads(tmp_path / "local.yaml", server.url, sets)
         del server.archives["/WIDER_train.zip"]
@@ -379,13 +372,15 @@ def test_make_train_on_what_make_data_brought(tmp_path: Path) -> None:
         command = f"make data CONFIG={tmp_path}/tiny.yaml RUN={tmp_path}/run DOWNLOADS={downloads}"
         assert f"repeat `{command}`" in failed.stderr
         server.archives = archives(sets)
-        done = make(tmp_path, "data", "train", "WORKERS=2", f"DOWNLOADS={downloads}")
+        done = make(
+            tmp_path, "data", "pnet-data", "train-pnet", "WORKERS=2", f"DOWNLOADS={downloads}"
+        )
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    manifest = json.loads((tmp_path / "run" / "records" / "onet" / "manifest.json").read_text())
+    manifest = json.loads((tmp_path / "run" / "records" / "pnet" / "manifest.json").read_text())
     assert manifest["complete"] and manifest["counts"]["train"]["landmark"] > 0
     report = (tmp_path / "run" / "labels.md").read_text()
     assert all(f"## {name} (" in report for name in ("wider", "lfw", "net_7876"))
-    assert (tmp_path / "run" / "mtcnn_weights.npy").is_file()
+    assert (tmp_path / "run" / "pnet" / "weights.npz").is_file()
 
 
 def test_the_drawn_images_differ() -> None:
