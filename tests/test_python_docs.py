@@ -29,6 +29,7 @@ DATA = Path("{folder}/sample")
 TRAIN_SCENES, VALIDATION_SCENES = 24, 8
 RUN = Path("{folder}/run")
 CHANGES = ["pnet.records.negatives_per_image=20", "pnet.records.negatives_per_face=5"]
+CHANGES += ["data.validation_fraction=0.25"]
 for net in ("pnet", "rnet", "onet"):
     CHANGES += [f"{{net}}.train.init=weights/mtcnn_weights.npy", f"{{net}}.train.steps=20"]
     CHANGES += [f"{{net}}.train.batch=64", f"{{net}}.train.steps_per_epoch=10"]
