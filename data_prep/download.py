@@ -70,7 +70,7 @@ def download_data(folder: Path, data: DataSettings, sets: Mapping[str, DataSet])
         UserError: an archive is missing that a source needs which is not optional.
         OSError: The disk is full.
     """
-    sources = [*data.train.values(), *data.validation.values()]
+    sources = [*_training_sources(data), *data.validation.values()]
     named = [path for source in sources for path in _paths(source)]
     needed = [path for source in sources if not source.optional for path in _paths(source)]
     wanted = {
@@ -164,6 +164,13 @@ def _from_address(
         raise UserError(
             f"{file} is damaged ({error}) and was removed: repeat the command."
         ) from error
+
+
+def _training_sources(data: DataSettings) -> list[Source]:
+    """The sources to train on, without what `data.landmarks: false` leaves unread."""
+    if data.landmarks:
+        return list(data.train.values())
+    return [replace(one, landmarks=None) for one in data.train.values() if not one.landmarks_only]
 
 
 def _paths(source: Source) -> list[str]:

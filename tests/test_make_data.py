@@ -280,6 +280,14 @@ def test_only_what_the_recipe_names_is_downloaded(
     assert site.server.starts == []
 
 
+def test_a_recipe_without_landmarks_needs_none(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.download(replace(site.data, landmarks=False, validation={}))
+    assert site.files() == WIDER
+    assert "RetinaFace" not in capsys.readouterr().out
+
+
 def test_a_file_of_addresses_names_only_what_it_changes(tmp_path: Path) -> None:
     mirror = tmp_path / "mirror.yaml"
     change = "wider: {archives: {train: {urls: [http://mirror/WIDER_train.zip]}}}"
