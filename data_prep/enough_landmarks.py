@@ -11,7 +11,8 @@ from data_prep.sources import LabelledImage, is_absent
 from mtcnn_detector.boxes import BoolArray, longer_sides
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS
-from pipeline.make_command import also_set, make_command
+from pipeline.finetuning import begun_again
+from pipeline.make_command import make_command
 
 RARE = 0.01  # of the faces: so few are no small set, but labels that lack their landmarks
 
@@ -28,7 +29,7 @@ def refuse_too_few(settings: Settings, images: Images) -> None:
     wanted, found, faces = _count(settings, images)
     if found >= wanted or (found and found >= RARE * faces) or not images["train"]:
         return
-    command = make_command("train", SET=also_set("data.landmarks=false"))
+    command = begun_again(settings, "data.landmarks=false")
     raise UserError(
         f"{found} of {faces} faces to train on have five landmarks, but {_purpose(wanted)}: "
         f"{_remedy(settings)}; or train all nets without landmarks, by `{command}`, or by "

@@ -14,7 +14,7 @@ from mtcnn_detector.errors import UserError
 from mtcnn_detector.files import write_atomically
 from mtcnn_detector.net import NETS, NetName
 from pipeline import manifest, run_recipe
-from pipeline.make_command import make_command
+from pipeline.make_command import also_set, make_command, variable
 
 SETTINGS = Path("configs/finetune.yaml")
 WEIGHTS = Path("weights/mtcnn_weights.npy")
@@ -86,6 +86,20 @@ def start_from(start: Mapping[NetName, Path], trained: Sequence[NetName]) -> Cha
         changes[f"{first}.records.mined_by"] = str(start[first])
         changes[f"{first}.records.proposal_thresholds"] = [0.5]
     return changes | {f"{net}.train.steps": 0 for net in NETS if net not in trained}
+
+
+def begun_again(settings: Settings, setting: str) -> str:
+    """The make command that begins this process's run again, with one more setting.
+
+    It is `make finetune` for a recipe that was written by it: other settings may follow from it.
+    """
+    config, added = variable("CONFIG"), also_set(setting)
+    if config is None or Path(config).name != FILE:
+        return make_command("train", SET=added)
+    nets = " ".join(net for net in NETS if settings.for_net(net).train.steps)
+    start = settings.for_net(NETS[-1]).train.init
+    base = recipe.read_own(Path(config)).get("base")
+    return make_command("finetune", CONFIG=base, WEIGHTS=start, NETS=nets, SET=added)
 
 
 def as_overrides(changes: Changes) -> list[str]:

@@ -29,6 +29,11 @@ def make_command(target: str, of_run: bool = True, /, **variables: Any) -> str:
     return " ".join(["make", target, *words])
 
 
+def variable(name: str) -> str | None:
+    """A make variable of the process's command line, as the user typed it."""
+    return _variables.get(name)
+
+
 def also_set(setting: str) -> str:
     """The value of SET that adds a setting to those of the process's command line."""
     return f"{_variables.get('SET', '')} {setting}".strip()

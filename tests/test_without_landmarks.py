@@ -16,6 +16,7 @@ from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS, NetName
 from mtcnn_detector.weights import weight_files
 from pipeline import run_recipe, status
+from pipeline.finetuning import begun_again
 from pipeline.make_command import set_variables
 from tests.data_sets import MTCNN, files, manifest_of, small_set, write_data, write_recipe
 from tests.trainings import saved_net, train, write_records
@@ -160,6 +161,18 @@ def test_labels_without_landmarks_are_refused_before_anything_else(
     assert f"{folder / 'landmarks.txt'} is not there, which `make data` brings" in text
     assert "`make train RUN=runs/mine SET='seed=3 data.landmarks=false'`" in text
     assert not (folder / "run").exists()
+
+
+def test_a_fine_tuning_is_to_be_begun_again_as_one(tmp_path: Path) -> None:
+    config = tmp_path / "finetune.yaml"
+    config.write_text("base: mine.yaml\n")
+    inits = [f"{name}.train.init=w.npz" for name in NETS]
+    settings = recipe.load(MTCNN, [*inits, "pnet.train.steps=0", "rnet.train.steps=0"])
+    set_variables({"CONFIG": config, "RUN": "runs/mine"})
+    command = begun_again(settings, NONE)
+    set_variables({})
+    wanted = "make finetune CONFIG=mine.yaml RUN=runs/mine WEIGHTS=w.npz NETS=onet"
+    assert command == f"{wanted} SET={NONE}"
 
 
 @pytest.mark.parametrize(("known", "refused"), [(0, True), (1, True), (2, False)])
