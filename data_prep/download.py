@@ -70,7 +70,9 @@ def download_data(folder: Path, data: DataSettings, sets: Mapping[str, DataSet])
         UserError: an archive is missing that a source needs which is not optional.
         OSError: The disk is full.
     """
-    sources = [*_training_sources(data), *data.validation.values()]
+    sources = [*data.train.values(), *data.validation.values()]
+    if not data.landmarks:
+        sources = [replace(one, landmarks=None) for one in sources if not one.landmarks_only]
     named = [path for source in sources for path in _paths(source)]
     needed = [path for source in sources if not source.optional for path in _paths(source)]
     wanted = {
@@ -166,17 +168,14 @@ def _from_address(
         ) from error
 
 
-def _training_sources(data: DataSettings) -> list[Source]:
-    """The sources to train on, without what `data.landmarks: false` leaves unread."""
-    if data.landmarks:
-        return list(data.train.values())
-    return [replace(one, landmarks=None) for one in data.train.values() if not one.landmarks_only]
-
-
 def _paths(source: Source) -> list[str]:
     """Everything that a source names below the folder of the data."""
-    optional = (source.landmarks, source.wider_ground_truth)
-    return [*source.label_files, source.images, *filter(None, optional)]
+    paths = [*source.label_files, source.images]
+    if source.landmarks is not None:
+        paths.append(source.landmarks)
+    if source.wider_ground_truth is not None:  # a folder that holds other files, too
+        paths.append(f"{source.wider_ground_truth}/wider_face_val.mat")
+    return paths
 
 
 def _brings(archive: Archive, paths: Sequence[str]) -> bool:

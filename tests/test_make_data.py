@@ -274,6 +274,8 @@ def test_only_what_the_recipe_names_is_downloaded(
     assert site.files() == WIDER
     assert not (site.folder / "wider" / "WIDER_val").exists()
     assert "RetinaFace" not in capsys.readouterr().out
+    site.download(recipe.load(MTCNN, ["data.landmarks=false"]).data)
+    assert site.files() == WIDER | TOOLS, "no set that is for landmarks alone"
     site.server.starts = []
     site.download(recipe.load(ROOT / "configs" / "demo.yaml").data)
     assert "in none of the archives" in capsys.readouterr().out
