@@ -5,9 +5,9 @@ They share no code with the readers: numbers are written out from the scenes bel
 
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -16,13 +16,18 @@ NAMES = ["left_eye", "right_eye", "nose", "left_mouth", "right_mouth"]
 PLACES = [(0.3, 0.35), (0.7, 0.35), (0.5, 0.55), (0.35, 0.78), (0.65, 0.78)]
 
 
+Box = tuple[int, int, int, int]
+Point = tuple[float, float]
+
+
 class Scene(NamedTuple):
-    """An image and its faces x y w h, in whole pixels; none is square."""
+    """An image and its faces x y w h, in whole pixels; none of `SCENES` is square."""
 
     name: str
     width: int
     height: int
-    boxes: list[tuple[int, int, int, int]]
+    boxes: list[Box]
+    landmarks: list[list[Point]] | None = None  # five of each face, or none; None: as in `points`
 
 
 SCENES = [
@@ -33,16 +38,27 @@ SCENES = [
 ]
 
 
-def points(box: tuple[int, int, int, int]) -> list[tuple[float, float]]:
+def points(box: Box) -> list[Point]:
     """Five landmarks of a face, in the image's order."""
     x, y, width, height = box
     return [(x + u * width, y + v * height) for u, v in PLACES]
 
 
-def write_images(folder: Path, scenes: list[Scene] = SCENES) -> None:
+def faces(scene: Scene, landmarks: bool = True) -> list[tuple[Box, list[Point]]]:
+    """The faces of a scene, each with its five landmarks, or with none."""
+    known = scene.landmarks or [points(box) for box in scene.boxes]
+    return [(box, five if landmarks else []) for box, five in zip(scene.boxes, known, strict=True)]
+
+
+def number(value: float) -> str:
+    """As most tools print it: whole numbers without a point, others with all their digits."""
+    return f"{value:.0f}" if value == int(value) else repr(float(value))
+
+
+def write_images(folder: Path, scenes: Sequence[Scene] = SCENES) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for number, scene in enumerate(scenes):
-        rng = np.random.default_rng(number)
+    for seed, scene in enumerate(scenes):
+        rng = np.random.default_rng(seed)
         pixels = rng.integers(0, 255, (scene.height // 4 + 1, scene.width // 4 + 1, 3), np.uint8)
         image = cv2.resize(pixels, (scene.width, scene.height))
         path = folder / scene.name
@@ -50,13 +66,23 @@ def write_images(folder: Path, scenes: list[Scene] = SCENES) -> None:
         assert cv2.imwrite(str(path), image)
 
 
-def coco_of(scenes: list[Scene] = SCENES, **more: Any) -> dict[str, Any]:
+def _beside(labels: Path, scene: Scene, suffix: str) -> Path:
+    """The label file of one image, in the same folder below `labels` as the image."""
+    path = labels / Path(scene.name).with_suffix(suffix)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def coco_of(
+    scenes: Sequence[Scene] = SCENES, landmarks: bool = True, **more: Any
+) -> dict[str, Any]:
     annotations: list[dict[str, Any]] = []
-    for number, scene in enumerate(scenes, 1):
-        for box in scene.boxes:
-            flat = [value for x, y in points(box) for value in (x, y, 2)]
-            label = {"id": len(annotations) + 1, "image_id": number, "category_id": 1}
-            annotations.append({**label, "bbox": list(box), "keypoints": flat, **more})
+    for identity, scene in enumerate(scenes, 1):
+        for box, five in faces(scene, landmarks):
+            label = {"id": len(annotations) + 1, "image_id": identity, "category_id": 1}
+            annotations.append({**label, "bbox": list(box), **more})
+            if five:
+                annotations[-1]["keypoints"] = [value for x, y in five for value in (x, y, 2)]
     images = [
         {"id": i, "file_name": s.name, "width": s.width, "height": s.height}
         for i, s in enumerate(scenes, 1)
@@ -65,85 +91,82 @@ def coco_of(scenes: list[Scene] = SCENES, **more: Any) -> dict[str, Any]:
     return {"images": images, "annotations": annotations, "categories": [category]}
 
 
-def write_coco(folder: Path) -> Path:
-    (folder / "labels.json").write_text(json.dumps(coco_of()))
+def write_coco(folder: Path, scenes: Sequence[Scene] = SCENES, landmarks: bool = True) -> Path:
+    (folder / "labels.json").write_text(json.dumps(coco_of(scenes, landmarks)))
     return folder / "labels.json"
 
 
-def write_voc(folder: Path) -> Path:
-    labels = folder / "voc"
-    labels.mkdir()
-    for scene in SCENES:
+def write_voc(folder: Path, scenes: Sequence[Scene] = SCENES, landmarks: bool = False) -> Path:
+    assert not landmarks
+    for scene in scenes:
         objects = "".join(
             f"<object><name>face</name><difficult>0</difficult><bndbox><xmin>{x}</xmin>"
             f"<ymin>{y}</ymin><xmax>{x + w}</xmax><ymax>{y + h}</ymax></bndbox></object>"
             for x, y, w, h in scene.boxes
         )
-        (labels / Path(scene.name).with_suffix(".xml")).write_text(
-            f"<annotation><folder>x</folder><filename>{scene.name}</filename>"
+        _beside(folder / "voc", scene, ".xml").write_text(
+            f"<annotation><folder>x</folder><filename>{Path(scene.name).name}</filename>"
             f"<path>C:\\Users\\me\\{scene.name}</path><size><width>{scene.width}</width>"
             f"<height>{scene.height}</height><depth>3</depth></size>{objects}</annotation>"
         )
-    return labels
+    return folder / "voc"
 
 
 def yolo_lines(scene: Scene, pose: bool) -> str:
     lines = []
-    for x, y, w, h in scene.boxes:
+    for (x, y, w, h), five in faces(scene):
         fractions = [(x + w / 2) / scene.width, (y + h / 2) / scene.height]
         fractions += [w / scene.width, h / scene.height]
-        for u, v in points((x, y, w, h)) if pose else ():
+        for u, v in five if pose else ():
             fractions += [u / scene.width, v / scene.height, 2]
-        lines.append("0 " + " ".join(f"{value:.8f}" for value in fractions) + "\n")
+        if pose and not five:
+            fractions += [0] * 15
+        lines.append(f"0 {' '.join(map(number, fractions))}\n")
     return "".join(lines)
 
 
-def write_yolo(folder: Path, pose: bool = False) -> Path:
-    labels = folder / "yolo"
-    labels.mkdir()
-    for scene in SCENES:
-        (labels / Path(scene.name).with_suffix(".txt")).write_text(yolo_lines(scene, pose))
-    (labels / "classes.txt").write_text("face\n")
-    return labels
+def write_yolo(folder: Path, scenes: Sequence[Scene] = SCENES, landmarks: bool = False) -> Path:
+    for scene in scenes:
+        _beside(folder / "yolo", scene, ".txt").write_text(yolo_lines(scene, landmarks))
+    (folder / "yolo" / "classes.txt").write_text("face\n")
+    return folder / "yolo"
 
 
-def write_yolo_pose(folder: Path) -> Path:
-    return write_yolo(folder, pose=True)
+def write_yolo_pose(folder: Path, scenes: Sequence[Scene] = SCENES, landmarks: bool = True) -> Path:
+    return write_yolo(folder, scenes, landmarks)
 
 
-def write_labelme(folder: Path) -> Path:
-    labels = folder / "labelme"
-    labels.mkdir()
-    for scene in SCENES:
+def write_labelme(folder: Path, scenes: Sequence[Scene] = SCENES, landmarks: bool = True) -> Path:
+    for scene in scenes:
         shapes: list[dict[str, Any]] = []
-        for x, y, w, h in scene.boxes:
+        for (x, y, w, h), five in faces(scene, landmarks):
             corners = [[x + w, y + h], [x, y]]  # drawn from the lower right
             shapes.append({"label": "face", "points": corners, "shape_type": "rectangle"})
-            for name, point in zip(NAMES, points((x, y, w, h)), strict=True):
+            for name, point in zip(NAMES if five else [], five, strict=True):
                 shapes.append({"label": name, "points": [list(point)], "shape_type": "point"})
         content: dict[str, Any] = {
             "version": "5.4",
             "flags": {},
             "shapes": shapes,
-            "imagePath": f"..\\{scene.name}",
+            "imagePath": f"..\\{Path(scene.name).name}",
         }
         content |= {"imageData": None, "imageWidth": scene.width, "imageHeight": scene.height}
-        (labels / Path(scene.name).with_suffix(".json")).write_text(json.dumps(content))
-    return labels
+        _beside(folder / "labelme", scene, ".json").write_text(json.dumps(content))
+    return folder / "labelme"
 
 
-def write_cvat(folder: Path) -> Path:
+def write_cvat(folder: Path, scenes: Sequence[Scene] = SCENES, landmarks: bool = True) -> Path:
     images = ""
-    for number, scene in enumerate(SCENES):
+    for identity, scene in enumerate(scenes):
         shapes = ""
-        for x, y, w, h in scene.boxes:
+        for (x, y, w, h), five in faces(scene, landmarks):
             shapes += (
                 f'<box label="face" occluded="0" xtl="{x}" ytl="{y}" xbr="{x + w}" ybr="{y + h}"/>'
             )
-            for name, (u, v) in zip(NAMES, points((x, y, w, h)), strict=True):
+            for name, (u, v) in zip(NAMES if five else [], five, strict=True):
                 shapes += f'<points label="{name}" points="{u:.4f},{v:.4f}"/>'
         images += (
-            f'<image id="{number}" name="{scene.name}" width="{scene.width}" '
+            f'<image id="{identity}" name="{scene.name}" width="{scene.width}" '
             f'height="{scene.height}">{shapes}</image>'
         )
     xml = f"<annotations><version>1.1</version><meta/>{images}</annotations>"
@@ -151,58 +174,119 @@ def write_cvat(folder: Path) -> Path:
     return folder / "annotations.xml"
 
 
-def via_of() -> dict[str, Any]:
+def via_of(scenes: Sequence[Scene] = SCENES, landmarks: bool = True) -> dict[str, Any]:
     content: dict[str, Any] = {}
-    for scene in SCENES:
+    for scene in scenes:
         regions: list[dict[str, Any]] = []
-        for x, y, w, h in scene.boxes:
+        for (x, y, w, h), five in faces(scene, landmarks):
             shape: dict[str, Any] = {"name": "rect", "x": x, "y": y, "width": w, "height": h}
             regions.append({"shape_attributes": shape, "region_attributes": {"type": "face"}})
-            for name, (u, v) in zip(NAMES, points((x, y, w, h)), strict=True):
+            for name, (u, v) in zip(NAMES if five else [], five, strict=True):
                 shape = {"name": "point", "cx": u, "cy": v}
                 regions.append({"shape_attributes": shape, "region_attributes": {"type": name}})
         content[f"{scene.name}123"] = {"filename": scene.name, "size": 123, "regions": regions}
     return content
 
 
-def write_via(folder: Path) -> Path:
-    project = {"_via_settings": {}, "_via_img_metadata": via_of(), "_via_attributes": {}}
+def write_via(folder: Path, scenes: Sequence[Scene] = SCENES, landmarks: bool = True) -> Path:
+    images = via_of(scenes, landmarks)
+    project = {"_via_settings": {}, "_via_img_metadata": images, "_via_attributes": {}}
     (folder / "via.json").write_text(json.dumps(project))
     return folder / "via.json"
 
 
-def write_via_csv(folder: Path) -> Path:
+def write_via_csv(folder: Path, scenes: Sequence[Scene] = SCENES, landmarks: bool = True) -> Path:
     with (folder / "via.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         head = ["filename", "file_size", "file_attributes", "region_count", "region_id"]
         rows.writerow([*head, "region_shape_attributes", "region_attributes"])
-        for image in via_of().values():
+        for image in via_of(scenes, landmarks).values():
             regions = image["regions"]
-            for number, region in enumerate(regions or [{}]):
+            for identity, region in enumerate(regions or [{}]):
                 shape = json.dumps(region.get("shape_attributes", {}))
                 attributes = json.dumps(region.get("region_attributes", {}))
                 rows.writerow(
-                    [image["filename"], 123, "{}", len(regions), number, shape, attributes]
+                    [image["filename"], 123, "{}", len(regions), identity, shape, attributes]
                 )
     return folder / "via.csv"
 
 
-def write_csv(folder: Path) -> Path:
+def write_csv(folder: Path, scenes: Sequence[Scene] = SCENES, landmarks: bool = True) -> Path:
     with (folder / "boxes.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         head = ["filename", "width", "height", "class", "xmin", "ymin", "xmax", "ymax"]
         rows.writerow([*head, *(f"{name}_{axis}" for name in NAMES for axis in "xy")])
-        for scene in SCENES:
+        for scene in scenes:
             size = [scene.name, scene.width, scene.height]
-            for x, y, w, h in scene.boxes:
-                flat = [value for point in points((x, y, w, h)) for value in point]
+            for (x, y, w, h), five in faces(scene, landmarks):
+                flat: list[Any] = [value for point in five for value in point] or [""] * 10
                 rows.writerow([*size, "face", x, y, x + w, y + h, *flat])
             if not scene.boxes:
                 rows.writerow([*size, *[""] * 15])
     return folder / "boxes.csv"
 
 
-WRITERS: dict[str, Callable[[Path], Path]] = {
+def write_wider(folder: Path, scenes: Sequence[Scene] = SCENES, landmarks: bool = True) -> Path:
+    """WIDER's list; with landmarks a list of RetinaFace's as well, `retinaface.txt`."""
+    text = ""
+    for scene in scenes:
+        rows = [f"{x} {y} {w} {h} 0 0 0 0 0 0" for x, y, w, h in scene.boxes]
+        text += "\n".join([scene.name, str(len(rows)), *(rows or ["0 0 0 0 0 0 0 0 0 0"])]) + "\n"
+    (folder / "wider.txt").write_text(text)
+    if landmarks:
+        write_retinaface(folder, scenes)
+    return folder / "wider.txt"
+
+
+def write_retinaface(
+    folder: Path, scenes: Sequence[Scene] = SCENES, landmarks: bool = True
+) -> Path:
+    lines = []
+    for scene in scenes:
+        lines.append(f"# {scene.name}")
+        for box, five in faces(scene, landmarks):
+            flags = [f"{number(x)} {number(y)} 0.0" for x, y in five] or ["-1 -1 -1"] * 5
+            lines.append(" ".join([*map(str, box), *(flags if landmarks else [])]))
+            lines[-1] += " 0.9" if landmarks else ""
+    (folder / "retinaface.txt").write_text("\n".join(lines) + "\n")
+    return folder / "retinaface.txt"
+
+
+def write_mtfl(folder: Path, scenes: Sequence[Scene] = SCENES, landmarks: bool = True) -> Path:
+    """MTFL's list; it has no images without a face, and no faces without landmarks."""
+    assert landmarks
+    lines = []
+    for scene in scenes:
+        for (x, y, w, h), five in faces(scene):
+            flat = " ".join(number(value) for point in five for value in point)
+            path = scene.name.replace("/", "\\")
+            lines.append(f"{path} {x} {x + w} {y} {y + h} {flat}")
+    (folder / "mtfl.txt").write_text("\n".join(lines) + "\n")
+    return folder / "mtfl.txt"
+
+
+def write_celeba(folder: Path, scenes: Sequence[Scene] = SCENES, landmarks: bool = True) -> Path:
+    """CelebA's two lists, the second one `landmarks.txt`; each image has exactly one face."""
+    boxes, points = [str(len(scenes)), "image_id x_1 y_1 width height"], [str(len(scenes)), "names"]
+    for scene in scenes:
+        ((box, five),) = faces(scene)
+        boxes.append(" ".join([scene.name, *map(str, box)]))
+        points.append(" ".join([scene.name, *(number(v) for point in five for v in point)]))
+    (folder / "celeba.txt").write_text("\n".join(boxes) + "\n")
+    if landmarks:
+        (folder / "landmarks.txt").write_text("\n".join(points) + "\n")
+    return folder / "celeba.txt"
+
+
+class Writer(Protocol):
+    """Writes the labels of scenes into a folder; returns the file or folder of the labels."""
+
+    def __call__(
+        self, folder: Path, scenes: Sequence[Scene] = ..., landmarks: bool = ...
+    ) -> Path: ...
+
+
+WRITERS: dict[str, Writer] = {
     "coco": write_coco,
     "voc": write_voc,
     "yolo": write_yolo,
@@ -214,3 +298,10 @@ WRITERS: dict[str, Callable[[Path], Path]] = {
     "csv": write_csv,
 }
 WITHOUT_LANDMARKS = ("voc", "yolo")
+LISTS: dict[str, Writer] = {  # of research sets, whose paths are plain
+    "wider": write_wider,
+    "retinaface": write_retinaface,
+    "mtfl": write_mtfl,
+    "celeba": write_celeba,
+}
+SECOND_FILES = {"wider": "retinaface.txt", "celeba": "landmarks.txt"}  # of landmarks
