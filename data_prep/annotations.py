@@ -7,17 +7,25 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from data_prep import landmark_sides, orientation
+from data_prep import face_checks, landmark_sides, orientation
 from data_prep.box_units import in_pixels
+from data_prep.face_checks import corners
 from data_prep.image_paths import ImageFinder
-from data_prep.readers import READERS, read_entries
+from data_prep.readers import READERS, Reader, read_entries
 from data_prep.readers.detection import NAMES, likely_format
-from data_prep.readers.entries import UNKNOWN, BoxUnits, Entry, FaceLabel, ReadOptions, Split
+from data_prep.readers.entries import (
+    UNKNOWN,
+    BoxUnits,
+    Entry,
+    FaceLabel,
+    ReadOptions,
+    Split,
+    first_names,
+    images_below,
+)
 from mtcnn_detector import pixels
 from mtcnn_detector.boxes import BoolArray, FloatArray
 from mtcnn_detector.errors import UserError
-
-NOSE = slice(4, 6)  # its x y in FaceLabel.landmarks
 
 
 @dataclass(frozen=True)
@@ -33,10 +41,11 @@ class Annotation:
     upright: bool = False  # whether pixels are counted on the image rotated as its EXIF data say
     split: Split | None = None  # if the set brings its own
     dropped: int = 0  # boxes without a positive width and height
+    problem: str | None = None  # why its labels cannot be used; it has no boxes then
 
     def load(self) -> pixels.Image | None:
-        """The pixels (H, W, 3) that the labels count; None where the image cannot be read."""
-        return pixels.read_image(self.image, self.upright)
+        """The pixels (H, W, 3) that the labels count; None where image or labels are unusable."""
+        return None if self.problem else pixels.read_image(self.image, self.upright)
 
     def box_outside(self, width: int, height: int) -> str | None:
         """A sentence about the first box outside its image, or far beyond it; None if all fit."""
@@ -85,30 +94,53 @@ class LabelRequest:
 
 @dataclass(frozen=True)
 class LabelSet:
-    """The annotations of a source, and sentences about how they were read."""
+    """The annotations of a source, and sentences about how they were read.
+
+    Attributes:
+        annotations: of every image; a `problem` marks those whose labels cannot be used.
+        notes: on how the labels were read.
+        categories: number of objects of each, those left out too.
+        format: one of `READERS`.
+        damages: sentences on labels that cannot be used, those that belong to no image too.
+    """
 
     annotations: list[Annotation]
     notes: list[str]
-    categories: Mapping[str, int]  # objects of each, those left out too
+    categories: Mapping[str, int]
     format: str
+    damages: Sequence[str] = ()
+
+    @property
+    def of_no_image(self) -> list[str]:
+        """The damages that belong to no image."""
+        known = {one.problem for one in self.annotations}
+        return [sentence for sentence in self.damages if sentence not in known]
+
+    def require_whole(self) -> list[Annotation]:
+        """The annotations; raises UserError where some labels cannot be used."""
+        if self.damages:
+            raise UserError(self.damages[0])
+        return self.annotations
 
 
 def read(
     format: str, labels: Path, images: Path, landmarks: Path | None = None, source: str = ""
 ) -> list[Annotation]:
-    """`read_labels` of one file without further settings."""
-    return read_labels(LabelRequest(format, (labels,), images, landmarks, source)).annotations
+    """`read_labels` of one file without further settings; raises UserError for any damage."""
+    return read_labels(LabelRequest(format, (labels,), images, landmarks, source)).require_whole()
 
 
 def read_labels(request: LabelRequest) -> LabelSet:
     """Read annotations, in the order of their files; images are sought, headers read.
 
     An image that is listed twice gets the faces of both places. Boxes without a positive width
-    and height are dropped, images without boxes are kept.
+    and height are dropped, images without boxes are kept. Where a label is damaged, its image gets
+    a `problem`, and the others are read on.
 
     Raises:
-        UserError: a file is missing, damaged or of another format, and names the line; or the
-            labels contradict the images (fractions, corners in place of sizes, landmarks of other
+        UserError: a file is missing, of another format, or damaged so that it is not known what
+            is lost, or half of all labels are damaged; names the line. Or the labels contradict
+            the images (fractions, corners in place of sizes, landmarks of other
             images), or have several categories and none is chosen.
     """
     format = _checked_format(request)
@@ -120,24 +152,63 @@ def read_labels(request: LabelRequest) -> LabelSet:
         request.use_landmarks,
     )
     entries = read_entries(format, request.labels, options)
-    if not entries:
-        raise UserError(f"{request.labels[0]} lists no image: expected a {format} file.")
+    finder = ImageFinder(request.images)
+    entries, paths = finder.find_all(entries, options)
+    _check_damages(entries, options.damages, request.labels[0], format)
+    _note_listing(entries, paths, request.images, READERS[format], options)
     if not request.use_landmarks:
         entries = [one._replace(faces=_without_landmarks(one.faces)) for one in entries]
     counts = Counter(f.category for e in entries for f in e.faces if f.category is not None)
     entries = _of_categories(entries, counts, request)
-    finder = ImageFinder(request.images)
-    paths = [finder.find(entry) for entry in entries]
     views = orientation.decide(
         [request.images / path for path in paths], entries, READERS[format].of_tools, request.exif
     )
     entries = in_pixels(entries, views.sizes, request.boxes, request.labels[0])
     faces = [face for entry in entries for face in entry.faces]
-    _check_noses(faces, request.landmarks or request.labels[0])
+    shifted = face_checks.check_noses(faces, request.landmarks or request.labels[0])
     annotations = _merged(entries, paths, views.upright, request)
-    notes = [*options.notes, finder.note(), *views.notes]
-    notes.append(landmark_sides.exchange_if_mirrored([one.landmarks for one in annotations]))
-    return LabelSet(annotations, [note for note in notes if note], counts, format)
+    face_checks.refuse_empty(faces, request.labels[0])
+    notes = [*options.notes, finder.note(), *views.notes, shifted]
+    landmarks = [one.landmarks for one in annotations]
+    notes += [landmark_sides.exchange_if_mirrored(landmarks), landmark_sides.note_order(landmarks)]
+    said = [note for note in notes if note]
+    return LabelSet(annotations, said, counts, format, tuple(options.damages))
+
+
+def _note_listing(
+    entries: Sequence[Entry],
+    paths: Sequence[PurePosixPath],
+    images: Path,
+    reader: Reader,
+    options: ReadOptions,
+) -> None:
+    """Note images that are listed twice, and those that no label file belongs to."""
+    places: dict[PurePosixPath, list[str]] = defaultdict(list)
+    for entry, path in zip(entries, paths, strict=True):
+        places[path].append(entry.where)
+    twice = [f"{path} at {' and '.join(w[:2])}" for path, w in places.items() if len(w) > 1]
+    if twice and not reader.face_rows:
+        options.note(
+            f"{len(twice)} images are listed more than once ({first_names(twice)}): they get the "
+            "faces of all places."
+        )
+    if reader.one_image and images.is_dir():
+        names = [
+            one.name
+            for one in images_below(images)
+            if PurePosixPath(one.relative_to(images).as_posix()) not in places
+        ]
+        options.note_unlabelled(names, f"one without a face, of the suffix {reader.suffixes[0]},")
+
+
+def _check_damages(
+    entries: Sequence[Entry], damages: Sequence[str], file: Path, format: str
+) -> None:
+    """Refuse labels of which half are damaged: they are of another kind than they are read as."""
+    if damages and 2 * len(damages) >= len(entries):
+        raise UserError(damages[0])
+    if not entries:
+        raise UserError(f"{file} lists no image: expected a {format} file.")
 
 
 def _without_landmarks(faces: Sequence[FaceLabel]) -> list[FaceLabel]:
@@ -169,7 +240,7 @@ def _check_settings(request: LabelRequest, format: str) -> None:
         raise UserError(
             f"format {format} takes no landmarks file, but {request.landmarks} is given."
         )
-    if request.boxes is not None and not READERS[format].units:
+    if request.boxes not in (None, "fractions") and not READERS[format].units:
         raise UserError(
             f"{request.labels[0]}: the format {format} itself says what its boxes mean: leave out "
             f"boxes: {request.boxes}."
@@ -223,31 +294,13 @@ def _merged(
 
 
 def _annotation(image: Path, key: str, entries: Sequence[Entry], upright: bool) -> Annotation:
-    faces = [face for entry in entries for face in entry.faces]
-    boxes = _corners(faces)
+    problem = next((entry.problem for entry in entries if entry.problem), None)
+    faces = [] if problem else [face for entry in entries for face in entry.faces]
+    boxes = corners(faces)
     kept = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
     ignored = np.array([face.ignored for face in faces], np.bool_)
     landmarks = np.array([face.landmarks for face in faces], np.float32).reshape(-1, 5, 2)
     first = entries[0]
     labels = (boxes[kept], ignored[kept], landmarks[kept])
     dropped = int((~kept & ~ignored).sum())
-    return Annotation(image, key, *labels, first.where, upright, first.split, dropped)
-
-
-def _corners(faces: Sequence[FaceLabel]) -> FloatArray:
-    """Faces of x y w h in pixels -> (N, 4) float32 windows."""
-    xywh = np.array([face.box for face in faces], np.float64).reshape(-1, 4)
-    return np.hstack([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]]).astype(np.float32)
-
-
-def _check_noses(faces: Sequence[FaceLabel], file: Path) -> None:
-    """Refuse columns of another meaning: with them most noses lie outside their boxes."""
-    noses = np.array([face.landmarks[NOSE] for face in faces], np.float64).reshape(-1, 2)
-    known = np.isfinite(noses).all(axis=1)
-    noses, boxes = noses[known], _corners(faces)[known]
-    inside = (noses >= boxes[:, :2]) & (noses <= boxes[:, 2:])
-    if inside.all(axis=1).sum() < len(boxes) / 2:
-        raise UserError(
-            f"{file}: most noses lie outside the boxes of their faces: are the landmarks those of "
-            "these images (not of aligned ones), and the columns those of the format?"
-        )
+    return Annotation(image, key, *labels, first.where, upright, first.split, dropped, problem)

@@ -10,6 +10,7 @@ from mtcnn_detector.boxes import FloatArray
 from mtcnn_detector.errors import UserError
 
 SLACK = 2.0  # pixels by which a box may reach over the border and still count as inside
+ROUNDING = 0.01  # of an image by which centre and size may reach over its border
 SUSPICIOUS = 0.2  # share of boxes that fit the image in another reading only
 Size = tuple[float, float]
 
@@ -32,6 +33,7 @@ def in_pixels(
     units = [_units(entry.units, boxes) for entry in entries]
     _check_fractions(entries, units, file)
     _check_corners(entries, sizes, units, file)
+    _check_centres(entries, file)
     scaled_points = _points_are_fractions(entries)
     return [
         entry._replace(
@@ -108,8 +110,28 @@ def _check_corners(
         )
 
 
+def _check_centres(entries: Sequence[Entry], file: Path) -> None:
+    """Refuse YOLO's numbers where they are not centre and size."""
+    boxes = _array([f for e in entries if e.units == "fractions" for f in e.faces])
+    beyond = (boxes[:, :2] < -ROUNDING) | (boxes[:, :2] + boxes[:, 2:] > 1 + ROUNDING)
+    count = beyond.any(axis=1).sum()
+    if count <= SUSPICIOUS * len(boxes):
+        return
+    first, second = boxes[:, :2] + boxes[:, 2:] / 2, boxes[:, 2:]  # as they are listed
+    readings = {
+        "corners x1 y1 x2 y2": (second > first) & (second <= 1 + ROUNDING),
+        "x y w h from the upper left corner": first + second <= 1 + ROUNDING,
+    }
+    for meaning, fits in readings.items():
+        if fits.all():
+            raise UserError(
+                f"{file}: read as centre and size, {count} of {len(boxes)} boxes reach beyond "
+                f"their images, read as {meaning} none: YOLO's lines are class cx cy w h."
+            )
+
+
 def refuse_corners(boxes: FloatArray, room: FloatArray, where: str) -> None:
-    """Refuse (N, 4) boxes x y w h that fit their images as x1 y1 x2 y2 only.
+    """Refuse (N, 4) boxes x y w h that fit their images as corners, or as centre and size, only.
 
     Args:
         boxes: as they were read.
@@ -117,7 +139,7 @@ def refuse_corners(boxes: FloatArray, room: FloatArray, where: str) -> None:
         where: the file, for the message.
 
     Raises:
-        UserError: a fifth of the boxes reach beyond their images, none if read as corners.
+        UserError: a fifth of the boxes reach beyond their images, none if read otherwise.
     """
     slack = SLACK * (room > 1)
     beyond = (boxes[:, :2] + boxes[:, 2:] > room + slack).any(axis=1)
@@ -127,6 +149,14 @@ def refuse_corners(boxes: FloatArray, room: FloatArray, where: str) -> None:
         raise UserError(
             f"{where}: read as x y w h, {beyond.sum()} of {len(boxes)} boxes reach beyond their "
             f"images, read as x1 y1 x2 y2 none: set boxes: {setting}."
+        )
+    halves = boxes[:, 2:] / 2
+    centred = (boxes[:, :2] >= halves - slack) & (boxes[:, :2] + halves <= room + slack)
+    if beyond.sum() > SUSPICIOUS * len(boxes) and centred.all():
+        raise UserError(
+            f"{where}: read as x y w h, {beyond.sum()} of {len(boxes)} boxes reach beyond their "
+            "images, read as centre, width and height none: write their upper left corners (a "
+            "table may have columns cx, cy, width and height)."
         )
 
 

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from data_prep.readers.entries import Entry
+from data_prep.readers.entries import Entry, ReadOptions
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.pixels import SUFFIXES
 
-MAX_EXAMPLES = 3
+MAX_EXAMPLES = 6
 
 
 class ImageFinder:
@@ -26,6 +26,21 @@ class ImageFinder:
         self.folder = folder
         self.renamed: dict[str, str] = {}  # path as listed -> path found, where they differ
         self._by_name: dict[str, list[PurePosixPath]] | None = None
+
+    def find_all(
+        self, entries: Sequence[Entry], options: ReadOptions
+    ) -> tuple[list[Entry], list[PurePosixPath]]:
+        """Entries and the paths of their images; those for whom several fit get a `problem`."""
+        found, paths = [], []
+        for entry in entries:
+            path = PurePosixPath(entry.path)
+            try:
+                path = self.find(entry)
+            except UserError as error:
+                entry = entry if entry.problem else options.damaged(entry, error)
+            found.append(entry)
+            paths.append(path)
+        return found, paths
 
     def find(self, entry: Entry) -> PurePosixPath:
         """The path of an entry's image below the folder; as listed, if no file fits.
@@ -70,12 +85,21 @@ class ImageFinder:
         parts = _parts(listed)
         if not parts:
             return None
-        files = self._files_named(parts[-1])
+        # Label Studio puts eight digits before the name of a file that is uploaded.
+        files = self._files_named(parts[-1]) or self._files_named(
+            re.sub("^[0-9a-f]{8}-(?=.)", "", parts[-1])
+        )
         if not files:
             return None
         near = self._relative(entry.near)
+        mirrored = [*entry.near.parts, parts[-1]] if entry.near else []  # labels/x/a.xml
         ranks = [
-            (_common_end(file, parts), near in file.parents if near else False) for file in files
+            (
+                _common_end(file, parts),
+                near in file.parents if near else False,
+                _common_end(file, mirrored),
+            )
+            for file in files
         ]
         best = [file for file, rank in zip(files, ranks, strict=True) if rank == max(ranks)]
         if len(best) > 1:
@@ -84,19 +108,21 @@ class ImageFinder:
         if len(best) > 1:
             raise UserError(
                 f"{entry.where}: {listed!r} fits several files below {self.folder}: "
-                f"{', '.join(map(str, best[:MAX_EXAMPLES]))}."
+                f"{', '.join(map(str, best[:3]))}."
             )
         return best[0]
 
     def _files_named(self, name: str) -> list[PurePosixPath]:
-        """Files of this name in any letter case; of a name without a suffix, with any suffix."""
+        """Files of this name in any letter case; else those with another suffix of images."""
         if self._by_name is None:
             self._by_name = _index(self.folder)
         found = self._by_name.get(_folded(name), [])
-        if found or PurePosixPath(name).suffix.lower() in SUFFIXES:
+        if found:
             return found
+        known = PurePosixPath(name).suffix.lower() in SUFFIXES  # and was converted since
+        stem = PurePosixPath(name).stem if known else name
         return [
-            file for suffix in SUFFIXES for file in self._by_name.get(_folded(name + suffix), [])
+            file for suffix in SUFFIXES for file in self._by_name.get(_folded(stem + suffix), [])
         ]
 
     def _relative(self, near: Path | None) -> PurePosixPath | None:
@@ -123,7 +149,8 @@ class ImageFinder:
 def _different(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     kinds: dict[str, tuple[str, str]] = {}
     for listed, found in pairs:
-        mark = "\\" if "\\" in listed else "%" if "%" in listed else ":" if ":" in listed else ""
+        marks = ("://", "\\", "%", ":", "/")
+        mark = next((mark for mark in marks if mark in listed), "")
         kinds.setdefault(mark, (listed, found))
     return list(kinds.values())[:MAX_EXAMPLES]
 

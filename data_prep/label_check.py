@@ -9,15 +9,14 @@ import numpy as np
 
 from configs.record_settings import DataSettings
 from configs.settings import Settings
-from data_prep import box_units, image_check, label_sheet
+from data_prep import box_units, image_check, label_sheet, label_warnings
 from data_prep.annotations import Annotation, LabelSet
 from data_prep.image_check import ImageFacts
 from data_prep.image_headers import TURNED
 from data_prep.label_report import SourceFigures, report
-from data_prep.orientation import named
 from data_prep.readers import READERS
 from data_prep.readers.entries import Split
-from data_prep.sources import LabelledImage, label_sets, labelled_images
+from data_prep.sources import LabelledImage, check_counts, label_sets, labelled_images
 from mtcnn_detector.boxes import FloatArray, iou, longer_sides
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.files import write_atomically
@@ -26,11 +25,8 @@ KEPT = Path("labels") / "images.json"  # below the run's folder
 REPORT, SHEET = "labels.md", "labels.jpg"
 DOUBLE = 0.9  # IoU from which on two boxes of an image are one face labelled twice
 OUTSIDE_BOX = 0.3  # sides of its box by which a landmark may lie outside
-MAX_NAMED = 5
+MAX_NAMED, MAX_PRINTED = 5, 60
 WITH_FIVE = "with five landmarks"
-WARNED = 0.1  # share of faces or images from which on a property is suspicious
-
-
 Images = Mapping[Split, Sequence[LabelledImage]]
 
 
@@ -51,7 +47,16 @@ def check_labels(settings: Settings, run: Path, loud: bool = True) -> Checked:
     """
     data = settings.data
     sets = label_sets(Path(data.folder), data.train, data.landmarks)
-    return check(settings, sets, labelled_images(settings, 0, sets), run, loud)
+    images = labelled_images(settings, 0, sets)
+    checked = check(settings, sets, images, run, loud)
+    try:
+        total = sum(map(len, images.values()))
+        refuse_broken(checked.problems, total, data.max_broken_fraction)
+        check_counts(images, data.validation_fraction)
+    except UserError as error:  # for those who cut records; here is nothing to stop
+        if loud:
+            print(f"warning: no records can be cut: {error}", file=sys.stderr)
+    return checked
 
 
 def check(
@@ -75,10 +80,14 @@ def check(
     for name, labels in sets.items():
         _check_boxes(name, labels, facts)
     held_out = {one.annotation.key for one in images["validation"]}
+    problems = {name: _problems(labels.annotations, facts) for name, labels in sets.items()}
     sources = [
-        _source(name, labels, facts, settings.data, held_out) for name, labels in sets.items()
+        _source(name, labels, facts, settings.data, held_out)._replace(
+            left_out=[*problems[name].values(), *labels.of_no_image]
+        )
+        for name, labels in sets.items()
     ]
-    general = [*_copies(images, facts), *_no_landmarks(settings, sets)]
+    general = [*label_warnings.copies(images, facts), *label_warnings.no_landmarks(settings, sets)]
     text = report(sources, sets, general)
     if _changed(run / REPORT, text) or not (run / SHEET).exists():
         write_atomically(run / REPORT, text.encode())
@@ -112,7 +121,10 @@ def _problems(
     found = {}
     for annotation in annotations:
         fact = facts[annotation.image]
-        if fact.problem is not None:
+        if annotation.problem is not None:
+            sentence, name = annotation.problem.removesuffix("."), annotation.image.name
+            found[str(annotation.image)] = sentence + f", of {name}" * (name not in sentence)
+        elif fact.problem is not None:
             found[str(annotation.image)] = f"{annotation.image} {fact.problem}"
         elif (outside := annotation.box_outside(*_size(annotation, fact))) is not None:
             found[str(annotation.image)] = outside
@@ -156,8 +168,11 @@ def _source(
         "missing": sum(fact.unreadable and not fact.mtime_ns for fact in found),
         "unreadable": sum(fact.unreadable and fact.mtime_ns > 0 for fact in found),
         "truncated or damaged": sum(bool(f.problem) and not f.unreadable for f in found),
+        "with damaged labels": sum(one.problem is not None for one in annotations),
         "identical files": len(found) - len({f.digest or id(f) for f in found}),
-        "without a face": sum(not len(one.boxes) and not one.dropped for one in annotations),
+        "without a face": sum(
+            not len(one.boxes) and not one.dropped and not one.problem for one in annotations
+        ),
         "left out, all boxes empty": sum(not len(a.boxes) and a.dropped > 0 for a in annotations),
         "held out": sum(one.key in held_out for one in annotations),
         "faces": int((~ignored).sum()),
@@ -176,7 +191,9 @@ def _source(
     categories = ", ".join(f"{key} {count}" for key, count in labels.categories.items())
     if categories:
         figures["objects by category"] = categories
-    return SourceFigures(name, figures, sides, _warnings(annotations, found, figures, min_face))
+    return SourceFigures(
+        name, figures, sides, label_warnings.warnings(annotations, found, figures, min_face)
+    )
 
 
 def _across(annotations: Sequence[Annotation], facts: Mapping[Path, ImageFacts]) -> int:
@@ -202,65 +219,6 @@ def _outside(boxes: FloatArray, landmarks: FloatArray) -> int:
     return int(((landmarks < low) | (landmarks > high)).any(axis=(1, 2)).sum())
 
 
-def _warnings(
-    annotations: Sequence[Annotation],
-    found: Sequence[ImageFacts],
-    figures: Mapping[str, int | str],
-    min_face: int,
-) -> list[str]:
-    pairs = list(zip(annotations, found, strict=True))
-    broken = [f"{one.image.name} {fact.problem}" for one, fact in pairs if fact.problem]
-    rotated = [one for one, fact in pairs if fact.orientation != 1 and not one.upright]
-    faces = max(int(figures["faces"]), 1)
-    sentences = []
-    if broken:
-        more = f"; and {len(broken) - MAX_NAMED} more" if len(broken) > MAX_NAMED else ""
-        sentences.append(f"{'; '.join(broken[:MAX_NAMED])}{more}.")
-    if rotated:
-        sentences.append(
-            f"{len(rotated)} images have EXIF data that rotate them, but their labels are taken "
-            f"to count stored pixels ({named([one.image for one in rotated])}): set exif: upright "
-            "if labels.jpg shows them beside the faces."
-        )
-    if not int(figures["faces"]):
-        sentences.append("no face is labelled: all its images are background.")
-    shares = {
-        f"below min_face ({min_face} px)": (0.5, "set data.min_face lower, or use larger images"),
-        "across the border": (WARNED, "are boxes and images of the same size and rotation?"),
-        "labelled twice": (WARNED, "is the set merged from two copies?"),
-        "landmarks outside their box": (WARNED, "do boxes and landmarks belong together?"),
-    }
-    for key, (share, question) in shares.items():
-        if int(figures.get(key, 0)) > share * faces:
-            sentences.append(f"{figures[key]} of {faces} faces are {key}: {question}.")
-    return sentences
-
-
-def _copies(images: Images, facts: Mapping[Path, ImageFacts]) -> list[str]:
-    """A sentence about held-out images that are trained on under another name."""
-    digests = {
-        part: {facts[one.annotation.image].digest: one.annotation.image.name for one in labelled}
-        for part, labelled in images.items()
-    }
-    shared = set(digests["train"]) & set(digests["validation"]) - {""}
-    if not shared:
-        return []
-    name = digests["validation"][min(shared)]
-    return [
-        f"{len(shared)} held-out images are copies of images to train on (first: {name}): the "
-        "validation looks better than it is; remove the copies."
-    ]
-
-
-def _no_landmarks(settings: Settings, sets: Mapping[str, LabelSet]) -> list[str]:
-    known = not settings.data.landmarks or any(
-        np.isfinite(one.landmarks).all(axis=(1, 2)).any()
-        for labels in sets.values()
-        for one in labels.annotations
-    )
-    return [] if known else ["no face has five landmarks: there will be no landmark crops."]
-
-
 def _changed(path: Path, content: str) -> bool:
     return not path.exists() or path.read_text(encoding="utf-8") != content
 
@@ -272,7 +230,10 @@ def _print(
     run: Path,
 ) -> None:
     for source in sources:
-        for sentence in [*sets[source.name].notes, *source.warnings]:
+        more = len(source.left_out) - MAX_PRINTED
+        rest = [f"and {more} more, see {run / REPORT}."] if more > 0 else []
+        left_out = [f"left out: {sentence}" for sentence in source.left_out[:MAX_PRINTED]]
+        for sentence in [*sets[source.name].notes, *source.warnings, *left_out, *rest]:
             print(f"{source.name}: {sentence}", file=sys.stderr)
         figures = source.figures
         five = f"{figures[WITH_FIVE]} {WITH_FIVE}, " if WITH_FIVE in figures else ""

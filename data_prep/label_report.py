@@ -11,6 +11,7 @@ from mtcnn_detector.boxes import FloatArray
 
 OCTAVES = (0, 8, 16, 32, 64, 128, 256, 512, np.inf)  # px, longer side of a face
 BAR = 40  # characters
+MAX_LISTED = 1000  # of the images that are left out
 
 
 class SourceFigures(NamedTuple):
@@ -20,6 +21,7 @@ class SourceFigures(NamedTuple):
     figures: dict[str, int | str]
     sides: FloatArray
     warnings: list[str]
+    left_out: Sequence[str] = ()  # a sentence for each image or label that cannot be used
 
 
 def report(
@@ -40,6 +42,7 @@ def report(
         lines += ["", f"## {source.name} ({sets[source.name].format})", ""]
         sentences = [*sets[source.name].notes, *source.warnings]
         lines += [f"- {sentence}" for sentence in sentences] + [""] * bool(sentences)
+        lines += _left_out(source.left_out)
         lines += ["| | |", "| --- | --- |"]
         lines += [f"| {key} | {value} |" for key, value in source.figures.items()]
         lines += [
@@ -51,6 +54,16 @@ def report(
             "```",
         ]
     return "\n".join(lines) + "\n"
+
+
+def _left_out(sentences: Sequence[str]) -> list[str]:
+    if not sentences:
+        return []
+    lines = [f"{len(sentences)} images or labels cannot be used and are left out:", ""]
+    lines += [f"- {sentence.removesuffix('.')}." for sentence in sentences[:MAX_LISTED]]
+    if len(sentences) > MAX_LISTED:
+        lines.append(f"- and {len(sentences) - MAX_LISTED} more.")
+    return [*lines, ""]
 
 
 def _histogram(sides: FloatArray) -> list[str]:

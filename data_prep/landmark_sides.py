@@ -4,9 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from data_prep.readers.entries import TEN_LANDMARKS
 from mtcnn_detector.boxes import FloatArray
 
 EYES, NOSE, MOUTH = [0, 1], 2, [3, 4]
+MAX_ASIDE = 0.5  # median distance of noses from the line, in its length from eyes to mouth
 MIXED = 0.1  # share of faces of the other sense from which on a source is suspicious
 
 
@@ -43,6 +45,27 @@ def exchange_if_mirrored(landmarks: Sequence[FloatArray]) -> str | None:
             "person's own left: left and right are exchanged."
         )
     return " ".join(mixed) or None
+
+
+def note_order(landmarks: Sequence[FloatArray]) -> str | None:
+    """A sentence where the points of (N, 5, 2) landmarks are in another order than expected.
+
+    Eyes, nose and mouth of a face lie on a line, seen from the front; of profiles they nearly do.
+    """
+    every = np.concatenate([*landmarks, np.zeros((0, 5, 2), np.float32)]).astype(np.float64)
+    every = every[np.isfinite(every).all(axis=(1, 2))]
+    eyes, mouth = every[:, EYES].mean(axis=1), every[:, MOUTH].mean(axis=1)
+    down, nose = mouth - eyes, every[:, NOSE] - eyes
+    length = np.maximum((down**2).sum(axis=1), 1e-9)
+    along = (nose * down).sum(axis=1) / length
+    aside = np.abs(down[:, 0] * nose[:, 1] - down[:, 1] * nose[:, 0]) / length
+    if not len(every) or (0 < np.median(along) < 1 and np.median(aside) < MAX_ASIDE):
+        return None
+    return (
+        "warning: most noses do not lie between eyes and mouth: the points are taken for "
+        f"{TEN_LANDMARKS}, in this order; if theirs is another one, name them in the labels (as "
+        "COCO's categories[].keypoints do)."
+    )
 
 
 def _sense(every: FloatArray, pair: list[int]) -> FloatArray:

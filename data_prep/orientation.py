@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_prep.image_headers import Header, read_header
-from data_prep.readers.entries import Entry
+from data_prep.readers.entries import Entry, first_names
 from mtcnn_detector.errors import UserError
 
-MAX_NAMED = 3
 SETTING = "set exif: upright or exif: stored in the source"
 Size = tuple[float, float]
 
@@ -141,5 +140,4 @@ def _size(header: Header | None, entry: Entry, upright: bool) -> Size | None:
 
 def named(paths: Sequence[Path]) -> str:
     """The first names of a list, for a message."""
-    names = ", ".join(path.name for path in paths[:MAX_NAMED])
-    return names + (", ..." if len(paths) > MAX_NAMED else "")
+    return first_names([path.name for path in paths])

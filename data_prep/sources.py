@@ -38,13 +38,14 @@ def read_sources(folder: Path, sources: Mapping[str, Source]) -> dict[str, list[
     Notes on how labels were read are printed; those of training sources, by the label check.
 
     Raises:
-        UserError: a source that is not optional is missing, or none is there at all.
+        UserError: a source that is not optional is missing, or none is there at all; or some of
+            the labels cannot be used.
     """
     found = {}
     for name, labels in label_sets(folder, sources).items():
         for note in labels.notes:
             print(f"{name}: {note}", file=sys.stderr)
-        found[name] = labels.annotations
+        found[name] = labels.require_whole()
     return found
 
 

@@ -26,7 +26,7 @@ def data_sets(settings: Settings) -> dict[str, DataSet]:
     """The data sets of an evaluation, by name.
 
     Without a `data.validation` that is on this machine they are the held-out images of the
-    training sources, on which no net was trained; images that do not decode are left out, as in
+    training sources, on which no net was trained; images that cannot be used are left out, as in
     training.
 
     Raises:
@@ -54,7 +54,8 @@ def _held_out(settings: Settings, root: Path) -> dict[str, DataSet]:
     split = labelled_images(settings, settings.pnet.records.scale_balance)["validation"]
     sets: dict[str, DataSet] = {}
     for annotation in (labelled.annotation for labelled in split):
-        if annotation.load() is None:
+        image = annotation.load()
+        if image is None or annotation.box_outside(*image.shape[1::-1]) is not None:
             continue
         name = annotation.key.partition("/")[0]
         source = settings.data.train[name]

@@ -211,6 +211,28 @@ def write_via_csv(folder: Path, scenes: Sequence[Scene] = SCENES, landmarks: boo
     return folder / "via.csv"
 
 
+def write_via_3(folder: Path, scenes: Sequence[Scene] = SCENES, landmarks: bool = True) -> Path:
+    files, views, metadata = {}, {}, {}
+    for identity, scene in enumerate(scenes, 1):
+        key = str(identity)
+        files[key] = {"fid": key, "fname": scene.name, "type": 2, "loc": 1, "src": ""}
+        views[key] = {"fid_list": [key]}
+        shapes: list[tuple[str, list[float]]] = []
+        for (x, y, w, h), five in faces(scene, landmarks):
+            shapes.append(("0", [2, x, y, w, h]))
+            shapes += [(str(i), [1, u, v]) for i, (u, v) in enumerate(five, 1)]
+        for number, (choice, xy) in enumerate(shapes):
+            region = {"vid": key, "flg": 0, "z": [], "xy": xy, "av": {"1": choice}}
+            metadata[f"{key}_{number}"] = region
+        metadata[f"{key}_file"] = {"vid": key, "flg": 0, "z": [], "xy": [], "av": {"2": "checked"}}
+    options = dict(zip("012345", ["face", *NAMES], strict=True))
+    attributes = {"1": {"aname": "what", "anchor_id": "FILE1_Z0_XY1", "options": options}}
+    project = {"project": {"vid_list": [*views]}, "config": {}, "attribute": attributes}
+    project |= {"file": files, "metadata": metadata, "view": views}
+    (folder / "via3.json").write_text(json.dumps(project))
+    return folder / "via3.json"
+
+
 def write_csv(folder: Path, scenes: Sequence[Scene] = SCENES, landmarks: bool = True) -> Path:
     with (folder / "boxes.csv").open("w", newline="") as file:
         rows = csv.writer(file)
@@ -295,6 +317,7 @@ WRITERS: dict[str, Writer] = {
     "cvat": write_cvat,
     "via": write_via,
     "via-csv": write_via_csv,
+    "via-3": write_via_3,
     "csv": write_csv,
 }
 WITHOUT_LANDMARKS = ("voc", "yolo")

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -356,3 +357,119 @@ def test_the_command_ends_with_one_sentence(tmp_path: Path) -> None:
     assert done.returncode == 1
     (sentence,) = done.stderr.splitlines()
     assert sentence.startswith("error: ") and "set boxes: fractions" in sentence
+
+
+def in_yolo(folder: Path, numbers: Callable[[float, float, float, float], list[float]]) -> Path:
+    """The plain case's faces as a line each of YOLO's, of `numbers` of x y w h."""
+    labels = folder / "labels"
+    labels.mkdir()
+    for one in read("own_recipe_evaluate").annotations:
+        rows = [numbers(x, y, x2 - x, y2 - y) for x, y, x2, y2 in one.boxes.tolist()]
+        text = "".join(f"0 {' '.join(map(str, row))}\n" for row in rows)
+        (labels / one.image.with_suffix(".txt").name).write_text(text)
+    return labels
+
+
+YOLO_READINGS: list[tuple[str, Callable[[float, float, float, float], list[float]]]] = [
+    (
+        "read as corners x1 y1 x2 y2 none",
+        lambda x, y, w, h: [x / 220, y / 160, (x + w) / 220, (y + h) / 160],
+    ),
+    (
+        "read as x y w h from the upper left corner none",
+        lambda x, y, w, h: [x / 220, y / 160, w / 220, h / 160],
+    ),
+    ("p01.txt:1: the box reaches far beyond", lambda x, y, w, h: [x + w / 2, y + h / 2, w, h]),
+]
+
+
+@pytest.mark.parametrize(("sentence", "numbers"), YOLO_READINGS)
+def test_yolo_files_of_other_numbers(
+    tmp_path: Path, sentence: str, numbers: Callable[[float, float, float, float], list[float]]
+) -> None:
+    labels = in_yolo(tmp_path, numbers)
+    with pytest.raises(UserError, match=sentence):
+        read_labels(LabelRequest("auto", (labels,), CASES / "images"))
+
+
+def in_voc(folder: Path, corners: Callable[[float, float, float, float], list[float]]) -> Path:
+    labels = folder / "labels"
+    labels.mkdir()
+    for one in read("own_recipe_evaluate").annotations:
+        rows = [corners(x, y, x2 - x, y2 - y) for x, y, x2, y2 in one.boxes.tolist()]
+        tags = ("xmin", "ymin", "xmax", "ymax")
+        objects = [
+            "".join(f"<{tag}>{value}</{tag}>" for tag, value in zip(tags, row, strict=True))
+            for row in rows
+        ]
+        text = "".join(f"<object><name>face</name><bndbox>{o}</bndbox></object>" for o in objects)
+        (labels / one.image.with_suffix(".xml").name).write_text(f"<annotation>{text}</annotation>")
+    return labels
+
+
+def test_voc_files_of_other_numbers(tmp_path: Path) -> None:
+    (tmp_path / "sizes").mkdir()
+    labels = in_voc(tmp_path / "sizes", lambda x, y, w, h: [x, y, w, h])
+    with pytest.raises(UserError, match="15 of 24 boxes have no width or height, or end before"):
+        read_labels(LabelRequest("auto", (labels,), CASES / "images"))
+    (tmp_path / "fractions").mkdir()
+    labels = in_voc(
+        tmp_path / "fractions",
+        lambda x, y, w, h: [x / 220, y / 160, (x + w) / 220, (y + h) / 160],
+    )
+    request = LabelRequest("auto", (labels,), CASES / "images")
+    with pytest.raises(UserError, match="set boxes: fractions"):
+        read_labels(request)
+    boxes = read_labels(replace(request, boxes="fractions")).annotations[0].boxes
+    np.testing.assert_allclose(boxes, [[19, 11, 63, 66], [138, 54, 187, 115]], atol=1e-3)
+
+
+def test_centres_in_place_of_corners(tmp_path: Path) -> None:
+    def change(content: dict[str, Any]) -> None:
+        for label in content["annotations"]:
+            x, y, w, h = label["bbox"]
+            label["bbox"] = [x + w / 2, y + h / 2, w, h]
+
+    labels = read_changed(tmp_path, change)
+    assert any("most noses lie near the border of their boxes" in note for note in labels.notes)
+
+    def near_the_border(content: dict[str, Any]) -> None:
+        for label in content["annotations"]:
+            label["bbox"] = [190, 130, 60, 60]
+            label.pop("keypoints")
+
+    with pytest.raises(UserError, match="read as centre, width and height none"):
+        read_changed(tmp_path, near_the_border)
+
+
+def test_unnamed_keypoints_in_another_order_are_suspicious(tmp_path: Path) -> None:
+    def change(content: dict[str, Any]) -> None:
+        del content["categories"][0]["keypoints"]
+        for label in content["annotations"]:
+            points = np.array(label["keypoints"], float).reshape(5, 3)
+            label["keypoints"] = points[[2, 0, 1, 3, 4]].ravel().tolist()
+
+    notes = " ".join(read_changed(tmp_path, change).notes)
+    assert "most noses do not lie between eyes and mouth" in notes
+
+
+def test_keypoints_that_are_not_labelled_are_named(tmp_path: Path) -> None:
+    def change(content: dict[str, Any]) -> None:
+        for label in content["annotations"]:
+            label["keypoints"][2::3] = [0] * 5
+
+    labels = read_changed(tmp_path, change)
+    assert all(np.isnan(one.landmarks).all() for one in labels.annotations)
+    (note,) = labels.notes
+    assert "have coordinates, but a visibility of 0" in note
+
+
+@pytest.mark.parametrize(
+    "path", ["{stem}.png", "../upload/3/1a2b3c4d-{stem}.jpg", "/data/local-files/?d=x/{stem}.jpg"]
+)
+def test_paths_of_converted_and_uploaded_images(tmp_path: Path, path: str) -> None:
+    def change(content: dict[str, Any]) -> None:
+        for image in content["images"]:
+            image["file_name"] = path.format(stem=Path(image["file_name"]).stem)
+
+    check_all(read_changed(tmp_path, change))

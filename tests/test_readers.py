@@ -29,7 +29,9 @@ def images(tmp_path: Path) -> Path:
 
 
 def read(labels: Path, images: Path, format: str = "auto", **more: Any) -> LabelSet:
-    return read_labels(LabelRequest(format, (labels,), images, source="own", **more))
+    found = read_labels(LabelRequest(format, (labels,), images, source="own", **more))
+    found.require_whole()
+    return found
 
 
 def by_name(labels: LabelSet) -> dict[str, Annotation]:
@@ -368,3 +370,128 @@ def test_categories_in_any_letter_case(tmp_path: Path, images: Path) -> None:
         read(tmp_path / "labels.json", images)
     found = read(tmp_path / "labels.json", images, categories=("face",))
     assert sum(len(one.boxes) for one in found.annotations) == 4
+
+
+def lenient(labels: Path, images: Path, format: str = "auto") -> LabelSet:
+    return read_labels(LabelRequest(format, (labels,), images, source="own"))
+
+
+def test_damage_costs_its_image_alone(tmp_path: Path, images: Path) -> None:
+    content = coco_of()
+    content["annotations"][0]["bbox"] = [1, 2, 3]
+    (tmp_path / "labels.json").write_text(json.dumps(content))
+    found = lenient(tmp_path / "labels.json", images)
+    first, *others = found.annotations
+    assert first.problem is not None and "annotations[0] (id 1): expected a bbox" in first.problem
+    assert first.load() is None and not len(first.boxes)
+    assert [len(one.boxes) for one in others] == [1, 0, 1]
+    assert found.damages == (first.problem,) and found.of_no_image == []
+    with pytest.raises(UserError, match="expected a bbox"):
+        found.require_whole()
+
+
+def test_half_of_all_damaged_is_another_format(tmp_path: Path, images: Path) -> None:
+    content = coco_of()
+    for label in content["annotations"][1:3]:
+        label["bbox"] = [1, 2, 3]
+    (tmp_path / "labels.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"annotations\[1\] .*expected a bbox"):
+        lenient(tmp_path / "labels.json", images)
+
+
+def yolo_set(folder: Path, data: str, parts: dict[str, str]) -> Path:
+    """A data set as Ultralytics lays it out: images/<part> and labels/<part> for each scene."""
+    for name, part in parts.items():
+        (scene,) = [one for one in SCENES if one.name == name]
+        write_images(folder / "images" / part, [scene])
+        label = (folder / "labels" / part / name).with_suffix(".txt")
+        label.parent.mkdir(parents=True, exist_ok=True)
+        label.write_text(yolo_lines(scene, pose=True))
+    (folder / "data.yaml").write_text(data)
+    return folder / "data.yaml"
+
+
+def test_yolo_lists_of_images(tmp_path: Path) -> None:
+    """As CVAT exports it: train: names a text file of paths."""
+    data = "path: ./\ntrain: train.txt\nval: val.txt\nkpt_shape: [5, 3]\nnames: {0: face}\n"
+    file = yolo_set(tmp_path, data, {"a.jpg": "train", "b.jpg": "val", "e.jpg": "train"})
+    (tmp_path / "train.txt").write_text(
+        "data/images/train/a.jpg\ndata/images/train/e.jpg\ndata/images/train/gone.jpg\n"
+    )
+    (tmp_path / "val.txt").write_text("data\\images\\val\\b.jpg\n")
+    found = lenient(file, tmp_path)
+    splits = {one.image.name: one.split for one in found.annotations}
+    assert splits == {"a.jpg": "train", "e.jpg": "train", "b.jpg": "validation"}
+    assert found.of_no_image == [
+        f"{tmp_path / 'train.txt'}:3: the image data/images/train/gone.jpg is not there."
+    ]
+
+
+def test_a_folder_with_a_data_yaml_is_that_data_set(tmp_path: Path) -> None:
+    data = "train: images/train\nval: images/val\nnames: [face]\n"
+    yolo_set(tmp_path, data, {"a.jpg": "train", "b.jpg": "val"})
+    (tmp_path / "README.roboflow.txt").write_text("Exported on a Monday\n")
+    found = read(tmp_path, tmp_path)
+    splits = {one.image.name: one.split for one in found.annotations}
+    assert splits == {"a.jpg": "train", "b.jpg": "validation"}
+    (tmp_path / "data.yaml").unlink()
+    assert len(read(tmp_path, tmp_path).annotations) == 2, "the text about the set is no label"
+
+
+def test_yolo_keypoints_by_name(tmp_path: Path) -> None:
+    names = ["nose", "left_eye", "right_eye", "mouth_left", "mouth_right"]
+    data = f"train: images/train\nval: images/train\nkpt_shape: [5, 3]\nkpt_names: {{0: {names}}}\n"
+    file = yolo_set(tmp_path, data, {"a.jpg": "train"})
+    scene = SCENES[0]
+    rows = []
+    for line in yolo_lines(scene, pose=True).splitlines():
+        words = line.split()
+        triples = [words[i : i + 3] for i in range(5, 20, 3)]
+        rows.append([*words[:5], *triples[2], *triples[0], *triples[1], *triples[3], *triples[4]])
+    label = tmp_path / "labels" / "train" / "a.txt"
+    label.write_text("\n".join(" ".join(row) for row in rows))
+    five = by_name(read(file, tmp_path))["images/train/a.jpg"].landmarks[0]
+    np.testing.assert_allclose(five, points(scene.boxes[0]), atol=1e-3)
+    file.write_text(data[: data.index("kpt_names")])
+    notes = " ".join(read(file, tmp_path).notes)
+    assert "most noses do not lie between eyes and mouth" in notes
+
+
+def test_polygons_of_the_labelme_web_tool(tmp_path: Path, images: Path) -> None:
+    corners = [(20, 30), (60, 30), (60, 80), (20, 80)]
+    polygon = "".join(f"<pt><x>{x}</x><y>{y}</y></pt>" for x, y in corners)
+    (tmp_path / "a.xml").write_text(
+        "<annotation><filename>a.jpg</filename><object><name>face</name><polygon>"
+        f"<username>admin</username>{polygon}</polygon></object></annotation>"
+    )
+    assert read(tmp_path / "a.xml", images).annotations[0].boxes.tolist() == [[20, 30, 60, 80]]
+
+
+def test_points_of_a_group_belong_to_its_box(tmp_path: Path, images: Path) -> None:
+    """In CVAT, of two faces of which one lies in the other's box."""
+    boxes = {1: (20, 30, 80, 100), 2: (30, 40, 50, 65)}
+    shapes = ""
+    for group, (x1, y1, x2, y2) in boxes.items():
+        shapes += f'<box label="face" xtl="{x1}" ytl="{y1}" xbr="{x2}" ybr="{y2}" '
+        shapes += f'group_id="{group}"/><points label="nose" points="40,50" group_id="{group}"/>'
+    (tmp_path / "a.xml").write_text(
+        f'<annotations><image id="0" name="a.jpg" width="200" height="140">{shapes}</image>'
+        "</annotations>"
+    )
+    noses = read(tmp_path / "a.xml", images).annotations[0].landmarks[:, 2]
+    assert noses.tolist() == [[40, 50], [40, 50]]
+
+
+def test_labels_in_folders_like_those_of_the_images(tmp_path: Path) -> None:
+    """Two images of one name: the label file below train/ is that of the image in train/."""
+    for part in ("train", "extra"):
+        scene = SCENES[0]._replace(boxes=SCENES[0].boxes[: 1 + (part == "train")])
+        write_images(tmp_path / "images" / part, [scene])
+        labels = tmp_path / "labels" / part
+        labels.mkdir(parents=True)
+        (WRITERS["voc"](labels, [scene]) / "a.xml").rename(labels / "a.xml")
+    found = by_name(read(tmp_path / "labels", tmp_path / "images"))
+    assert {key: len(one.boxes) for key, one in found.items()} == {
+        "extra/a.jpg": 1,
+        "train/a.jpg": 2,
+    }

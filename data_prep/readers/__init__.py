@@ -8,7 +8,7 @@ from data_prep.readers.celeba import read_celeba
 from data_prep.readers.coco import read_coco
 from data_prep.readers.csv_table import read_csv
 from data_prep.readers.cvat import read_cvat
-from data_prep.readers.entries import Entry, ReadOptions
+from data_prep.readers.entries import Entry, ReadOptions, first_names
 from data_prep.readers.labelme import read_labelme
 from data_prep.readers.mtfl import read_mtfl
 from data_prep.readers.retinaface import read_retinaface
@@ -30,6 +30,8 @@ class Reader(NamedTuple):
         of_tools: whether tools write it that show images upright; else numbers are taken for
             those of the pixels as they are stored, as in research sets.
         whole_folder: whether `read` takes a folder itself.
+        one_image: whether each file describes one image, by whose name it is called.
+        face_rows: whether an image has an entry for each face.
     """
 
     read: Callable[[Path, ReadOptions], list[Entry]]
@@ -38,20 +40,24 @@ class Reader(NamedTuple):
     landmarks: bool = False
     of_tools: bool = True
     whole_folder: bool = False
+    one_image: bool = False
+    face_rows: bool = False
 
+
+LABEL_SUFFIXES = (".xml", ".json", ".csv", ".tsv")  # .txt is of notes as often
 
 READERS: dict[str, Reader] = {
     "wider": Reader(read_wider, (".txt",), units=True, landmarks=True, of_tools=False),
     "retinaface": Reader(read_retinaface, (".txt",), units=True, of_tools=False),
-    "mtfl": Reader(read_mtfl, (".txt",), of_tools=False),
+    "mtfl": Reader(read_mtfl, (".txt",), of_tools=False, face_rows=True),
     "celeba": Reader(read_celeba, (".txt",), units=True, landmarks=True, of_tools=False),
     "coco": Reader(read_coco, (".json",), units=True),
-    "voc": Reader(read_voc, (".xml",)),
+    "voc": Reader(read_voc, (".xml",), one_image=True),
     "yolo": Reader(read_yolo, (".txt",), whole_folder=True),
-    "labelme": Reader(read_labelme, (".json",)),
+    "labelme": Reader(read_labelme, (".json",), one_image=True),
     "cvat": Reader(read_cvat, (".xml",)),
     "via": Reader(read_via, (".json", ".csv")),
-    "csv": Reader(read_csv, (".csv", ".tsv", ".txt"), units=True, landmarks=True),
+    "csv": Reader(read_csv, (".csv", ".tsv", ".txt"), units=True, landmarks=True, face_rows=True),
 }
 
 
@@ -65,21 +71,38 @@ def read_entries(format: str, labels: Sequence[Path], options: ReadOptions) -> l
     entries: list[Entry] = []
     for path in labels:
         if path.is_dir() and not reader.whole_folder:
-            for file in files_in(path, format):
-                entries += [_near(entry, file.parent) for entry in reader.read(file, options)]
+            for file in files_in(path, format, options):
+                found = _read(reader, file, options)
+                entries += [_near(entry, file.parent) for entry in found]
         else:
-            entries += reader.read(path, options)
+            entries += _read(reader, path, options)
     return entries
+
+
+def _read(reader: Reader, file: Path, options: ReadOptions) -> list[Entry]:
+    """The entries of a file; of one that describes one image, also where it is damaged."""
+    try:
+        return reader.read(file, options)
+    except UserError as error:
+        if not reader.one_image:
+            raise
+        return [options.damaged(Entry(str(file), file.stem, [], near=file.parent), error)]
 
 
 def _near(entry: Entry, folder: Path) -> Entry:
     return entry if entry.near else entry._replace(near=folder)
 
 
-def files_in(folder: Path, format: str) -> list[Path]:
+def files_in(folder: Path, format: str, options: ReadOptions) -> list[Path]:
     """The label files of a format in a folder and below, sorted; raises UserError for none."""
     suffixes = READERS[format].suffixes
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in LABEL_SUFFIXES)
+    files = [path for path in found if path.suffix.lower() in suffixes]
+    if others := [path.name for path in found if path not in set(files)]:
+        options.note(
+            f"{len(others)} files below {folder} are not read ({first_names(others)}): labels of "
+            f"the format {format} end in {' or '.join(suffixes)}."
+        )
     if not files:
         wanted = " or ".join(suffixes)
         raise UserError(

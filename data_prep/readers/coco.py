@@ -1,6 +1,8 @@
 """COCO's JSON: `images`, `annotations` with `bbox`, `keypoints` or `segmentation`, `categories`."""
 
+from collections import defaultdict
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +21,8 @@ from data_prep.readers.entries import (
 )
 from mtcnn_detector.errors import UserError
 
+_Label = tuple[str, dict[str, Any]]  # place and annotation
+
 
 class _Category(NamedTuple):
     name: str
@@ -33,30 +37,69 @@ def read_coco(labels: Path, options: ReadOptions) -> list[Entry]:
             place in the file, such as `annotations[7] (id 8)`.
     """
     whole = read_json(labels)
+    entries = _images(whole, labels, options)
+    by_image = _labels(whole, labels, entries, options)
+    categories = _categories(whole, labels)
+    _note_scores(member(whole, "annotations", list, f"{labels}"), options)
+    return [
+        entry
+        if entry.problem
+        else options.with_faces(entry, partial(_faces, by_image[name], categories, options))
+        for name, entry in entries.items()
+    ]
+
+
+def _images(whole: Any, labels: Path, options: ReadOptions) -> dict[str, Entry]:
+    """The images by their ids; two of one id cannot be used."""
     entries: dict[str, Entry] = {}
     for number, image in enumerate(member(whole, "images", list, f"{labels}")):
         where = f"{labels}: images[{number}]"
-        name = _id(member(image, "id", object, where))
+        try:
+            name = _id(member(image, "id", object, where))
+            size = positive_size(image.get("width"), image.get("height"))
+            entry = Entry(where, member(image, "file_name", str, where), [], size)
+        except UserError as error:
+            options.damages.append(str(error))
+            continue
         if name in entries:
-            raise UserError(f"{where}: id {name} is taken by {entries[name].where}.")
-        size = positive_size(image.get("width"), image.get("height"))
-        entries[name] = Entry(where, member(image, "file_name", str, where), [], size)
-    categories = _categories(whole, labels)
-    scores: list[float] = []
+            other = entries[name]
+            taken = f"{where}: id {name} of {entry.path} is taken by {other.where} ({other.path})."
+            entry = options.damaged(other, UserError(taken))
+        entries[name] = entry
+    return entries
+
+
+def _labels(
+    whole: Any, labels: Path, entries: Mapping[str, Entry], options: ReadOptions
+) -> dict[str, list[_Label]]:
+    """The annotations by the ids of their images; those of no image are noted as damaged."""
+    by_image: dict[str, list[_Label]] = defaultdict(list)
     for number, label in enumerate(member(whole, "annotations", list, f"{labels}")):
         where = f"{labels}: annotations[{number}]"
-        name = _id(member(label, "image_id", object, where))
-        if name not in entries:
-            raise UserError(f"{where}: image_id {name} is not among the images.")
-        entries[name].faces.append(_face(label, where, categories, options))
-        if isinstance(label.get("score"), int | float):
-            scores.append(label["score"])
+        try:
+            name = _id(member(label, "image_id", object, where))
+            if name not in entries:
+                raise UserError(f"{where}: image_id {name} is not among the images.")
+            by_image[name].append((where, label))
+        except UserError as error:
+            options.damages.append(str(error))
+    return by_image
+
+
+def _note_scores(annotations: list[Any], options: ReadOptions) -> None:
+    values = [label.get("score") for label in annotations if isinstance(label, dict)]
+    scores = [value for value in values if isinstance(value, int | float)]
     if scores:
         options.note(
             f"{len(scores)} of the boxes carry a score ({min(scores):g} to {max(scores):g}), as a "
             "detector's do: all of them are taken for labels."
         )
-    return list(entries.values())
+
+
+def _faces(
+    labels: list[_Label], categories: Mapping[str, _Category], options: ReadOptions
+) -> list[FaceLabel]:
+    return [_face(label, where, categories, options) for where, label in labels]
 
 
 def _id(value: Any) -> str:
@@ -85,9 +128,7 @@ def _face(
     label: dict[str, Any], where: str, categories: Mapping[str, _Category], options: ReadOptions
 ) -> FaceLabel:
     where = f"{where} (id {label.get('id')})"
-    key = label.get("category_id")
-    unnamed = _Category("" if key is None else _id(key), None)
-    category = unnamed if key is None else categories.get(_id(key), unnamed)
+    category = _category(label.get("category_id"), where, categories)
     attributes = label.get("attributes")
     rotation = attributes.get("rotation", 0) if isinstance(attributes, dict) else 0
     degrees = numbers(where, [rotation or 0], 1, "a rotation in degrees")[0]
@@ -97,6 +138,16 @@ def _face(
         ignored=bool(label.get("iscrowd") or label.get("ignore")),
         category=category.name or None,
     )
+
+
+def _category(key: Any, where: str, categories: Mapping[str, _Category]) -> _Category:
+    """The category of an id; by its id alone in a file that describes no categories."""
+    if key is None or not categories:
+        return _Category("" if key is None else _id(key), None)
+    if _id(key) not in categories:
+        known = ", ".join(f"{key} {category.name}" for key, category in categories.items())
+        raise UserError(f"{where}: category_id {key} is not among the categories ({known[:200]}).")
+    return categories[_id(key)]
 
 
 def _box(label: dict[str, Any], where: str) -> list[float]:
@@ -125,5 +176,10 @@ def _landmarks(
     count = len(names) if names else len(values) // 3 if len(values) % 3 == 0 else 5
     points = keypoints.triples(numbers(where, values, 3 * count, wanted))
     if not any(point.known for point in points):
+        if any(point.x or point.y for point in points):
+            options.note(
+                "some keypoints have coordinates, but a visibility of 0, which says that they are "
+                "not labelled: faces with such alone are taken for faces without landmarks."
+            )
         return UNKNOWN
     return keypoints.gather(points, keypoints.choose(names, count, options, where))

@@ -3,6 +3,7 @@
 import csv
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,20 +68,29 @@ def read_csv(labels: Path, options: ReadOptions) -> list[Entry]:
     table = _table(labels, options)
     known = _landmarks_by_path(options.landmarks, options) if options.landmarks else {}
     layout = _layout(labels, table)
+    units: BoxUnits = "xyxy" if layout == LAYOUTS[0] else "xywh"
     entries = []
     for where, row in table.rows:
         path = row.get(table.columns["path"], "").strip()
-        if not path:
-            raise UserError(f"{where}: the cell of the image's path is empty.")
-        cells = _cells(row, table, layout, where)
-        faces = []
-        if any(cells):
-            category = row.get(table.columns.get("category", ""), "").strip() or None
-            ten = known.get(path) or _ten(row, table.points, where)
-            faces = [FaceLabel(_numbers(cells, layout, where), ten, category=category)]
-        units: BoxUnits = "xyxy" if layout == LAYOUTS[0] else "xywh"
-        entries.append(Entry(where, path, faces, _size(row, table, layout), units))
+        entry = Entry(where, path, [], _size(row, table, layout), units)
+        if path:
+            read = partial(_faces, table, layout, where, row, known.get(path))
+            entries.append(options.with_faces(entry, read))
+        else:
+            options.damages.append(f"{where}: the cell of the image's path is empty.")
     return entries
+
+
+def _faces(
+    table: _Table, layout: tuple[str, ...], where: str, row: Row, known: Sequence[float] | None
+) -> list[FaceLabel]:
+    """The face of a row, with the landmarks of another file if it has them; or none."""
+    cells = _cells(row, table, layout, where)
+    if not any(cells):
+        return []
+    category = row.get(table.columns.get("category", ""), "").strip() or None
+    ten = known or _ten(row, table.points, where)
+    return [FaceLabel(_numbers(cells, layout, where), ten, category=category)]
 
 
 def _table(file: Path, options: ReadOptions) -> _Table:

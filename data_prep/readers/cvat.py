@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree.ElementTree import Element
@@ -45,7 +46,8 @@ def _image(element: Element, labels: Path, options: ReadOptions) -> Entry:
     if not name:
         raise UserError(f"{where}: expected an <image> with a name.")
     size = positive_size(element.get("width"), element.get("height"))
-    return Entry(where, name, _faces(list(element), where, options), size, near=labels.parent)
+    entry = Entry(where, name, [], size, near=labels.parent)
+    return options.with_faces(entry, partial(_faces, list(element), where, options))
 
 
 def _frames(root: Element, labels: Path, options: ReadOptions) -> list[Entry]:
@@ -60,7 +62,8 @@ def _frames(root: Element, labels: Path, options: ReadOptions) -> list[Entry]:
     entries = []
     for number, elements in sorted(by_frame.items()):
         where = f"{labels}: frame {number}"
-        entries.append(Entry(where, f"frame_{number:06}", _faces(elements, where, options)))
+        entry = Entry(where, f"frame_{number:06}", [])
+        entries.append(options.with_faces(entry, partial(_faces, elements, where, options)))
     return entries
 
 
@@ -68,8 +71,13 @@ def _faces(elements: list[Element], where: str, options: ReadOptions) -> list[Fa
     """Faces of shapes with an area; single points and skeletons give them their landmarks."""
     with_area = [element for element in elements if element.tag in WITH_AREA]
     boxes = [_box(element, f"{where}, {element.tag}") for element in with_area]
-    named = [point for element in elements for point in _points(element, where)]
-    landmarks = keypoints.attach(boxes, named, options)
+    named = [
+        (name, point, element.get("group_id"))
+        for element in elements
+        for name, point in _points(element, where)
+    ]
+    groups = [element.get("group_id") for element in with_area]
+    landmarks = keypoints.attach(boxes, named, options, groups)
     return [
         FaceLabel(box, ten, category=element.get("label") or None)
         for element, box, ten in zip(with_area, boxes, landmarks, strict=True)

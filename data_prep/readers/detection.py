@@ -1,10 +1,12 @@
 """Recognition of an annotation format from the beginning of its files."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from data_prep.readers import via3
 from data_prep.readers.entries import read_json, read_text, read_xml
 from mtcnn_detector.errors import UserError
 
@@ -51,18 +53,26 @@ def _of_folder(folder: Path) -> str | None:
     for name in ("data.yaml", "data.yml", "classes.txt", "obj.names"):
         if (folder / name).is_file():
             return "yolo"
-    for path in _label_files(folder):
-        found = likely_format(path)
+    errors: list[UserError] = []
+    for files in _label_files(folder):
+        found: Counter[str] = Counter()
+        for path in files:
+            try:
+                found.update(filter(None, [likely_format(path)]))
+            except UserError as error:  # one damaged file says nothing about the others
+                errors.append(error)
         if found:
-            return found
+            return found.most_common(1)[0][0]
+    if errors:
+        raise errors[0]
     return None
 
 
-def _label_files(folder: Path) -> Iterator[Path]:
+def _label_files(folder: Path) -> Iterator[list[Path]]:
     """A few files of each kind that labels have, those of XML and JSON first."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     for suffix in (".xml", ".json", ".csv", ".txt"):
-        yield from [path for path in files if path.suffix.lower() == suffix][:LOOKED_AT]
+        yield [path for path in files if path.suffix.lower() == suffix][:LOOKED_AT]
 
 
 def _of_json(path: Path) -> str | None:
@@ -78,8 +88,8 @@ def _of_json(path: Path) -> str | None:
         return "coco"
     if "_via_img_metadata" in whole:
         return "via"
-    if {"metadata", "file", "project"} <= whole.keys():
-        raise UserError(f"{path} is a project of VGG Image Annotator 3: {EXPORT_COCO}.")
+    if whole.keys() >= via3.KEYS:
+        return "via"
     first = next(iter(whole.values()), None)
     return "via" if isinstance(first, dict) and {"filename", "regions"} <= first.keys() else "coco"
 
@@ -128,6 +138,8 @@ def _is_yolo(words: list[str]) -> bool:
     if len(words) < 5 or not words[0].isdecimal():
         return False
     try:
-        return all(-1 <= float(word) <= 1.5 for word in words[1:5])
+        values = [float(word) for word in words[1:]]
     except ValueError:
         return False
+    # Five numbers are no other format's, even if they are pixels, which the reader refuses.
+    return len(words) == 5 or all(-1 <= value <= 1.5 for value in values[:4])

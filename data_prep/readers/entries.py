@@ -3,15 +3,17 @@
 import contextlib
 import json
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from mtcnn_detector.errors import UserError
+from mtcnn_detector.pixels import SUFFIXES
 
 UNKNOWN = (float("nan"),) * 10
 LARGEST = 1e6  # pixels; no image is larger, and nan and inf fail the comparison too
+MAX_NAMED = 3
 TEN_LANDMARKS = "left eye, right eye, nose, left and right mouth corner"
 BoxUnits = Literal["xywh", "xyxy", "fractions", "fractions_xyxy"]
 Split = Literal["train", "validation"]
@@ -37,6 +39,7 @@ class Entry(NamedTuple):
     split: Split | None = None  # if the set brings its own
     near: Path | None = None  # folder in which the image is looked for first
     other_path: str | None = None  # for an image that is not found at `path`
+    problem: str | None = None  # why its labels cannot be used; it has no faces then
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class ReadOptions:
         images: the folder of the images.
         use_landmarks: false: landmarks are not looked at, so that any scheme of points will do.
         notes: sentences for the user, filled by the readers.
+        damages: sentences about labels that cannot be used, in their order, filled likewise.
     """
 
     landmarks: Path | None = None
@@ -59,6 +63,31 @@ class ReadOptions:
     images: Path | None = None
     use_landmarks: bool = True
     notes: list[str] = field(default_factory=list)
+    damages: list[str] = field(default_factory=list)
+
+    def with_faces(self, entry: Entry, read: Callable[[], Iterable[FaceLabel]]) -> Entry:
+        """The entry with the faces that `read` gives.
+
+        Where their labels are damaged it gets a `problem` instead: what is shown at the damaged
+        place is not known, so nothing of the image can be used, but all other images can.
+        """
+        try:
+            return entry._replace(faces=list(read()))
+        except UserError as error:
+            return self.damaged(entry, error)
+
+    def damaged(self, entry: Entry, error: UserError) -> Entry:
+        """The entry of an image whose labels cannot be used."""
+        self.damages.append(str(error))
+        return entry._replace(faces=[], problem=str(error))
+
+    def note_unlabelled(self, names: Sequence[str], means: str) -> None:
+        """Note images without a label file; `means` says what states that one shows no face."""
+        if names:
+            self.note(
+                f"{len(names)} images have no label file and are left out ({first_names(names)}): "
+                f"{means} would say that one shows no face."
+            )
 
     def note(self, sentence: str) -> None:
         """Keep a sentence for the user, once."""
@@ -141,6 +170,16 @@ def numbers(where: str, words: Sequence[Any], length: int, wanted: str) -> list[
 def unexpected(where: str, wanted: str, got: str) -> UserError:
     """The error for a line or object with other content than wanted."""
     return UserError(f"{where}: expected {wanted}, got {got[:80]!r}.")
+
+
+def images_below(folder: Path) -> list[Path]:
+    """The image files of a folder and below, by their suffixes."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+
+
+def first_names(names: Sequence[str]) -> str:
+    """The first names of a list, for a message."""
+    return ", ".join(names[:MAX_NAMED]) + (", ..." if len(names) > MAX_NAMED else "")
 
 
 def positive_size(width: Any, height: Any) -> tuple[float, float] | None:

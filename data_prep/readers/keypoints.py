@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from data_prep.readers.entries import TEN_LANDMARKS, UNKNOWN, ReadOptions
 from mtcnn_detector.errors import UserError
@@ -125,21 +125,36 @@ def triples(values: Sequence[float]) -> list[Point]:
 
 
 def attach(
-    boxes: Sequence[Sequence[float]], named: Sequence[tuple[str, Point]], options: ReadOptions
+    boxes: Sequence[Sequence[float]],
+    named: Sequence[tuple[str, Point, Any]],
+    options: ReadOptions,
+    groups: Sequence[Any] = (),
 ) -> list[list[float]]:
-    """Landmarks of each box x y w h from single named points: those inside the smallest box.
+    """Landmarks of each box x y w h from single named points.
 
-    Points outside all boxes, or of other names than the five landmarks', are left out.
+    A point belongs to the box of its group; without one, to the smallest box around it. Points
+    outside all boxes, or of other names than the five landmarks', are left out.
+
+    Args:
+        boxes: of the faces.
+        named: name, point and group of each point; a group of None is none.
+        options: `landmark_names`, if set, are the names of the five.
+        groups: of the boxes; empty for none.
     """
     ten: list[list[float]] = [list(UNKNOWN) for _ in boxes]
     wanted = list(options.landmark_names)
-    for name, point in named:
+    grouped = {str(group): i for i, group in enumerate(groups) if group is not None}
+    for name, point, group in named:
         place = wanted.index(name) if name in wanted else which(name)
-        around = [i for i, box in enumerate(boxes) if _inside(point, box)]
-        if place is not None and around:
-            owner = min(around, key=lambda i: boxes[i][2] * boxes[i][3])
+        owner = grouped.get(str(group), _smallest_around(point, boxes))
+        if place is not None and owner is not None:
             ten[owner][2 * place : 2 * place + 2] = [point.x, point.y]
     return ten
+
+
+def _smallest_around(point: Point, boxes: Sequence[Sequence[float]]) -> int | None:
+    around = [i for i, box in enumerate(boxes) if _inside(point, box)]
+    return min(around, key=lambda i: boxes[i][2] * boxes[i][3], default=None)
 
 
 def _inside(point: Point, box: Sequence[float]) -> bool:

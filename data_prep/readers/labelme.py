@@ -1,7 +1,6 @@
 """labelme's JSON, a file for each image; also X-AnyLabeling's and ISAT-like files of its layout."""
 
 import math
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -67,20 +66,8 @@ def _faces(
     points: list[tuple[str, Point, Any]],
     options: ReadOptions,
 ) -> list[FaceLabel]:
-    """Points belong to the shape of their group; without one, to the smallest about them."""
-    owners = {str(shape.get("group_id")): i for i, (shape, _) in enumerate(areas)}
-    grouped: dict[int, list[tuple[str, Point]]] = defaultdict(list)
-    free = []
-    for name, point, group in points:
-        if group is not None and str(group) in owners:
-            grouped[owners[str(group)]].append((name, point))
-        else:
-            free.append((name, point))
-    boxes = [box for _, box in areas]
-    landmarks = keypoints.attach(boxes, free, options)
-    everywhere = [-1e9, -1e9, 2e9, 2e9]
-    for i, named in grouped.items():
-        landmarks[i] = keypoints.attach([everywhere], named, options)[0]
+    boxes, groups = [box for _, box in areas], [shape.get("group_id") for shape, _ in areas]
+    landmarks = keypoints.attach(boxes, points, options, groups)
     return [
         FaceLabel(
             box,

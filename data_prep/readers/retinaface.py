@@ -1,7 +1,8 @@
 """RetinaFace's `label.txt`: `# path`, then a line for each box, with or without landmarks."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from data_prep.readers.entries import (
@@ -16,21 +17,26 @@ from data_prep.readers.entries import (
 )
 
 
-def read_retinaface(labels: Path, _options: ReadOptions) -> list[Entry]:
+def read_retinaface(labels: Path, options: ReadOptions) -> list[Entry]:
     """All entries; the landmarks of a face are unknown or five."""
     lines = read_lines(labels)
     boxes = [line for line in lines if not line.text.startswith("#")]
     # One length for the whole file, so that a row that was cut off is never one without landmarks.
     length = 4 if boxes and len(boxes[0].text.split()) == 4 else 20
     entries: list[Entry] = []
+    rows: list[list[Line]] = []
     for line in lines:
         if line.text.startswith("#"):
             entries.append(Entry(line.where, _retinaface_path(line), []))
+            rows.append([])
         elif entries:
-            entries[-1].faces.append(_retinaface_face(line, length))
+            rows[-1].append(line)
         else:
             raise unexpected(line.where, "'# path'", line.text)
-    return entries
+    return [
+        options.with_faces(entry, partial(_retinaface_faces, own, length))
+        for entry, own in zip(entries, rows, strict=True)
+    ]
 
 
 def _retinaface_path(line: Line) -> str:
@@ -40,10 +46,11 @@ def _retinaface_path(line: Line) -> str:
     return path
 
 
-def _retinaface_face(line: Line, length: int) -> FaceLabel:
+def _retinaface_faces(lines: Sequence[Line], length: int) -> Iterator[FaceLabel]:
     wanted = "x y w h" if length == 4 else "20 numbers (x y w h, five times x y flag, blur)"
-    row = numbers(line.where, line.text.split(), length, wanted)
-    return FaceLabel(row[:4], landmarks=_flagged(row[4:19]))
+    for line in lines:
+        row = numbers(line.where, line.text.split(), length, wanted)
+        yield FaceLabel(row[:4], landmarks=_flagged(row[4:19]))
 
 
 def _flagged(triples: Sequence[float]) -> Sequence[float]:

@@ -1,13 +1,14 @@
-"""VGG Image Annotator's projects, its JSON and its CSV exports (version 1 and 2)."""
+"""VGG Image Annotator's projects, its JSON and its CSV exports (versions 1 to 3)."""
 
 import csv
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data_prep.readers import keypoints, shapes
+from data_prep.readers import keypoints, shapes, via3
 from data_prep.readers.entries import (
     Entry,
     FaceLabel,
@@ -23,6 +24,8 @@ from mtcnn_detector.errors import UserError
 
 CATEGORY_KEYS = ("class", "label", "name", "category", "type", "object")
 Region = tuple[str, dict[str, Any], dict[str, Any]]  # place, shape and region attributes
+Image = tuple[str, str, Callable[[], Iterator[Region]]]  # place, name of the file and its regions
+Row = tuple[str, dict[str, str]]  # place and cells by name of the column
 
 
 def read_via(labels: Path, options: ReadOptions) -> list[Entry]:
@@ -30,56 +33,61 @@ def read_via(labels: Path, options: ReadOptions) -> list[Entry]:
     is_csv = labels.suffix.lower() == ".csv"
     images = _csv_images(labels) if is_csv else _json_images(labels)
     return [
-        Entry(where, name, _faces(regions, options), near=labels.parent)
+        options.with_faces(
+            Entry(where, name, [], near=labels.parent), partial(_faces, regions, options)
+        )
         for where, name, regions in images
     ]
 
 
-def _json_images(labels: Path) -> Iterator[tuple[str, str, list[Region]]]:
+def _json_images(labels: Path) -> Iterator[Image]:
     whole = read_json(labels)
+    if isinstance(whole, dict) and whole.keys() >= via3.KEYS:
+        for where, name, listed in via3.images(whole, labels):
+            yield where, name, partial(_regions, where, listed)
+        return
     if isinstance(whole, dict) and "_via_img_metadata" in whole:
         whole = member(whole, "_via_img_metadata", dict, str(labels))
     if not isinstance(whole, dict):
         raise UserError(f"{labels}: expected an object with an entry for each image.")
     for key, image in whole.items():
         where = f"{labels}: {key}"
-        listed = image.get("regions", []) if isinstance(image, dict) else []
-        regions = list(listed.values()) if isinstance(listed, dict) else listed
-        if not isinstance(regions, list):
-            raise unexpected(where, "a list of regions", str(regions))
-        yield (
-            where,
-            member(image, "filename", str, where),
-            [
-                (
-                    f"{where}: region {number}",
-                    member(region, "shape_attributes", dict, f"{where}: region {number}"),
-                    _dictionary(region.get("region_attributes")),
-                )
-                for number, region in enumerate(regions)
-            ],
-        )
+        name = member(image, "filename", str, where)
+        yield where, name, partial(_regions, where, image.get("regions", []))
+
+
+def _regions(where: str, listed: Any) -> Iterator[Region]:
+    regions = list(listed.values()) if isinstance(listed, dict) else listed
+    if not isinstance(regions, list):
+        raise unexpected(where, "a list of regions", str(regions))
+    for number, region in enumerate(regions):
+        place = f"{where}: region {number}"
+        shape = member(region, "shape_attributes", dict, place)
+        yield place, shape, _dictionary(region.get("region_attributes"))
 
 
 def _dictionary(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _csv_images(labels: Path) -> Iterator[tuple[str, str, list[Region]]]:
-    images: dict[str, tuple[str, list[Region]]] = {}
+def _csv_images(labels: Path) -> Iterator[Image]:
+    images: dict[str, tuple[str, list[Row]]] = {}
     rows = csv.reader(read_text(labels).splitlines())
     header = [name.strip().lstrip("#") for name in next(rows, [])]
     for number, row in enumerate(rows, 2):
         where = f"{labels}:{number}"
         record = dict(zip(header, row, strict=False))
-        if not row or not record.get("filename"):
-            continue
-        _, regions = images.setdefault(record["filename"], (where, []))
+        if row and record.get("filename"):
+            images.setdefault(record["filename"], (where, []))[1].append((where, record))
+    for name, (where, listed) in images.items():
+        yield where, name, partial(_regions_of_rows, listed)
+
+
+def _regions_of_rows(rows: list[Row]) -> Iterator[Region]:
+    for where, record in rows:
         shape = _object(record.get("region_shape_attributes"), where)
         if shape:
-            regions.append((where, shape, _object(record.get("region_attributes"), where)))
-    for name, (where, regions) in images.items():
-        yield where, name, regions
+            yield where, shape, _object(record.get("region_attributes"), where)
 
 
 def _object(text: str | None, where: str) -> dict[str, Any]:
@@ -90,14 +98,14 @@ def _object(text: str | None, where: str) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _faces(regions: list[Region], options: ReadOptions) -> list[FaceLabel]:
+def _faces(regions: Callable[[], Iterator[Region]], options: ReadOptions) -> list[FaceLabel]:
     areas, points = [], []
-    for where, shape, attributes in regions:
+    for place, shape, attributes in regions():
         if shape.get("name") == "point":
-            x, y = _values(shape, ("cx", "cy"), where)
-            points.append((_category(attributes) or "", Point(x, y)))
+            x, y = _values(shape, ("cx", "cy"), place)
+            points.append((_category(attributes) or "", Point(x, y), None))
         else:
-            areas.append((_box(shape, where), _category(attributes)))
+            areas.append((_box(shape, place), _category(attributes)))
     landmarks = keypoints.attach([box for box, _ in areas], points, options)
     return [
         FaceLabel(box, ten, category=category)

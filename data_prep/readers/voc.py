@@ -1,6 +1,7 @@
 """Pascal VOC's XML, a file for each image, as labelImg and many others write it."""
 
 import math
+import re
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
@@ -48,8 +49,9 @@ def _box(element: Element, where: str) -> list[float]:
     if rotated is not None:
         return _rotated(rotated, where)
     if polygon is not None:
-        values = [child.text for child in polygon.iter() if child is not polygon]
-        values = [value for value in values if value and value.strip()]
+        # Beside its points, as <x> and <y> or <x1>, LabelMe's online tool names its author.
+        places = [child for child in polygon.iter() if re.fullmatch(r"[xy]\d*", child.tag)]
+        values = [child.text for child in places if child.text and child.text.strip()]
         wanted = "a polygon of at least 3 points x and y"
         return shapes.bounds_of_flat(numbers(where, values, max(len(values) // 2 * 2, 6), wanted))
     raise UserError(f"{where}: expected a <bndbox> or <polygon>; there is none.")

@@ -1,5 +1,7 @@
 """WIDER FACE's `wider_face_*_bbx_gt.txt`: a path, a count, a line for each box."""
 
+from functools import partial
+from itertools import repeat
 from pathlib import Path
 
 from data_prep.readers.entries import (
@@ -14,6 +16,8 @@ from data_prep.readers.entries import (
 )
 from data_prep.readers.retinaface import read_retinaface
 from mtcnn_detector.errors import UserError
+
+COLUMNS = 10  # of a box: x y w h and six attributes
 
 
 def read_wider(labels: Path, options: ReadOptions) -> list[Entry]:
@@ -31,7 +35,12 @@ def read_wider(labels: Path, options: ReadOptions) -> list[Entry]:
         rows = lines[at : at + count]
         if len(rows) < count:
             raise UserError(f"{where}: the file ends before the {count} boxes of {path}.")
-        entries.append(Entry(where, path, [_wider_face(row, path, count) for row in rows]))
+        for row in rows:
+            # A line of another length is no box: where the next image begins is not known.
+            if len(row.text.split()) != COLUMNS:
+                _wider_face(row, path, count)
+        read = partial(map, _wider_face, rows, repeat(path), repeat(count))
+        entries.append(options.with_faces(Entry(where, path, []), read))
         at += count
         if not count and at < len(lines) and set(lines[at].text) == {"0", " "}:
             at += 1
@@ -50,18 +59,18 @@ def _wider_count(header: Line, count: Line | None = None) -> int:
 
 
 def _wider_face(line: Line, path: str, count: int) -> FaceLabel:
-    wanted = f"10 numbers (x y w h and six attributes; {path} announces {count} such lines)"
-    row = numbers(line.where, line.text.split(), 10, wanted)
+    wanted = f"{COLUMNS} numbers (x y w h and six attributes; {path} announces {count} such lines)"
+    row = numbers(line.where, line.text.split(), COLUMNS, wanted)
     return FaceLabel(row[:4], ignored=row[7] != 0)  # blur expression illumination INVALID ...
 
 
 def _with_landmarks(entries: list[Entry], landmarks: Path) -> list[Entry]:
     """Give each box the landmarks that the RetinaFace list `landmarks` has for the same box."""
-    known = {
-        _identity(entry, face): face.landmarks
-        for entry in read_retinaface(landmarks, ReadOptions())
-        for face in entry.faces
-    }
+    options = ReadOptions()
+    listed = read_retinaface(landmarks, options)
+    if options.damages:
+        raise UserError(options.damages[0])
+    known = {_identity(entry, face): face.landmarks for entry in listed for face in entry.faces}
     wanted = [_identity(entry, face) for entry in entries for face in entry.faces]
     if wanted and known.keys().isdisjoint(wanted):
         raise UserError(f"{landmarks} has none of the boxes that it should give landmarks to.")
