@@ -91,10 +91,12 @@ def _figures(made: Mapping[str, Any], folder: Path) -> str:
 
 
 def _evaluation(run: Path) -> list[StageState]:
-    """The figures of the run's report, for the weights that it is about."""
-    report = run / "evaluation" / "report.json"
-    if not report.exists():
+    """The figures of the run's latest report, for the weights that it is about."""
+    # A report is named after its run and data sets.
+    reports = sorted((run / "evaluation").glob("*.json"), key=lambda path: path.stat().st_mtime)
+    if not reports:
         return []
+    report = reports[-1]
     columns = json.loads(report.read_text(encoding="utf-8"))["figures"]
     label, figures = next(iter(columns.items()))
     shown = [f"{name} {value}" for name, value in figures.items() if "AP" in name or "NME," in name]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,10 @@ def test_a_complete_run_is_evaluated_next(tmp_path: Path) -> None:
     figures = {"wider: AP": "0.612", "wider: faces found": "5 of 9"}
     (tmp_path / "evaluation").mkdir()
     report = {"figures": {"mtcnn_weights.npy": figures, "other": {"wider: AP": "0.5"}}}
-    (tmp_path / "evaluation" / "report.json").write_text(json.dumps(report))
+    (tmp_path / "evaluation" / "run-mine-held-out.json").write_text(json.dumps(report))
+    older = tmp_path / "evaluation" / "run-other.json"
+    older.write_text(json.dumps({"figures": {"old.npy": {"other: AP": "0.1"}}}))
+    os.utime(older, (0, 0))
     text = status.describe(tmp_path)
     assert line(text, "evaluate").endswith("mtcnn_weights.npy: wider: AP 0.612")
     assert text.endswith("nothing is left to do.")
