@@ -99,7 +99,7 @@ def _kept(counts: FloatArray, budget: float) -> Kept:
     """Thinning of images with (N,) crops of a kind to a budget: the most crowded first."""
     mean = float(counts[counts > 0].mean())
     limit = max(water_level(counts, np.ones(len(counts)), budget), CROWD * mean)
-    fraction = min(1.0, budget / float(np.minimum(counts, limit).sum()))
+    fraction = min(1.0, float(budget / np.minimum(counts, limit).sum()))
     return Kept(round(limit, 1), round(fraction, 5))  # as they stand in the manifest
 
 
