@@ -72,13 +72,16 @@ def look_at(paths: Sequence[Path], kept: Path) -> dict[Path, ImageFacts]:
             stale.append(path)
     if stale:
         quiet = len(stale) < QUIET_BELOW
-        bar = tqdm(total=len(stale), desc="images", unit="img", disable=quiet)
-        with _captured_stderr() as messages, ThreadPoolExecutor(THREADS) as threads:
+        with (
+            os.fdopen(os.dup(2), "w") as shown,  # stderr, before it is captured
+            tqdm(total=len(stale), desc="images", unit="img", file=shown, disable=quiet) as bar,
+            _captured_stderr() as messages,
+            ThreadPoolExecutor(THREADS) as threads,
+        ):
             for start in range(0, len(stale), BATCH):
                 batch = stale[start : start + BATCH]
                 facts |= _inspect_all(batch, decode, threads, messages)
                 bar.update(len(batch))
-        bar.close()
         _save(kept, known, facts)
     return facts
 

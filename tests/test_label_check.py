@@ -1,5 +1,6 @@
 """The check of labels: bad images and labels named one by one, figures, sheets, and its cost."""
 
+import functools
 import json
 import shutil
 import time
@@ -9,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from tqdm import tqdm
 
 from configs import recipe
 from configs.record_settings import SAMPLE_TYPES
@@ -300,6 +302,18 @@ def test_thousands_of_headers_take_seconds(tmp_path: Path) -> None:
     facts = image_check.look_at(paths, tmp_path / "images.json")
     assert all(fact.problem is None for fact in facts.values())
     assert time.process_time() - start < 12, "13,000 would take most of a minute"
+
+
+def test_progress_is_shown_while_the_decoders_are_listened_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_images(tmp_path / "images", scenes(6))
+    monkeypatch.setattr(image_check, "QUIET_BELOW", 1)
+    monkeypatch.setattr(image_check, "BATCH", 2)
+    monkeypatch.setattr(image_check, "tqdm", functools.partial(tqdm, mininterval=0))
+    paths = sorted((tmp_path / "images").iterdir())
+    image_check.look_at(paths, tmp_path / "images.json")
+    assert "4/6" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("margin", [0, 4])
