@@ -116,9 +116,12 @@ def _count_images(unpacked: Path) -> int:
     """Images in a folder and below, or listed in a file of annotations."""
     if unpacked.is_dir():
         return sum(path.suffix.lower() in SUFFIXES for path in unpacked.rglob("*"))
+    options = ReadOptions()
     try:
         format = likely_format(unpacked)
-        entries = READERS[format].read(unpacked, ReadOptions()) if format else []
+        entries = READERS[format].read(unpacked, options) if format else []
     except UserError as error:
         raise BadArchiveError(str(error).rstrip(".")) from None
+    if options.damages:  # a published archive has none: it is another one, or was cut off
+        raise BadArchiveError(options.damages[0].rstrip("."))
     return len({entry.path for entry in entries})

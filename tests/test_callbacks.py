@@ -207,7 +207,7 @@ def test_weights_spoilt_by_an_epochs_last_step_are_not_kept(
         return parts | {"cls": parts["cls"] + tf.reduce_sum(tf.sqrt(0 * arguments[1]["cls"]))}
 
     with monkeypatch.context() as patch:
-        patch.setattr("train.trainable_net.losses", without_a_gradient)
+        patch.setattr("train.custom.losses", without_a_gradient)
         with pytest.raises(UserError, match="validation loss is not finite after epoch 1: lower"):
             train(run, *SHORT, "pnet.train.steps_per_epoch=1")
     left = {path.name for path in (run / "pnet").iterdir()}
