@@ -18,6 +18,7 @@ from pipeline.make_command import also_set, make_command, variable
 
 SETTINGS = Path("configs/finetune.yaml")
 WEIGHTS = Path("weights/mtcnn_weights.npy")
+WEIGHTS_RECIPE = Path("configs/weights.yaml")  # by which they are made
 RUN = Path("runs/finetune")  # where neither a recipe nor a run is named
 FILE = "finetune.yaml"
 HEAD = (
@@ -65,7 +66,10 @@ def write_recipe(
     for path in start.values():
         if not path.exists():
             raise UserError(f"WEIGHTS={path} is not there: it names the weights to start from.")
-    changes |= start_from(start, trained)
+    contexts = _contexts(start)
+    changes |= {
+        k: v for k, v in start_from(start, trained).items() if k not in own or k not in contexts
+    }
     changes |= {k: v for k, v in _about_landmarks(settings, start).items() if k not in own}
     # Loaded from the user's recipe, so that an error names it and not the file written here.
     settings = recipe.load(config, [*as_overrides(changes), *overrides])
@@ -78,14 +82,43 @@ def write_recipe(
 def start_from(start: Mapping[NetName, Path], trained: Sequence[NetName]) -> Changes:
     """Settings that start every net from weights, and take over those that are not trained.
 
-    P-Net's records get the mistakes of the P-Net that it starts from.
+    P-Net's records get the mistakes of the P-Net that it starts from; the other nets look at as
+    much about a face as those that they start from.
     """
     changes: Changes = {f"{net}.train.init": str(path) for net, path in start.items()}
     first = NETS[0]
     if first in trained:
         changes[f"{first}.records.mined_by"] = str(start[first])
         changes[f"{first}.records.proposal_thresholds"] = [0.5]
+    changes |= _contexts(start)
     return changes | {f"{net}.train.steps": 0 for net in NETS if net not in trained}
+
+
+def _contexts(start: Mapping[NetName, Path]) -> Changes:
+    """How much about a face the nets look at that training starts from, where that is known.
+
+    A weights file does not say it. The recipe of the run that it lies in does, and the recipe of
+    this project's weights for a copy of these.
+    """
+    found: Changes = {}
+    for net in NETS[1:]:
+        made_by = _recipe_of(start[net])
+        if made_by is not None:
+            found[f"{net}.records.context"] = made_by.for_net(net).records.context
+    return found
+
+
+def _recipe_of(weights: Path) -> Settings | None:
+    """The recipe by which weights, or the run in a folder, were made; None: unknown."""
+    kept = (weights if weights.is_dir() else weights.parent) / run_recipe.FILE
+    try:
+        if kept.exists():
+            return recipe.load(kept)
+    except UserError:  # of an older version
+        return None
+    if weights.is_dir() or not WEIGHTS.exists() or weights.read_bytes() != WEIGHTS.read_bytes():
+        return None
+    return recipe.load(WEIGHTS_RECIPE)
 
 
 def begun_again(settings: Settings, setting: str) -> str:
@@ -165,6 +198,11 @@ def _summary(
     text = f"finetune: {', '.join(trained)} from {origins}"
     text += f"; {', '.join(others)} taken over as they are" if others else ""
     text += f"; learning rates and steps of {SETTINGS}"
+    contexts = {net: settings.for_net(net).records.context for net in NETS}
+    wider = [
+        f"{net} looks at {value:g} sides of a face" for net, value in contexts.items() if value != 1
+    ]
+    text += f"; {', '.join(wider)}" if wider else ""
     if kept:
         more = ", ..." if len(kept) > MAX_NAMED else ""
         text += f", but {', '.join(kept[:MAX_NAMED])}{more} of {config}"

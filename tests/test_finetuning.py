@@ -1,5 +1,6 @@
 """The recipe of a fine-tuning: what it sets, whose settings come first, which nets are trained."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,7 @@ def test_our_weights_and_gentle_settings_whatever_the_base(
     run = tmp_path / "run"
     assert capsys.readouterr().out == (
         f"finetune: pnet, rnet, onet from {OURS}; learning rates and steps of "
-        f"configs/finetune.yaml; all in {run}/finetune.yaml.\n"
+        f"configs/finetune.yaml; rnet looks at 1.3 sides of a face; all in {run}/finetune.yaml.\n"
     )
 
 
@@ -89,6 +90,22 @@ def test_weights_are_those_named_or_the_recipes_own(tmp_path: Path) -> None:
     other.unlink()
     with pytest.raises(UserError, match=r"WEIGHTS=\S+other\.npy is not there"):
         finetuned(config, weights=other)
+
+
+def test_nets_look_at_as_much_about_a_face_as_those_they_start_from(tmp_path: Path) -> None:
+    ours = recipe.load(ROOT / "configs/weights.yaml").rnet.records.context
+    assert ours == 1.3
+    assert finetuned(own_recipe(tmp_path)).rnet.records.context == ours
+    copied = Path(shutil.copy(OURS, tmp_path / "copied.npy"))
+    assert finetuned(own_recipe(tmp_path), weights=copied).rnet.records.context == ours
+    others = tmp_path / "others.npy"
+    others.write_bytes(b"")
+    assert finetuned(own_recipe(tmp_path), weights=others).rnet.records.context == 1
+    (tmp_path / "recipe.yaml").write_text(f"base: {MTCNN}\nonet: {{records: {{context: 1.1}}}}\n")
+    in_a_run = finetuned(own_recipe(tmp_path), weights=others)
+    assert [in_a_run.for_net(net).records.context for net in NETS] == [1, 1, 1.1]
+    own = finetuned(own_recipe(tmp_path, "rnet: {records: {context: 1.2}}"))
+    assert own.rnet.records.context == 1.2
 
 
 def test_the_recipe_that_is_written_stands_on_the_users(tmp_path: Path) -> None:
