@@ -82,7 +82,7 @@ def test_settings_count(cascade_folder: Path) -> None:
     counts = [
         len(detect(image, settings).scores)
         for settings in (
-            DetectorSettings(20, 0.709, (0.3, 0.3, 0.3)),
+            DetectorSettings(20, 0.709, (0.1, 0.05, 0.01)),
             DetectorSettings(20, 0.709, (0.6, 0.7, 0.7)),
             DetectorSettings(400, 0.709, (0.6, 0.7, 0.7)),
         )
