@@ -11,12 +11,11 @@ from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import openvino as ov
 from numpy.typing import NDArray
-from openvino import opset14 as ops
 
 from .errors import UserError
 from .net import NETS, Layer, Net, NetName
+from .openvino_import import ops, ov
 from .pixels import PIXEL_MEAN, PIXEL_SCALE
 from .weights.net_weights import TrainedNet, Weights
 

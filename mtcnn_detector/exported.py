@@ -9,12 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import openvino as ov
 from numpy.typing import NDArray
 
 from .backend import BUILD_LOCK, CompiledNet, Outputs, Precision
 from .errors import UserError
 from .net import NETS, Layer, Net, NetName
+from .openvino_import import ov
 from .validation import BadValueError
 
 # What a net is called in a folder of each format, and the file by which the format is recognised.
