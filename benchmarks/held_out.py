@@ -52,9 +52,8 @@ def _groups(settings: Settings) -> Iterator[tuple[str, list[Annotation]]]:
     for labelled in labelled_images(settings, 0)["validation"]:
         source = labelled.annotation.key.partition("/")[0]
         boxed = not settings.data.train[source].landmarks_only
-        group = (
-            source if not boxed or source == "wider" else "masks" if "ma" in source else "others"
-        )
+        kind = "masks" if source.startswith(("mafa", "mask")) else "others"
+        group = kind if boxed and source != "wider" else source
         held_out[group].append(labelled.annotation)
     yield from sorted(held_out.items())
 
