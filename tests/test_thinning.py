@@ -183,7 +183,7 @@ def test_thinned_records_are_a_part_of_the_whole(
     assert files(thinned) == before
     said = capsys.readouterr().out
     assert "was cut for a training of fewer steps: `make pnet-data FORCE=1` cuts" in said
-    told = r"another recipe \(pnet\.records\.max_gigabytes: 5\.0 -> 0\.001; "
+    told = r"another recipe \(pnet\.records\.max_gigabytes: 4\.8 -> 0\.001; "
     with pytest.raises(UserError, match=told):
         prepare(
             recipe.load(file, [*FEW, "pnet.records.max_gigabytes=0.001"]), "pnet", thinned, 2, False
