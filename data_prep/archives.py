@@ -66,7 +66,7 @@ class Archive:
 
 
 @dataclass(frozen=True)
-class DataSet:
+class DownloadSet:
     """Archives with one licence, and the page where a person finds them."""
 
     licence: str
@@ -74,7 +74,7 @@ class DataSet:
     archives: dict[str, Archive]
 
 
-def load(path: Path = DOWNLOADS) -> Mapping[str, DataSet]:
+def load(path: Path = DOWNLOADS) -> Mapping[str, DownloadSet]:
     """The data sets of a file; one that says `base: other.yaml` changes only what it names.
 
     Raises:
@@ -84,4 +84,4 @@ def load(path: Path = DOWNLOADS) -> Mapping[str, DataSet]:
     if not path.is_file():
         raise UserError(f"{path}: there is no such file; DOWNLOADS= names one.")
     schema = Schema(str(path))
-    return {name: schema.build(DataSet, value, name) for name, value in read_tree(path).items()}
+    return {name: schema.build(DownloadSet, value, name) for name, value in read_tree(path).items()}

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from configs.record_settings import DataSettings, Source
-from data_prep.archives import Archive, DataSet, Member
+from data_prep.archives import Archive, DownloadSet, Member
 from data_prep.http_download import NotOnServerError, fetch
 from data_prep.unpack import BadArchiveError, unpack
 from mtcnn_detector.errors import UserError
@@ -24,7 +24,7 @@ class Missing:
     problem: str
 
 
-def download_wider(folder: Path, base_url: str | None, wider: DataSet) -> None:
+def download_wider(folder: Path, base_url: str | None, wider: DownloadSet) -> None:
     """Download WIDER FACE into `folder`/wider; what is there already is left alone.
 
     Whenever it stops, the same call goes on where it stopped.
@@ -55,7 +55,7 @@ def download_wider(folder: Path, base_url: str | None, wider: DataSet) -> None:
             raise UserError(f"{str(error).rstrip('.')}: check --url (URL=).") from error
 
 
-def download_data(folder: Path, data: DataSettings, sets: Mapping[str, DataSet]) -> None:
+def download_data(folder: Path, data: DataSettings, sets: Mapping[str, DownloadSet]) -> None:
     """Download what a recipe's sources name; each archive is independent of the others.
 
     What is there already is left alone. An archive that cannot be had is named at the end, with
@@ -97,7 +97,7 @@ def download_data(folder: Path, data: DataSettings, sets: Mapping[str, DataSet])
     print(f"{folder} holds everything that can be downloaded for the recipe{rest}.")
 
 
-def _download_set(folder: Path, one: DataSet) -> list[Missing]:
+def _download_set(folder: Path, one: DownloadSet) -> list[Missing]:
     """Download the archives of a set whose content is not there; those that cannot be had."""
     archives = [archive for archive in one.archives.values() if archive.missing(folder)]
     if archives:

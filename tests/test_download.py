@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from data_prep import http_download
-from data_prep.archives import Archive, DataSet, Member, load
+from data_prep.archives import Archive, DownloadSet, Member, load
 from data_prep.download import download_wider
 from mtcnn_detector.errors import UserError
 from tests.http_server import Server, archive_of, serving
@@ -39,7 +39,7 @@ FILES = (remote("WIDER_train"), remote("wider_face_split"))
 def download(folder: Path, url: str, files: Sequence[Archive]) -> None:
     """`download_wider` of some archives."""
     licence = load()["wider"].licence
-    download_wider(folder, url, DataSet(licence, "http://page", {f.file: f for f in files}))
+    download_wider(folder, url, DownloadSet(licence, "http://page", {f.file: f for f in files}))
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from data_prep.readers.entries import (
     read_lines,
     read_text,
 )
-from data_prep.readers.yolo_lines import DataSet, read_file
+from data_prep.readers.yolo_lines import Description, read_file
 from mtcnn_detector.errors import UserError
 
 NOT_LABELS = ("classes.txt", "obj.names", "train.txt", "val.txt", "test.txt")
@@ -147,7 +147,7 @@ def _yaml(file: Path) -> dict[str, Any]:
     return whole
 
 
-def _described(whole: dict[str, Any]) -> DataSet:
+def _described(whole: dict[str, Any]) -> Description:
     names = whole.get("names") or {}
     listed = names if isinstance(names, list) else []
     pairs = names.items() if isinstance(names, dict) else enumerate(listed)
@@ -155,8 +155,10 @@ def _described(whole: dict[str, Any]) -> DataSet:
     valid = isinstance(shape, list) and len(shape) == 2 and all(isinstance(n, int) for n in shape)
     named = {str(key): str(name) for key, name in pairs}
     if not (valid and shape):
-        return DataSet(named)
-    return DataSet(named, (shape[0], shape[1]), _keypoint_names(whole.get("kpt_names"), shape[0]))
+        return Description(named)
+    return Description(
+        named, (shape[0], shape[1]), _keypoint_names(whole.get("kpt_names"), shape[0])
+    )
 
 
 def _keypoint_names(listed: Any, count: int) -> list[str] | None:
@@ -167,11 +169,11 @@ def _keypoint_names(listed: Any, count: int) -> list[str] | None:
     return [str(name) for name in names]
 
 
-def _description(labels: Path) -> DataSet:
+def _description(labels: Path) -> Description:
     """Names of the classes and shape of the keypoints, from the files that tools put beside."""
     for folder in (labels, labels.parent, labels.parent.parent):
         for file in chain(folder.glob("data.y*ml"), folder.glob("dataset.y*ml")):
             return _described(_yaml(file))
         for file in chain(folder.glob("classes.txt"), folder.glob("obj.names")):
-            return DataSet({str(i): line.text for i, line in enumerate(read_lines(file))})
-    return DataSet({})
+            return Description({str(i): line.text for i, line in enumerate(read_lines(file))})
+    return Description({})

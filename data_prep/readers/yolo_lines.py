@@ -22,7 +22,7 @@ from mtcnn_detector.errors import UserError
 MARGIN = 0.5  # of an image by which a box may reach over its border before the numbers are refused
 
 
-class DataSet(NamedTuple):
+class Description(NamedTuple):
     """What `data.yaml` or `classes.txt` say about the labels."""
 
     names: dict[str, str]  # of the classes, by number
@@ -31,7 +31,7 @@ class DataSet(NamedTuple):
 
 
 def read_file(
-    file: Path, labels: Path, described: DataSet, split: Split | None, options: ReadOptions
+    file: Path, labels: Path, described: Description, split: Split | None, options: ReadOptions
 ) -> Entry:
     """The labels of one image, whose path below the images is that of `file` below `labels`."""
     path = file.relative_to(labels).with_suffix("").as_posix()
@@ -40,12 +40,12 @@ def read_file(
     return options.with_faces(entry, partial(_faces, file, described, options))
 
 
-def _faces(file: Path, described: DataSet, options: ReadOptions) -> Iterator[FaceLabel]:
+def _faces(file: Path, described: Description, options: ReadOptions) -> Iterator[FaceLabel]:
     for line in read_lines(file):
         yield _face(line, described, options)
 
 
-def _face(line: Line, described: DataSet, options: ReadOptions) -> FaceLabel:
+def _face(line: Line, described: Description, options: ReadOptions) -> FaceLabel:
     wanted = "class cx cy w h as fractions of the image, then keypoints x y or x y v"
     number, *words = line.text.split()
     values = numbers(line.where, words, max(len(words), 4), wanted)
@@ -74,7 +74,7 @@ def _polygon(line: Line, values: list[float]) -> list[float]:
 
 
 def _points(
-    line: Line, values: list[float], described: DataSet, options: ReadOptions
+    line: Line, values: list[float], described: Description, options: ReadOptions
 ) -> Any | None:
     """The ten numbers of a pose line; None where the line is a box alone, or a polygon."""
     rest = values[4:]
@@ -90,7 +90,7 @@ def _points(
     return None
 
 
-def _shapes_of(length: int, described: DataSet) -> Iterator[tuple[int, int]]:
+def _shapes_of(length: int, described: Description) -> Iterator[tuple[int, int]]:
     if described.keypoint_shape:
         count, width = described.keypoint_shape
         if width in (2, 3) and length in (count * width, count * width + 1):
