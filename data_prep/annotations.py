@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -11,11 +11,10 @@ from data_prep import face_checks, landmark_sides, orientation
 from data_prep.box_units import in_pixels
 from data_prep.face_checks import corners
 from data_prep.image_paths import ImageFinder
+from data_prep.label_request import LabelRequest, checked_format, of_categories
 from data_prep.readers import READERS, Reader, read_entries
-from data_prep.readers.detection import NAMES, likely_format
 from data_prep.readers.entries import (
     UNKNOWN,
-    BoxUnits,
     Entry,
     FaceLabel,
     ReadOptions,
@@ -59,37 +58,6 @@ class Annotation:
             f"{self.where}: the face ({box}) lies outside its image {self.image} of {width} x "
             f"{height} pixels"
         )
-
-
-@dataclass(frozen=True)
-class LabelRequest:
-    """Where the labels of a source are, and what a recipe says about them.
-
-    Attributes:
-        format: one of `READERS`, or `auto`.
-        labels: files or folders.
-        images: the folder that the listed paths are relative to.
-        landmarks: a second file with the landmarks, for formats that have one.
-        source: the name of the data set; begins every key.
-        categories: those that count as faces; None for all of a file with one category.
-        boxes: the meaning of a box's numbers, where the format leaves it open; None for its own.
-        exif: whether labels count `upright` or `stored` pixels; None to find out.
-        landmark_names: names, in the file, of the five landmarks.
-        columns: names of a table's columns by their meaning.
-        use_landmarks: false: faces have no landmarks, whatever the labels hold.
-    """
-
-    format: str
-    labels: tuple[Path, ...]
-    images: Path
-    landmarks: Path | None = None
-    source: str = ""
-    categories: Sequence[str] | None = None
-    boxes: BoxUnits | None = None
-    exif: str | None = None
-    landmark_names: Sequence[str] = ()
-    columns: Mapping[str, str] = field(default_factory=dict)
-    use_landmarks: bool = True
 
 
 @dataclass(frozen=True)
@@ -143,7 +111,7 @@ def read_labels(request: LabelRequest) -> LabelSet:
             the images (fractions, corners in place of sizes, landmarks of other
             images), or have several categories and none is chosen.
     """
-    format = _checked_format(request)
+    format = checked_format(request)
     options = ReadOptions(
         request.landmarks if request.use_landmarks else None,
         request.landmark_names,
@@ -159,7 +127,7 @@ def read_labels(request: LabelRequest) -> LabelSet:
     if not request.use_landmarks:
         entries = [one._replace(faces=_without_landmarks(one.faces)) for one in entries]
     counts = Counter(f.category for e in entries for f in e.faces if f.category is not None)
-    entries = _of_categories(entries, counts, request)
+    entries = of_categories(entries, counts, request)
     views = orientation.decide(
         [request.images / path for path in paths], entries, READERS[format].of_tools, request.exif
     )
@@ -213,64 +181,6 @@ def _check_damages(
 
 def _without_landmarks(faces: Sequence[FaceLabel]) -> list[FaceLabel]:
     return [face._replace(landmarks=UNKNOWN) for face in faces]
-
-
-def _checked_format(request: LabelRequest) -> str:
-    format, first = request.format, request.labels[0]
-    if format != "auto" and format not in READERS:
-        known = ", ".join(READERS)
-        raise UserError(f"unknown annotation format {format!r}: use one of {known}.")
-    likely = likely_format(first)
-    if format == "auto" and likely is None:
-        raise UserError(
-            f"{first} looks like no known annotation format: set format to one of "
-            f"{', '.join(READERS)}."
-        )
-    chosen = likely if format == "auto" and likely else format
-    if likely not in (None, chosen):
-        raise UserError(
-            f"{first} looks like a {likely} file (this is {NAMES[likely]}): set format: {likely}."
-        )
-    _check_settings(request, chosen)
-    return chosen
-
-
-def _check_settings(request: LabelRequest, format: str) -> None:
-    if request.landmarks is not None and not READERS[format].landmarks:
-        raise UserError(
-            f"format {format} takes no landmarks file, but {request.landmarks} is given."
-        )
-    if request.boxes not in (None, "fractions") and not READERS[format].units:
-        raise UserError(
-            f"{request.labels[0]}: the format {format} itself says what its boxes mean: leave out "
-            f"boxes: {request.boxes}."
-        )
-    if request.columns and format != "csv":
-        raise UserError(f"columns: is for tables; {request.labels[0]} is read as {format}.")
-
-
-def _of_categories(
-    entries: list[Entry], counts: Counter[str], request: LabelRequest
-) -> list[Entry]:
-    """Entries with the faces of the wanted categories alone."""
-    listed = ", ".join(f"{name} {count}" for name, count in counts.most_common())
-    if request.categories is None:
-        if len(counts) > 1:
-            first = "face" if "face" in counts else counts.most_common(1)[0][0]
-            raise UserError(
-                f"{request.labels[0]}: {listed}: name those to train on, for example "
-                f"categories: [{first}]."
-            )
-        return entries
-    folded = {name.casefold() for name in counts}
-    missing = [name for name in request.categories if name.casefold() not in folded]
-    if missing:
-        raise UserError(
-            f"{request.labels[0]} has no category {', '.join(missing)}; it has: {listed or 'none'}."
-        )
-    chosen = {name.casefold() for name in request.categories}
-    wanted = {name for name in counts if name.casefold() in chosen}
-    return [e._replace(faces=[f for f in e.faces if f.category in wanted]) for e in entries]
 
 
 def _merged(

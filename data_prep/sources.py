@@ -12,8 +12,9 @@ import numpy as np
 
 from configs.record_settings import SampleType, Source
 from configs.settings import Settings
-from data_prep.annotations import Annotation, LabelRequest, LabelSet, read_labels
+from data_prep.annotations import Annotation, LabelSet, read_labels
 from data_prep.detections import add_detections
+from data_prep.label_request import LabelRequest
 from data_prep.readers.entries import Split
 from data_prep.sampling import scale_weights
 from mtcnn_detector.boxes import FloatArray, longer_sides

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from configs import recipe
-from data_prep.annotations import Annotation, LabelRequest, LabelSet, read_labels
+from data_prep.annotations import Annotation, LabelSet, read_labels
 from data_prep.build_records import prepare
+from data_prep.label_request import LabelRequest
 from mtcnn_detector.errors import UserError
 from tests.data_sets import MTCNN, ROOT, manifest_of
 

@@ -7,8 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
-from data_prep.annotations import LabelRequest, LabelSet, read_labels
+from data_prep.annotations import LabelSet, read_labels
 from data_prep.image_headers import Header, read_header
+from data_prep.label_request import LabelRequest
 from mtcnn_detector.errors import UserError
 
 # What a viewer does with the stored pixels, by EXIF's orientation.

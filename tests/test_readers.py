@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_prep.annotations import Annotation, LabelRequest, LabelSet, read_labels
+from data_prep.annotations import Annotation, LabelSet, read_labels
+from data_prep.label_request import LabelRequest
 from data_prep.readers.detection import likely_format
 from mtcnn_detector.errors import UserError
 from tests.label_files import (
