@@ -11,6 +11,8 @@ from mtcnn_detector.errors import UserError
 
 SLACK = 2.0  # pixels by which a box may reach over the border and still count as inside
 ROUNDING = 0.01  # of an image by which centre and size may reach over its border
+PERCENT = 100.5  # the last edge that a percentage can be, with rounding
+MIN_SIDE, MIN_BOXES = 150, 10  # images and boxes from which edges of 100 pixels are no accident
 SUSPICIOUS = 0.2  # share of boxes that fit the image in another reading only
 Size = tuple[float, float]
 
@@ -27,12 +29,13 @@ def in_pixels(
         file: for messages.
 
     Raises:
-        UserError: the numbers look like fractions, or like corners in place of sizes, or the other
-            way round; the sentence says what to set.
+        UserError: the numbers look like fractions or percentages, or like corners in place of
+            sizes, or the other way round; the sentence says what to set.
     """
     units = [_units(entry.units, boxes) for entry in entries]
     _check_fractions(entries, units, file)
     _check_corners(entries, sizes, units, file)
+    _check_percentages(entries, sizes, units, file)
     _check_centres(entries, file)
     scaled_points = _points_are_fractions(entries)
     return [
@@ -85,6 +88,29 @@ def _check_fractions(entries: Sequence[Entry], units: Sequence[BoxUnits], file: 
         raise UserError(
             f"{file}: the boxes are no fractions of the image (their largest number is "
             f"{np.abs(fractions).max():g}): set boxes: xywh or boxes: xyxy."
+        )
+
+
+def _check_percentages(
+    entries: Sequence[Entry], sizes: Sequence[Size | None], units: Sequence[BoxUnits], file: Path
+) -> None:
+    """Refuse pixels that never leave the upper left hundred of images that are larger."""
+    listed = [
+        (entry.faces, size, unit)
+        for entry, size, unit in zip(entries, sizes, units, strict=True)
+        if entry.faces and size
+    ]
+    if any(unit.startswith("fractions") or min(size) < MIN_SIDE for _, size, unit in listed):
+        return
+    corners = any(unit.endswith("xyxy") for _, _, unit in listed)
+    boxes = _array([face for faces, _, _ in listed for face in faces])
+    first = boxes[:, :2]
+    last = boxes[:, 2:] if corners else first + boxes[:, 2:]
+    if len(boxes) >= MIN_BOXES and (last > first).all() and last.max() <= PERCENT:
+        raise UserError(
+            f"{file}: no box reaches beyond pixel 100, and all images are larger: the numbers look "
+            "like percentages of the image: divide them, and the landmarks, by 100 and set boxes: "
+            f"{'fractions_xyxy' if corners else 'fractions'}."
         )
 
 

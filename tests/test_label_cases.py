@@ -270,6 +270,20 @@ def test_fractions() -> None:
         read("own_recipe_evaluate", boxes="fractions")
 
 
+@pytest.mark.parametrize("corners", [False, True])
+def test_percentages(tmp_path: Path, corners: bool) -> None:
+    def change(content: dict[str, Any]) -> None:
+        for label in content["annotations"]:
+            x, y, w, h = label["bbox"]
+            third, fourth = (x + w, y + h) if corners else (w, h)
+            label["bbox"] = [x / 2.2, y / 1.6, third / 2.2, fourth / 1.6]
+            del label["keypoints"]
+
+    setting = "fractions_xyxy" if corners else "fractions"
+    with pytest.raises(UserError, match=f"percentages .* by 100 and set boxes: {setting}"):
+        read_changed(tmp_path, change, boxes="xyxy" if corners else None)
+
+
 def test_corners_as_fractions(tmp_path: Path) -> None:
     def change(content: dict[str, Any]) -> None:
         for label in content["annotations"]:
