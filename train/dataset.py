@@ -100,6 +100,8 @@ def batches(
     options = tf.data.Options()
     # Nothing is left to tune, and the end of an iterator was seen to wait minutes for the tuner.
     options.autotune.enabled = False
+    # The default rewriting of the graph copies what it captures: the records would exist twice.
+    options.experimental_optimization.apply_default_optimizations = False
     options.threading.max_intra_op_parallelism = 1  # its operations are too small to be split
     options.threading.private_threadpool_size = threads
     return dataset.with_options(options)
