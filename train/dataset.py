@@ -21,7 +21,7 @@ from mtcnn_detector.net import NetName
 from mtcnn_detector.pixels import normalise
 from train import affine, augment, custom
 from train.custom import Augmentation
-from train.loading import ALIGNMENT, CropSet, kinds_of
+from train.loading import CropSet, kinds_of
 
 # XORed into the seed of the colour jitter, so that other changes are drawn independently of it.
 OCCLUSION, BLUR, NOISE, DOWNSCALE, MOTION, OWN = (1 << bit for bit in range(29, 23, -1))
@@ -78,12 +78,10 @@ def batches(
     size = view.size or crop_set.crops.images.shape[1]
     own = custom.load_augmentation(train, name, size)
     sampler = _ShuffledSampler(crop_set, counts, seed)
-    # Tensors are captured by reference; arrays would be copied into the graph.
-    tensors = Crops(*map(_tensor, crop_set.crops))
 
     def batch(step: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         rows = sampler.rows(step)
-        crops = Crops(*(tf.gather(field, rows) for field in tensors))
+        crops = _take(crop_set.crops, rows)
         seeds = tf.cast(tf.stack([tf.constant(seed, tf.int64), step]), tf.int32)
         kinds = tf.constant(sampler.kinds, tf.int32)
         if train.affine.probability:
@@ -100,19 +98,21 @@ def batches(
     options = tf.data.Options()
     # Nothing is left to tune, and the end of an iterator was seen to wait minutes for the tuner.
     options.autotune.enabled = False
-    # The default rewriting of the graph copies what it captures: the records would exist twice.
-    options.experimental_optimization.apply_default_optimizations = False
     options.threading.max_intra_op_parallelism = 1  # its operations are too small to be split
     options.threading.private_threadpool_size = threads
     return dataset.with_options(options)
 
 
-def _tensor(array: Any) -> tf.Tensor:
-    """A CPU tensor; it shares the memory of an aligned array, so that records exist only once."""
-    with tf.device("CPU"):
-        if not array.size or array.ctypes.data % ALIGNMENT:
-            return tf.convert_to_tensor(array)
-        return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
+def _take(crops: Crops, rows: tf.Tensor) -> Crops:
+    """Some rows of the crops, by numpy: whatever a dataset captures, it copies when it begins."""
+    fields: tuple[Any, ...] = crops
+
+    def take(rows: Any) -> list[Any]:
+        return [field.take(rows, axis=0, mode="clip") for field in fields]
+
+    taken = tf.numpy_function(take, [rows], [field.dtype for field in fields], stateful=False)
+    shapes = [(rows.shape[0], *field.shape[1:]) for field in fields]
+    return Crops(*map(tf.ensure_shape, taken, shapes))
 
 
 class _ShuffledSampler:

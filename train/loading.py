@@ -19,7 +19,6 @@ from data_prep.crops import Crops
 from mtcnn_detector.errors import UserError
 from pipeline.make_command import make_command
 
-ALIGNMENT = 64  # bytes; of TensorFlow's tensors
 MEMINFO, RESERVED = Path("/proc/meminfo"), 2 << 30  # bytes; for the training itself
 
 
@@ -74,7 +73,7 @@ def load(
             )
     # Gigabytes: allocated once, then filled shard by shard.
     count = sum(wanted.values())
-    crops = Crops(*(_allocate_aligned(count, field, folder) for field in Crops.joined([], size)))
+    crops = Crops(*(_allocate(count, field, folder) for field in Crops.joined([], size)))
     buffers: tuple[Any, ...] = crops
     ends = np.cumsum([shard.crops for shard in shards])
 
@@ -107,24 +106,21 @@ def _name_damaged(shards: list[_Shard], size: int, remedy: str) -> None:
         records.read_shard(shard.path, size, shard.kind, remedy)
 
 
-def _allocate_aligned(count: int, like: Any, folder: Path) -> Any:
-    """An uninitialised array of `count` rows like those of `like`, aligned as TensorFlow's tensors.
+def _allocate(count: int, like: Any, folder: Path) -> Any:
+    """An uninitialised array of `count` rows like those of `like`.
 
     Where memory is too small for it, it is mapped to an unnamed temporary file in `folder`.
     """
     shape = (count, *like.shape[1:])
-    length = math.prod(shape) * like.itemsize + ALIGNMENT
-    if length + RESERVED < _available_memory():
-        buffer = np.empty(length, np.uint8)
-    else:
-        print(
-            f"{length >> 20} MiB of crops do not fit into memory: they are drawn from a file in "
-            f"{folder}, which is slower; fewer crops a face in the recipe would fit."
-        )
-        with tempfile.TemporaryFile(dir=folder) as file:
-            buffer = np.memmap(file, np.uint8, shape=(length,)).view(np.ndarray)
-    start = -buffer.ctypes.data % ALIGNMENT
-    return buffer[start : len(buffer) - ALIGNMENT + start].view(like.dtype).reshape(shape)
+    length = math.prod(shape) * like.itemsize
+    if not length or length + RESERVED < _available_memory():
+        return np.empty(shape, like.dtype)
+    print(
+        f"{length >> 20} MiB of crops do not fit into memory: they are drawn from a file in "
+        f"{folder}, which is slower; fewer crops a face in the recipe would fit."
+    )
+    with tempfile.TemporaryFile(dir=folder) as file:
+        return np.memmap(file, like.dtype, shape=shape).view(np.ndarray)
 
 
 def _available_memory() -> int:
