@@ -219,7 +219,7 @@ class RecordSettings:
     max_gigabytes: float = setting(
         "memory for the crops while the net is trained; fewer are cut where they would not fit",
         "(0, inf)",
-        4.8,  # with what a training needs besides, under 6 GB
+        4.8,  # a training needs 1.1 to 1.6 besides
     )
     images_per_shard: int = setting("images whose crops share a TFRecord file", "[1, inf)", 64)
 
