@@ -61,6 +61,11 @@ class Source:
         "numbers of a box, where the format leaves them open; fractions are of the image's size",
         default=None,
     )
+    first_pixel: Literal[0, 1] | None = setting(
+        "what the annotations call the first pixel's column and row: 1 where they come from "
+        "MATLAB; null: 0",
+        default=None,
+    )
     exif: Literal["upright", "stored"] | None = setting(
         "image whose pixels the annotations count: rotated as its EXIF data say, or as it is "
         "stored; null: by the sizes in the annotations",

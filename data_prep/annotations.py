@@ -131,7 +131,7 @@ def read_labels(request: LabelRequest) -> LabelSet:
     views = orientation.decide(
         [request.images / path for path in paths], entries, READERS[format].of_tools, request.exif
     )
-    entries = in_pixels(entries, views.sizes, request.boxes, request.labels[0])
+    entries = in_pixels(entries, views.sizes, request.boxes, request.labels[0], request.first_pixel)
     faces = [face for entry in entries for face in entry.faces]
     shifted = face_checks.check_noses(faces, request.landmarks or request.labels[0])
     annotations = _merged(entries, paths, views.upright, request)

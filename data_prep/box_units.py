@@ -18,33 +18,53 @@ Size = tuple[float, float]
 
 
 def in_pixels(
-    entries: Sequence[Entry], sizes: Sequence[Size | None], boxes: BoxUnits | None, file: Path
+    entries: Sequence[Entry],
+    sizes: Sequence[Size | None],
+    boxes: BoxUnits | None,
+    file: Path,
+    first_pixel: int = 0,
 ) -> list[Entry]:
-    """Entries whose boxes are x y w h in pixels, and landmarks in pixels.
+    """Entries whose boxes are x y w h in pixels, and landmarks in pixels, both counted from 0.
 
     Args:
         entries: the labels as they are listed.
         sizes: width and height of each entry's image; None where it is not known.
         boxes: the meaning of the numbers from the recipe; None for each entry's own.
         file: for messages.
+        first_pixel: what the labels call the first pixel's column and row.
 
     Raises:
-        UserError: the numbers look like fractions or percentages, or like corners in place of
-            sizes, or the other way round; the sentence says what to set.
+        UserError: fractions are said to count pixels from 1; the numbers look like fractions or
+            percentages, or like corners in place of sizes, or the other way round; the sentence
+            says what to set.
     """
     units = [_units(entry.units, boxes) for entry in entries]
     _check_fractions(entries, units, file)
     _check_corners(entries, sizes, units, file)
     _check_percentages(entries, sizes, units, file)
     _check_centres(entries, file)
+    if first_pixel and any(unit.startswith("fractions") for unit in units):
+        raise UserError(f"{file}: its boxes are fractions of the image: leave out first_pixel.")
     scaled_points = _points_are_fractions(entries)
     return [
         entry._replace(
-            faces=[_in_pixels(face, unit, size, scaled_points) for face in entry.faces],
+            faces=[
+                _counted_from(first_pixel, _in_pixels(face, unit, size, scaled_points))
+                for face in entry.faces
+            ],
             units="xywh",
         )
         for entry, size, unit in zip(entries, sizes, units, strict=True)
     ]
+
+
+def _counted_from(first_pixel: int, face: FaceLabel) -> FaceLabel:
+    """A face whose pixels are counted from 0 in place of `first_pixel`."""
+    if not first_pixel:
+        return face
+    x, y, width, height = face.box
+    landmarks = [value - first_pixel for value in face.landmarks]
+    return face._replace(box=(x - first_pixel, y - first_pixel, width, height), landmarks=landmarks)
 
 
 def _units(own: BoxUnits, boxes: BoxUnits | None) -> BoxUnits:

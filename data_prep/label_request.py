@@ -23,6 +23,7 @@ class LabelRequest:
         source: the name of the data set; begins every key.
         categories: those that count as faces; None for all of a file with one category.
         boxes: the meaning of a box's numbers, where the format leaves it open; None for its own.
+        first_pixel: column and row of the first pixel, 0 or 1.
         exif: whether labels count `upright` or `stored` pixels; None to find out.
         landmark_names: names, in the file, of the five landmarks.
         columns: names of a table's columns by their meaning.
@@ -36,6 +37,7 @@ class LabelRequest:
     source: str = ""
     categories: Sequence[str] | None = None
     boxes: BoxUnits | None = None
+    first_pixel: int = 0
     exif: str | None = None
     landmark_names: Sequence[str] = ()
     columns: Mapping[str, str] = field(default_factory=dict)

@@ -113,6 +113,7 @@ def read_source(folder: Path, name: str, source: Source, use_landmarks: bool = T
             name,
             categories=source.categories,
             boxes=source.boxes,
+            first_pixel=source.first_pixel or 0,
             exif=source.exif,
             landmark_names=source.landmark_names or (),
             columns=source.columns or {},

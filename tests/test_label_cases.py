@@ -299,6 +299,14 @@ def test_corners_as_fractions(tmp_path: Path) -> None:
     np.testing.assert_allclose(boxes, [[19, 11, 63, 66], [138, 54, 187, 115]], atol=1e-3)
 
 
+def test_pixels_counted_from_one() -> None:
+    zero, one = (first(read("own_recipe_evaluate", first_pixel=pixel)) for pixel in (0, 1))
+    np.testing.assert_array_equal(one.boxes, zero.boxes - 1)
+    np.testing.assert_array_equal(one.landmarks, zero.landmarks - 1)
+    with pytest.raises(UserError, match="fractions of the image: leave out first_pixel"):
+        read("bbox_normalised", boxes="fractions", first_pixel=1)
+
+
 def test_paths_of_windows() -> None:
     labels = read("windows_file_name")
     check_all(labels)
