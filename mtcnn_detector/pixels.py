@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .boxes import FloatArray, IntArray
+from .errors import UserError
 
 Image = NDArray[np.uint8]
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}  # of image files
@@ -50,11 +51,15 @@ def write_image(path: Path, image: Image) -> None:
     """Write an RGB image in the format of the suffix.
 
     Raises:
-        OSError: it could not be written.
+        OSError: it could not be written, for the reason of its `errno`.
+        UserError: the format cannot hold it, such as a JPEG file of more than 65,500 pixels.
     """
+    done, coded = cv2.imencode(path.suffix, image[:, :, ::-1])
+    if not done:
+        height, width = image.shape[:2]
+        raise UserError(f"{path}: an image of {width} x {height} pixels does not fit its format.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(path), image[:, :, ::-1]):
-        raise OSError(f"{path} could not be written")
+    path.write_bytes(coded.tobytes())  # `imwrite` does not tell why it failed
 
 
 def normalise(pixels: Pixels) -> Pixels:

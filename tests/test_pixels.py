@@ -1,5 +1,6 @@
 """Cutting, padding, resizing and reading pictures; x and y are told apart everywhere."""
 
+import errno
 import struct
 import zlib
 from pathlib import Path
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtcnn_detector import pixels
+from mtcnn_detector.errors import UserError
 
 HEIGHT, WIDTH = 40, 60
 
@@ -226,6 +228,24 @@ def test_a_photograph_is_read_as_it_is_stored_or_upright(tmp_path: Path) -> None
     assert read is not None and upright is not None
     assert read.shape == (20, 50, 3)
     assert upright.shape == (50, 20, 3)
+
+
+def test_an_image_is_written_as_its_ending_says(tmp_path: Path) -> None:
+    image = speckled()
+    pixels.write_image(tmp_path / "deep" / "a.png", image)
+    read = pixels.read_image(tmp_path / "deep" / "a.png")
+    assert read is not None and (read == image).all()
+
+
+def test_why_an_image_cannot_be_written_is_told(tmp_path: Path) -> None:
+    full = tmp_path / "full.png"
+    full.symlink_to("/dev/full")
+    with pytest.raises(OSError) as caught:
+        pixels.write_image(full, speckled())
+    assert caught.value.errno == errno.ENOSPC
+    wide = np.zeros((1, 70_000, 3), np.uint8)
+    with pytest.raises(UserError, match=r"wide\.jpg: an image of 70000 x 1 pixels does not fit"):
+        pixels.write_image(tmp_path / "wide.jpg", wide)
 
 
 def huge_png() -> bytes:
