@@ -86,14 +86,9 @@ def merge(
     nets = {name: weight_files.read_net(path, name) for name, path in paths.items()}
     own = [name for name in NETS if name not in sources]
     nets |= {name: working_point.shifted(nets[name], name, settings) for name in own}
-    suffix = "" if format_name == DEFAULT else f"-{format_name}"
     moved = {name: found for name in own if (found := working_point.shifts(name, settings))}
     recipe = _input_digests(paths, calibration_images) | ({"shifts": moved} if moved else {})
-    variables = {"FORMAT": format_name} if suffix else {}
-    variables |= {name.upper(): str(path) for name, path in sources.items()}
-    if calibration_images is not None:
-        variables["CALIBRATION"] = str(calibration_images)
-    stage = manifest.Stage(run / f"export{suffix}", recipe, "export-weights", variables)
+    stage = _stage(run, recipe, sources, format_name, calibration_images)
     target = run / export_format.target
     if not force:
         _refuse_unless_exported(target, stage)
@@ -107,10 +102,26 @@ def merge(
     stage.finish(
         {"file": str(target), "made": manifest.digest_tree(target), "from": files, **facts}
     )
-    command = stage.command + (f" FORMAT={format_name}" if suffix else "")
+    command = stage.command + (f" FORMAT={format_name}" if format_name != DEFAULT else "")
     print(f"{command}: {target}; {summary} {export_format.usage.format(target)}")
     if "landmarks" in facts:
         print(f"{command}: note: {NO_LANDMARKS}{export_format.without_landmarks}.")
+
+
+def _stage(
+    run: Path,
+    recipe: Mapping[str, Any],
+    sources: Mapping[NetName, Path],
+    format_name: str,
+    calibration_images: Path | None,
+) -> manifest.Stage:
+    """The export's folder, one for each format, and the command that makes it."""
+    suffix = "" if format_name == DEFAULT else f"-{format_name}"
+    variables = {"FORMAT": format_name} if suffix else {}
+    variables |= {name.upper(): str(path) for name, path in sources.items()}
+    if calibration_images is not None:
+        variables["CALIBRATION"] = str(calibration_images)
+    return manifest.Stage(run / f"export{suffix}", recipe, "export-weights", variables)
 
 
 def _paths(run: Path, sources: Mapping[NetName, Path]) -> dict[NetName, Path]:

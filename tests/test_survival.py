@@ -1,5 +1,6 @@
 """The survival gate: a stage refuses to begin when too few faces survive the net before it."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from configs import recipe
 from data_prep import build_records
 from export import __main__ as export_command
+from export.merge import export_weights
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS, NetName
 from pipeline.manifest import Stage
@@ -67,6 +69,17 @@ def test_mining_does_not_begin(run: Path, name: NetName, before: NetName) -> Non
     with pytest.raises(UserError, match=f"held-out faces survive {before}"):
         build_records.prepare(recipe.load(RECIPE), name, run, 1, False)
     assert not (run / "records").exists()
+
+
+def test_an_incomplete_run_is_told_before_its_survival(run: Path) -> None:
+    write_survival(run, "onet", 0.0, 412)
+    settings = recipe.load(RECIPE)
+    (run / "pnet" / "weights.npz").unlink()
+    with pytest.raises(UserError, match=r"pnet/weights\.npz"):
+        export_weights(settings, run)
+    shutil.rmtree(run / "pnet")
+    with pytest.raises(UserError, match=r"pnet is not there: `make train-pnet` makes it"):
+        export_weights(settings, run)
 
 
 def test_the_export_does_not_begin(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
