@@ -80,6 +80,8 @@ def finetune(options: Options, weights: Path | None, nets: Sequence[NetName]) ->
 def rounds(options: Options, count: int, weights: Path | None, nets: Sequence[NetName]) -> None:
     """Train the cascade `count` times, each time from the nets before; keep the best of them.
 
+    The recipe's seed is that of the first round, and one more with each round.
+
     Args:
         options: The run, whose folders `round-<number>` hold the rounds.
         count: How many rounds.
@@ -99,7 +101,8 @@ def rounds(options: Options, count: int, weights: Path | None, nets: Sequence[Ne
         run = folder / f"round-{number}"
         print(f"round {number} of {count}: {run}", flush=True)
         start = {} if weights is None else start_from(dict.fromkeys(NETS, weights), nets)
-        overrides = [*as_overrides(start), f"seed={number}", *options.overrides]
+        seed = settings.seed + number - 1
+        overrides = [*as_overrides(start), *options.overrides, f"seed={seed}"]
         train(replace(options, config=config, run=run, overrides=overrides))
         weights = run
     run_recipe.keep(folder, settings)

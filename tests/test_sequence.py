@@ -118,7 +118,7 @@ def test_each_round_starts_from_the_one_before(
     assert len(commands) == 2 * len(ORDER) + 1
     first, second, last = commands[0], commands[len(ORDER)], commands[-1]
     assert values(first, "--run") == [str(run / "round-1")]
-    assert values(first, "--set") == ["seed=1", "data.min_face=20"]
+    assert values(first, "--set") == ["data.min_face=20", "seed=1"]
     assert values(second, "--run") == [str(run / "round-2")]
     settings = recipe.load(config, values(second, "--set"))
     assert (settings.seed, settings.data.min_face) == (2, 20)
@@ -128,6 +128,18 @@ def test_each_round_starts_from_the_one_before(
     assert values(last, "--run") == [str(run)]
     kept = recipe.load(run / "recipe.yaml")
     assert (kept.seed, kept.data.min_face) == (1, 20), "later `make rounds RUN=` needs no more"
+
+
+def test_rounds_begin_with_the_recipes_seed(
+    commands: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    config = tmp_path / "own.yaml"
+    config.write_text(f"base: {ROOT / 'configs/mtcnn.yaml'}\nseed: 40\n")
+    for words, seeds in [([], [40, 41]), (["--set", "seed=7"], [7, 8])]:
+        commands.clear()
+        main(monkeypatch, "rounds", "--config", config, "--run", tmp_path, "--rounds", 2, *words)
+        every = [recipe.load(config, values(command, "--set")).seed for command in commands[:-1]]
+        assert every == [seed for seed in seeds for _ in ORDER]
 
 
 def test_a_failing_stage_stops_the_sequence_with_its_status(
