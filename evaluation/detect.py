@@ -182,7 +182,8 @@ def _free_folder(out: Path | None) -> Path | None:
         return None
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file: name a folder for what is written by OUT= or CROPS=.")
-    numbered = (out.with_name(f"{out.name}-{number}") for number in itertools.count(2))
+    named = out if out.name not in ("", "..") else out.resolve()  # `.` has no name to add to
+    numbered = (Path(f"{named}-{number}") for number in itertools.count(2))
     return next(
         folder
         for folder in itertools.chain([out], numbered)

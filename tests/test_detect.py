@@ -89,6 +89,16 @@ def test_an_empty_folder_is_used_and_a_file_is_refused(
         run(monkeypatch, image, "--weights", weights, "--out", image)
 
 
+@pytest.mark.parametrize("out", [".", "..", "../here"])
+def test_a_folder_named_by_dots_gets_one_beside_it(
+    out: str, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_images(tmp_path, "up/here/a.png")
+    monkeypatch.chdir(tmp_path / "up" / "here")
+    run(monkeypatch, "a.png", "--weights", weights, "--out", out)
+    assert files_below(tmp_path / ("up-2" if out == ".." else "up/here-2")) == ["a.png"]
+
+
 def test_annotated_images_stay_inside_their_folder(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
