@@ -42,7 +42,7 @@ class Runtime:
 class ImageDetections(NamedTuple):
     """The detections on one image."""
 
-    image_digest: str  # of the image file
+    image_digest: str  # of the image file and the view of it
     seconds: float  # time of the detector alone, without reading the file
     faces: Faces
     proposals: tuple[Floats, ...] = ()  # (N, 4) boxes after each net but the last
@@ -167,7 +167,7 @@ def detect_all(
 ) -> dict[str, ImageDetections]:
     """Detections on every image, by its key; images that are in the log already are skipped.
 
-    An image whose file has changed since it was logged is detected again.
+    An image whose file, or its view (`exif`), has changed since it was logged is detected again.
 
     Raises:
         UserError: an image does not decode, or the log is damaged.
@@ -192,10 +192,12 @@ def detect_all(
 
 
 def _image_digest(annotation: Annotation) -> str:
+    """Changes with the file, and with whether EXIF rotates it; of most files, that of the file."""
     try:
-        return manifest.digest([annotation.image])[:16]
+        digest = manifest.digest([annotation.image])[:16]
     except OSError:
         raise _unreadable(annotation) from None
+    return f"{digest}-upright" if annotation.upright else digest
 
 
 def _detect(detect: DetectFunction, annotation: Annotation, digest: str) -> ImageDetections:

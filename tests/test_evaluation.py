@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -122,6 +123,18 @@ def test_an_image_that_has_changed_is_detected_again(tmp_path: Path) -> None:
     assert detect_all(again, every, log)["set/2.png"].faces.scores.tolist() == [0.8]
     assert again.seen == [2]
     assert read_log(log)["set/2.png"].faces.scores.tolist() == [0.8]
+
+
+def test_an_image_in_another_view_is_detected_again(tmp_path: Path) -> None:
+    stored, log = [labelled_image(tmp_path, n) for n in (1, 2)], tmp_path / "log.jsonl"
+    detect_all(FakeDetector(OUTPUTS), stored, log)
+    before = log.read_text()
+    upright = [stored[0], replace(stored[1], upright=True)]
+    for views, seen in ((upright, [2]), (upright, []), (stored, [2])):
+        again = FakeDetector(OUTPUTS)
+        detect_all(again, views, log)
+        assert again.seen == seen
+    assert log.read_text().startswith(before), "logs of images as stored stay valid"
 
 
 def test_a_detector_is_started_only_for_images_that_are_left(tmp_path: Path) -> None:
