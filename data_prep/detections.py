@@ -10,6 +10,7 @@ paths relative to the images folder, pixels, landmarks in the order of the annot
 
 import gzip
 import json
+import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from mtcnn_detector.errors import UserError
 SAME_FACE = 0.4  # IoU from which a detection is about a labelled face
 MIN_IGNORED, MIN_LANDMARKS = 0.2, 0.6  # scores: to ignore a region, to take over landmarks
 WIDTH = 15
+DAMAGED = (gzip.BadGzipFile, zlib.error, EOFError, ValueError, AttributeError, TypeError)
 
 
 def add_detections(
@@ -52,11 +54,11 @@ def _read(file: Path) -> dict[str, FloatArray]:
         text = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
         rows = json.loads(text)
         return {path: np.array(r, np.float32).reshape(-1, WIDTH) for path, r in rows.items()}
-    except OSError as error:
-        raise UserError(f"detections {file} cannot be read: {error.strerror}.") from None
-    except (EOFError, ValueError, AttributeError, TypeError):
+    except DAMAGED:  # before OSError, of which gzip's error is one
         wanted = "{path: [[x1, y1, x2, y2, score, ten numbers of landmarks], ...]}"
         raise UserError(f"{file} is damaged or of another form: expected {wanted}.") from None
+    except OSError as error:
+        raise UserError(f"detections {file} cannot be read: {error.strerror}.") from None
 
 
 def _with_detections(annotation: Annotation, detected: FloatArray) -> Annotation:
