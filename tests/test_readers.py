@@ -249,6 +249,15 @@ def test_yolo_points_that_are_not_placed_are_unknown(
     assert known == {"1 2 0": 4, "all": 5, "minus": 0}[visible]
 
 
+def test_yolo_classes_are_counted_by_line(tmp_path: Path, images: Path) -> None:
+    labels = WRITERS["yolo"](tmp_path)
+    (labels / "classes.txt").write_text("\nbody\n\nface\n")
+    (labels / "a.txt").write_text("3 0.2 0.4 0.2 0.3\n1 0.5 0.5 0.9 0.9\n")
+    (labels / "b.txt").write_text("")
+    (labels / "e.txt").write_text("")
+    assert read(labels, images, "yolo", categories=("face",)).categories == {"face": 1, "body": 1}
+
+
 def test_yolo_polygons_give_their_bounds(tmp_path: Path, images: Path) -> None:
     labels = tmp_path / "labels"
     labels.mkdir()

@@ -175,5 +175,8 @@ def _description(labels: Path) -> Description:
         for file in chain(folder.glob("data.y*ml"), folder.glob("dataset.y*ml")):
             return _described(_yaml(file))
         for file in chain(folder.glob("classes.txt"), folder.glob("obj.names")):
-            return Description({str(i): line.text for i, line in enumerate(read_lines(file))})
+            lines = enumerate(read_text(file).splitlines())  # a class is the number of its line
+            return Description(
+                {str(number): name.strip() for number, name in lines if name.strip()}
+            )
     return Description({})
