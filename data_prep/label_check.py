@@ -1,5 +1,6 @@
 """Check of labels before anything is cut: what they hold, what is wrong or suspicious in them."""
 
+import hashlib
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,12 +17,13 @@ from data_prep.image_headers import TURNED
 from data_prep.label_report import SourceFigures, report
 from data_prep.readers import READERS
 from data_prep.readers.entries import Split
-from data_prep.sources import LabelledImage, check_counts, label_sets, labelled_images
+from data_prep.sources import LabelledImage, check_counts, fingerprint, label_sets, labelled_images
 from mtcnn_detector.boxes import FloatArray, iou, longer_sides
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.files import write_atomically
 
 KEPT = Path("labels") / "images.json"  # below the run's folder
+SHOWN = KEPT.with_name("sheet.txt")  # fingerprint of the labels and images that the sheet shows
 REPORT, SHEET = "labels.md", "labels.jpg"
 DOUBLE = 0.9  # IoU from which on two boxes of an image are one face labelled twice
 OUTSIDE_BOX = 0.3  # sides of its box by which a landmark may lie outside
@@ -89,10 +91,14 @@ def check(
     ]
     general = [*label_warnings.copies(images, facts), *label_warnings.no_landmarks(settings, sets)]
     text = report(sources, sets, general)
-    if _changed(run / REPORT, text) or not (run / SHEET).exists():
-        write_atomically(run / REPORT, text.encode())
-        every = [one for labels in sets.values() for one in labels.annotations]
+    write_atomically(run / REPORT, text.encode())
+    every = [one for labels in sets.values() for one in labels.annotations]
+    # The report does not tell whether the sheet is old: boxes that move leave its figures equal.
+    looked_at = [(facts[one.image].digest, facts[one.image].problem) for one in every]
+    shown = hashlib.sha256(f"{fingerprint(images)} {looked_at}".encode()).hexdigest()
+    if _changed(run / SHOWN, shown) or not (run / SHEET).exists():
         label_sheet.write(run / SHEET, [one for one in every if not facts[one.image].problem])
+        write_atomically(run / SHOWN, shown.encode())
     if loud:
         _print(sources, sets, general, run)
     used = [one.annotation for part in images.values() for one in part]

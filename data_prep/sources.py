@@ -3,7 +3,7 @@
 import hashlib
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -200,7 +200,7 @@ def check_counts(split: Mapping[Split, list[LabelledImage]], fraction: float) ->
     )
 
 
-def fingerprint(split: Mapping[Split, list[LabelledImage]]) -> str:
+def fingerprint(split: Mapping[Split, Sequence[LabelledImage]]) -> str:
     """16 hexadecimal digits that change with any image listed, box or landmark."""
     total = hashlib.sha256()
     for part in SPLITS:

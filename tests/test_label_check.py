@@ -4,6 +4,7 @@ import functools
 import json
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from tqdm import tqdm
 from configs import recipe
 from configs.record_settings import SAMPLE_TYPES
 from configs.settings import Settings
-from data_prep import crop_sheet, image_check, records
+from data_prep import crop_sheet, image_check, label_sheet, records
+from data_prep.annotations import Annotation
 from data_prep.build_records import prepare
 from data_prep.crops import Crops
 from data_prep.label_check import Checked, check
@@ -192,6 +194,34 @@ def test_a_second_check_reads_no_image(folder: Path, monkeypatch: pytest.MonkeyP
     assert read == ["05.jpg"]
     (folder / "run" / "labels" / "images.json").write_text("{")
     assert run_check(settings, folder / "run").problems == {}
+
+
+def test_the_sheet_is_drawn_anew_where_labels_were_mended(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Boxes that move leave every figure of the report equal; so do other pixels."""
+    drawn: list[int] = []
+    draw = label_sheet.write
+
+    def noted(target: Path, annotations: Sequence[Annotation]) -> bool:
+        drawn.append(len(annotations))
+        return draw(target, annotations)
+
+    monkeypatch.setattr(label_sheet, "write", noted)
+    run, content = folder / "run", coco_of(scenes())
+    run_check(write(folder, content), run)
+    report, sheet = (run / "labels.md").read_text(), (run / "labels.jpg").read_bytes()
+    run_check(write(folder, content), run)
+    assert drawn == [24]
+    for label in content["annotations"]:
+        label["bbox"][0] += 3
+    run_check(write(folder, content), run)
+    assert (run / "labels.md").read_text() == report
+    assert (run / "labels.jpg").read_bytes() != sheet
+    cv2.imwrite(str(folder / "images" / "05.jpg"), np.zeros((140, 205, 3), np.uint8))
+    run_check(write(folder, content), run)
+    run_check(write(folder, content), run)
+    assert drawn == [24, 24, 24]
 
 
 def test_copies_of_images_are_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
