@@ -1,7 +1,7 @@
 """Thinning: which crops are left out where the images would give more than the training needs.
 
-A crop is kept by a hash of its image's name, its kind and its number, so that adding images
-removes crops of others, at most, and changes none.
+A crop is kept by a hash of its image's name, its kind and its number, so that more images remove
+crops of others, at most: what `scale_balance` changes in them is decided before.
 """
 
 from collections.abc import Mapping
