@@ -118,7 +118,8 @@ def _sweep(arguments: argparse.Namespace) -> None:
 def _run(arguments: argparse.Namespace) -> run_recipe.Run:
     data, labels = arguments.data, arguments.labels
     own = cli_inputs.overrides(data, labels, arguments.images, arguments.labels_format)
-    return cli.open_run(arguments, own)
+    arguments.set, described = cli_inputs.of_labels(arguments.set, labels)
+    return cli.open_run(arguments, [*own, *described])
 
 
 def _weights(arguments: argparse.Namespace, run: run_recipe.Run) -> Path:

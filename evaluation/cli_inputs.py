@@ -2,10 +2,12 @@
 
 import importlib.util
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from configs import recipe
 from data_prep.readers import READERS
 from data_prep.readers.detection import likely_format
 from evaluation.detections import digest_weights
@@ -137,4 +139,17 @@ def overrides(
     source["images"] = str((images or labels.parent).resolve())
     if format in ONE_FACE_FORMATS:
         source["sample_types"] = ["landmark"]
-    return [*settings, f"data.validation={json.dumps({labels.stem: source})}"]
+    return [*settings, f"data.validation={json.dumps({source_name(labels): source})}"]
+
+
+def source_name(labels: Path) -> str:
+    """The name of the source that `LABELS=` makes, which settings can be named by."""
+    return re.sub(r"[^\w-]+", "-", labels.stem)
+
+
+def of_labels(settings: Sequence[str], labels: Path | None) -> tuple[list[str], list[str]]:
+    """Settings apart: those of the run, and those that describe the source of `LABELS=`."""
+    own = "" if labels is None else f"data.validation.{source_name(labels)}."
+    every = recipe.split_overrides(settings)
+    described = [one for one in every if own and one.startswith(own)]
+    return [one for one in every if one not in described], described

@@ -99,6 +99,18 @@ def test_formats_with_one_face_per_image_serve_for_landmarks_only(tmp_path: Path
     assert source.format == "mtfl" and source.landmarks_only
 
 
+def test_settings_may_describe_own_labels(tmp_path: Path) -> None:
+    labels = tmp_path / "my faces.v2.json"
+    labels.write_text(json.dumps({"images": [], "annotations": []}))
+    texts = ["seed=7 data.validation.my-faces-v2.categories=[face] data.min_face=20"]
+    kept, described = cli_inputs.of_labels(texts, labels)
+    assert kept == ["seed=7", "data.min_face=20"]
+    own = cli_inputs.overrides(None, labels, None, None)
+    (source,) = recipe.load(RECIPE, [*kept, *own, *described]).data.validation.values()
+    assert (source.format, source.categories) == ("coco", ("face",))
+    assert cli_inputs.of_labels(texts, None)[1] == []
+
+
 def test_a_folder_replaces_the_recipes_data_folder(tmp_path: Path) -> None:
     moved = settings(None, None, None, tmp_path)
     assert moved.data.folder == str(tmp_path)
