@@ -46,6 +46,14 @@ class Annotation:
         """The pixels (H, W, 3) that the labels count; None where image or labels are unusable."""
         return None if self.problem else pixels.read_image(self.image, self.upright)
 
+    def load_checked(self) -> pixels.Image | str:
+        """The pixels; or why the image is left out: it does not load, or a box is outside it."""
+        image = self.load()
+        if image is None:
+            return self.problem or f"{self.image} is missing or unreadable"
+        outside = self.box_outside(*image.shape[1::-1])
+        return image if outside is None else outside
+
     def box_outside(self, width: int, height: int) -> str | None:
         """A sentence about the first box outside its image, or far beyond it; None if all fit."""
         size = np.array([width, height])

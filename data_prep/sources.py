@@ -36,17 +36,17 @@ class LabelledImage(NamedTuple):
 def read_sources(folder: Path, sources: Mapping[str, Source]) -> dict[str, list[Annotation]]:
     """Annotations by source; optional sources that are not on this machine are left out.
 
-    Notes on how labels were read are printed; those of training sources, by the label check.
+    Notes on how labels were read are printed, and damages that belong to no image; those of
+    training sources, by the label check. Annotations that cannot be used have a `problem`.
 
     Raises:
-        UserError: a source that is not optional is missing, or none is there at all; or some of
-            the labels cannot be used.
+        UserError: a source that is not optional is missing, or none is there at all.
     """
     found = {}
     for name, labels in label_sets(folder, sources).items():
-        for note in labels.notes:
+        for note in (*labels.notes, *labels.of_no_image):
             print(f"{name}: {note}", file=sys.stderr)
-        found[name] = labels.require_whole()
+        found[name] = labels.annotations
     return found
 
 

@@ -110,12 +110,9 @@ def cut_chunk(images: list[LabelledImage]) -> Cut:
         if str(path) in _worker.plan.problems:
             broken[str(path)] = _worker.plan.problems[str(path)]
             continue
-        image = labelled.annotation.load()
-        if image is None:
-            broken[str(path)] = f"{path} is missing or unreadable"
-            continue
-        if (problem := labelled.annotation.box_outside(*image.shape[1::-1])) is not None:
-            broken[str(path)] = problem
+        image = labelled.annotation.load_checked()
+        if isinstance(image, str):
+            broken[str(path)] = image
             continue
         for kind, windows in _windows(labelled, image).items():
             parts[kind].append(cut_crops(image, windows, size, (stored_size - size) // 2))

@@ -1,6 +1,9 @@
 """Labelled images of an evaluation: the recipe's validation sources, or its held-out images."""
 
 import re
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +12,7 @@ from data_prep.annotations import Annotation
 from data_prep.sources import is_absent, labelled_images, read_sources
 from mtcnn_detector.errors import UserError
 
+MAX_NAMED = 3  # of the images that are left out
 HELD_OUT = " held out"  # ends the name of a training source whose held-out images are evaluated
 
 
@@ -26,24 +30,60 @@ def data_sets(settings: Settings) -> dict[str, DataSet]:
     """The data sets of an evaluation, by name.
 
     Without a `data.validation` that is on this machine they are the held-out images of the
-    training sources, on which no net was trained; images that cannot be used are left out, as in
+    training sources, on which no net was trained. Images that cannot be used are left out, as in
     training.
 
     Raises:
-        UserError: labels are missing or damaged, or no image is held out.
+        UserError: labels are missing or damaged as a whole, no image can be used or is held out.
     """
     data, root = settings.data, Path(settings.data.folder)
     if all(is_absent(root, source) for source in data.validation.values()):
         return _held_out(settings, root)
     return {
         name: DataSet(
-            annotations,
+            _some_usable(name, annotations),
             not data.validation[name].landmarks_only,
             root / data.validation[name].label_files[0],
             _below(root, data.validation[name].wider_ground_truth),
         )
         for name, annotations in read_sources(root, data.validation).items()
     }
+
+
+def _some_usable(name: str, annotations: Sequence[Annotation]) -> list[Annotation]:
+    if found := usable(name, annotations):
+        return found
+    raise UserError(
+        f"{name}: none of its images can be used: mend them, or name the right folder of images."
+    )
+
+
+def usable(name: str, annotations: Sequence[Annotation]) -> list[Annotation]:
+    """Those whose images training would use; a sentence tells which are left out, and why.
+
+    Args:
+        name: of the data set, for the sentence.
+        annotations: whose images are read, by several threads.
+    """
+    pool = ThreadPoolExecutor()
+    try:
+        problems = list(pool.map(_problem, annotations))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    told = [problem for problem in problems if problem is not None]
+    if told:
+        more = f"; and {len(told) - MAX_NAMED} more" if len(told) > MAX_NAMED else ""
+        print(
+            f"warning: {name}: {len(told)} of {len(annotations)} images are left out: "
+            f"{'; '.join(told[:MAX_NAMED])}{more}.",
+            file=sys.stderr,
+        )
+    return [one for one, problem in zip(annotations, problems, strict=True) if problem is None]
+
+
+def _problem(annotation: Annotation) -> str | None:
+    image = annotation.load_checked()
+    return image.removesuffix(".") if isinstance(image, str) else None
 
 
 def _below(root: Path, path: str | None) -> Path | None:
@@ -53,10 +93,7 @@ def _below(root: Path, path: str | None) -> Path | None:
 def _held_out(settings: Settings, root: Path) -> dict[str, DataSet]:
     split = labelled_images(settings, settings.pnet.records.scale_balance)["validation"]
     sets: dict[str, DataSet] = {}
-    for annotation in (labelled.annotation for labelled in split):
-        image = annotation.load()
-        if image is None or annotation.box_outside(*image.shape[1::-1]) is not None:
-            continue
+    for annotation in usable("held-out images", [labelled.annotation for labelled in split]):
         name = annotation.key.partition("/")[0]
         source = settings.data.train[name]
         new = DataSet([], not source.landmarks_only, root / source.label_files[0])

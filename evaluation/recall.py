@@ -44,16 +44,16 @@ class Survival(NamedTuple):
 def measure(cascade: Cascade, held_out: list[LabelledImage], min_face: int) -> Survival:
     """Run the cascade over images and look for every labelled face after every net.
 
-    Ignored faces and those with a longer side below `min_face` px do not count; images that do
-    not decode are left out.
+    Ignored faces and those with a longer side below `min_face` px do not count; images that
+    training leaves out are left out here.
 
     Raises:
         UserError: no face counts.
     """
     sides, passed, counts = [], [], []
     for labelled in tqdm(held_out, unit="img", desc="recall"):
-        image = labelled.annotation.load()
-        if image is None:
+        image = labelled.annotation.load_checked()
+        if isinstance(image, str):
             continue
         faces = labelled.annotation.boxes[~labelled.annotation.ignored]
         side = boxes.longer_sides(faces)

@@ -15,6 +15,7 @@ from data_prep.annotations import Annotation
 from data_prep.sources import labelled_images
 from evaluation import protocol
 from evaluation.cli_inputs import exported, refuse_stale
+from evaluation.data_sets import usable
 from evaluation.detections import detect_all, lazy_detector, log_folder, our_runtime
 from evaluation.protocol import Detections, GroundTruth
 from mtcnn_detector.boxes import longer_sides
@@ -62,10 +63,10 @@ def _refuse_foreign(target: Path, rounds: Sequence[Path]) -> None:
 
 
 def _held_out(settings: Settings) -> list[Annotation]:
-    """Held-out images with labelled faces; those that do not decode are left out, as by stages."""
+    """Held-out images with labelled faces, without those that training leaves out."""
     split = labelled_images(settings, settings.pnet.records.scale_balance)["validation"]
     labelled = [image.annotation for image in split if "positive" in image.sample_types]
-    return [one for one in labelled if one.load() is not None]
+    return usable("held-out images", labelled)
 
 
 def _detections(

@@ -93,6 +93,27 @@ def test_validation_sources_are_evaluated_where_the_recipe_names_them(tmp_path: 
     }
 
 
+def test_images_that_cannot_be_used_are_left_out_and_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = {"format": "wider", "labels": "val.txt", "images": "images"}
+    settings = own_recipe(tmp_path, validation={"all": source})
+    boxes = {1: "10 10 x 40", 2: "10 10 20 30", 3: "90 70 20 20"}  # damaged, whole, outside
+    lines = [f"{n}.png\n1\n{boxes.get(n, '10 10 40 40')} 0 0 0 0 0 0\n" for n in range(6)]
+    (tmp_path / "val.txt").write_text("".join(lines))
+    (tmp_path / "images" / "4.png").write_bytes(b"no image")
+    kept = [Path(one.key).name for one in data_sets(settings)["all"].annotations]
+    assert kept == ["0.png", "2.png", "5.png"]
+    told = capsys.readouterr().err
+    assert "warning: all: 3 of 6 images are left out: " in told
+    assert "val.txt:6" in told and "lies outside its image" in told
+    assert "4.png is missing or unreadable" in told
+    for number in range(6):
+        (tmp_path / "images" / f"{number}.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match="all: none of its images can be used: mend them"):
+        data_sets(settings)
+
+
 def annotation(landmarks: list[Points], ignored: list[bool]) -> Annotation:
     boxes = np.array([(20 + 200 * i, 20, 80 + 200 * i, 100) for i in range(len(ignored))], float)
     points = np.array(landmarks, float).reshape(-1, 5, 2)
@@ -143,7 +164,7 @@ def test_no_landmark_metrics_without_labels_or_without_a_head() -> None:
 def test_one_face_per_image_without_landmarks_has_its_recall(tmp_path: Path) -> None:
     files: dict[str, object] = {"format": "celeba", "labels": "boxes.txt", "images": "images"}
     source = files | {"sample_types": ["landmark"]}
-    rows = "1.png 12 10 40 40\n2.png 10 10 40 40\n3.png 200 10 40 40\n"
+    rows = "1.png 12 10 40 40\n2.png 10 10 40 40\n3.png 55 10 20 40\n"
     (tmp_path / "boxes.txt").write_text(f"3\nimage_id x_1 y_1 width height\n{rows}")
     settings = own_recipe(tmp_path, validation={"people": source})
     found = Faces(np.array([(10.0, 10, 50, 50)]), np.array([0.9]), np.zeros((1, 5, 2)))

@@ -104,8 +104,9 @@ def test_unreadable_images_are_left_out(tmp_path: Path) -> None:
     outputs = {1: [found((11, 11, 50, 50))]}
     survival = measure(FakeCascade(outputs), [labelled_image(tmp_path, "1", [FACE]), gone], 12)
     assert len(survival.sides) == 1
+    outside = labelled_image(tmp_path, "1", [FACE, (300, 10, 350, 50)])
     with pytest.raises(UserError, match="no held-out image has a labelled face"):
-        measure(FakeCascade(outputs), [gone], 12)
+        measure(FakeCascade(outputs), [gone, outside], 12)
     with pytest.raises(UserError, match="no held-out image has a labelled face"):
         measure(FakeCascade(outputs), [labelled_image(tmp_path, "1", [])], 12)
 

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -85,9 +86,13 @@ def test_weights_of_no_round_are_kept_unless_forced(run: Path) -> None:
     assert target.read_text() == "2"
 
 
-def test_a_held_out_image_that_does_not_decode_is_left_out(
-    run: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("content", [b"no picture", b""])
+def test_a_held_out_image_that_cannot_be_used_is_left_out(
+    content: bytes, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (run.parent / "2.png").write_bytes(b"no picture")
+    if content:
+        (run.parent / "2.png").write_bytes(content)
+    else:  # both faces of the second image lie outside of it
+        cv2.imwrite(str(run.parent / "2.png"), np.full((40, 60, 3), 2, np.uint8))
     rounds.keep_best(recipe.load(RECIPE), run, False)
     assert "AP on 1 held-out images" in capsys.readouterr().out
