@@ -6,7 +6,6 @@ driver knows them by. Order, back-pressure, progress and the writing of shards s
 """
 
 import functools
-import hashlib
 import importlib.util
 import logging
 import os
@@ -23,10 +22,9 @@ from data_prep.sources import LabelledImage
 from data_prep.worker import Cut, Plan
 from mtcnn_detector import pixels
 from mtcnn_detector.errors import UserError
-from pipeline import manifest
+from pipeline import code_changes, manifest
 
 CONNECT_TIMEOUT = 5  # seconds
-ROOT = Path(__file__).parents[1]
 # Folders whose code decides the bytes of the records.
 CODE = ("mtcnn_detector", "configs", "pipeline", "data_prep")
 VERSIONS = ("python", "numpy", "opencv-python", "opencv-python-headless", "openvino")
@@ -121,16 +119,8 @@ def _require_dask() -> None:
 def environment() -> dict[str, str]:
     """Everything besides the recipe that the bytes of the records depend on."""
     versions = manifest.versions()["versions"]
-    return {"code": _code_digest(), **{key: versions[key] for key in VERSIONS if key in versions}}
-
-
-@functools.cache
-def _code_digest() -> str:
-    files = sorted(path for folder in CODE for path in (ROOT / folder).rglob("*.py"))
-    digest = hashlib.sha256()
-    for path in files:
-        digest.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
-    return digest.hexdigest()[:12]
+    code = code_changes.digest(CODE)
+    return {"code": code, **{key: versions[key] for key in VERSIONS if key in versions}}
 
 
 def cut_chunk(expected: dict[str, str], token: str, plan: Plan, images: list[LabelledImage]) -> Cut:

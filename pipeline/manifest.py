@@ -71,7 +71,7 @@ class Stage:
                 f"`{self.again}` makes it anew, RUN= names another folder."
             )
         if found is not None and not changed and not force and (done or self._holds_work()):
-            code_changes.tell(self.folder, found.get("commit"), self.again)
+            code_changes.tell(self.folder, found, self.again)
         if not changed and not grown and done and not force:
             print(f"{self.command}: {self.folder} is complete for this recipe; nothing to do.")
             return False
@@ -207,4 +207,4 @@ def versions() -> dict[str, Any]:
     for name in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
-    return {"versions": found, "commit": code_changes.commit()}
+    return {"versions": found, **code_changes.version()}

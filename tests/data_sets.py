@@ -96,8 +96,9 @@ def files(run: Path, net: str = "pnet") -> dict[str, bytes]:
     paths = (path for path in sorted(folder.rglob("*")) if path.is_file())
     found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
     if "manifest.json" in found:
-        lines = found["manifest.json"].splitlines()
-        found["manifest.json"] = b"".join(line for line in lines if b'"commit":' not in line)
+        content = json.loads(found["manifest.json"])
+        kept = {key: content[key] for key in content if key not in ("commit", "uncommitted")}
+        found["manifest.json"] = json.dumps(kept).encode()
     return found
 
 

@@ -86,6 +86,44 @@ def test_uncommitted_changes_count(
     assert "other code" not in capsys.readouterr().out
 
 
+def test_uncommitted_changes_are_told_from_others(
+    stage: manifest.Stage, repository: Path, capsys: Capture
+) -> None:
+    change(repository, "train/loop.py")
+    stage.begin(force=True)
+    stage.finish({})
+    change(repository, "README.md", "tests/test_loop.py")
+    capsys.readouterr()
+    stage.begin(force=False)
+    assert "other code" not in capsys.readouterr().out
+    change(repository, "train/new.py")  # that git does not know yet
+    stage.begin(force=False)
+    assert "-dirty, with other changes); it is kept" in capsys.readouterr().out
+    (repository / "train/new.py").unlink()
+    commit(repository)
+    stage.begin(force=False)
+    assert "other code" not in capsys.readouterr().out, "the same, committed"
+    commit(repository, "train/loop.py")
+    stage.begin(force=False)
+    assert "was made by other code" in capsys.readouterr().out
+
+
+def test_older_manifests_hold_no_digest(
+    stage: manifest.Stage, repository: Path, capsys: Capture
+) -> None:
+    change(repository, "train/loop.py")
+    stage.begin(force=True)
+    stage.finish({})
+    path = stage.folder / manifest.MANIFEST
+    content = json.loads(path.read_text())
+    del content["uncommitted"]
+    path.write_text(json.dumps(content))
+    change(repository, "train/loop.py")
+    capsys.readouterr()
+    stage.begin(force=False)
+    assert "other code" not in capsys.readouterr().out
+
+
 def test_unfinished_work_is_judged_too(
     stage: manifest.Stage, repository: Path, capsys: Capture
 ) -> None:
