@@ -115,8 +115,8 @@ def read_labels(request: LabelRequest) -> LabelSet:
 
     Raises:
         UserError: a file is missing, of another format, or damaged so that it is not known what
-            is lost, or half of all labels are damaged; names the line. Or the labels contradict
-            the images (fractions, corners in place of sizes, landmarks of other
+            is lost, or half of its images or of its labels are damaged; names the line. Or the
+            labels contradict the images (fractions, corners in place of sizes, landmarks of other
             images), or have several categories and none is chosen.
     """
     format = checked_format(request)
@@ -130,7 +130,7 @@ def read_labels(request: LabelRequest) -> LabelSet:
     entries = read_entries(format, request.labels, options)
     finder = ImageFinder(request.images)
     entries, paths = finder.find_all(entries, options)
-    _check_damages(entries, options.damages, request.labels[0], format)
+    _check_damages(entries, paths, options.damages, request.labels[0], format)
     _note_listing(entries, paths, request.images, READERS[format], options)
     if not request.use_landmarks:
         entries = [one._replace(faces=_without_landmarks(one.faces)) for one in entries]
@@ -178,10 +178,21 @@ def _note_listing(
 
 
 def _check_damages(
-    entries: Sequence[Entry], damages: Sequence[str], file: Path, format: str
+    entries: Sequence[Entry],
+    paths: Sequence[PurePosixPath],
+    damages: Sequence[str],
+    file: Path,
+    format: str,
 ) -> None:
-    """Refuse labels of which half are damaged: they are of another kind than they are read as."""
-    if damages and 2 * len(damages) >= len(entries):
+    """Refuse labels of which half are damaged: they are of another kind than they are read as.
+
+    That is half of the images; or, of damages that belong to no image, half of all labels, among
+    which an image without a face counts as one.
+    """
+    damaged = {path for one, path in zip(entries, paths, strict=True) if one.problem}
+    of_no_image = len(damages) - sum(one.problem is not None for one in entries)
+    labels = sum(max(len(one.faces), 1) for one in entries)
+    if damages and (2 * len(damaged) >= len(set(paths)) or of_no_image >= labels):
         raise UserError(damages[0])
     if not entries:
         raise UserError(f"{file} lists no image: expected a {format} file.")

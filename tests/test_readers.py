@@ -421,6 +421,20 @@ def yolo_set(folder: Path, data: str, parts: dict[str, str]) -> Path:
     return folder / "data.yaml"
 
 
+def test_labels_of_no_image_are_counted_among_labels(tmp_path: Path, images: Path) -> None:
+    """Two of six labels: as many as half of the images, but not half of the labels."""
+    content = coco_of()
+    label = {"image_id": 77, "category_id": 1, "bbox": [1, 2, 3, 4]}
+    content["annotations"] += [label, label]
+    (tmp_path / "labels.json").write_text(json.dumps(content))
+    found = lenient(tmp_path / "labels.json", images)
+    assert len(found.of_no_image) == 2 and not any(one.problem for one in found.annotations)
+    content["annotations"] += 3 * [label]
+    (tmp_path / "labels.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="image_id 77 is not among the images"):
+        lenient(tmp_path / "labels.json", images)
+
+
 def test_yolo_lists_of_images(tmp_path: Path) -> None:
     """As CVAT exports it: train: names a text file of paths."""
     data = "path: ./\ntrain: train.txt\nval: val.txt\nkpt_shape: [5, 3]\nnames: {0: face}\n"
