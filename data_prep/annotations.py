@@ -12,7 +12,7 @@ from data_prep.box_units import in_pixels
 from data_prep.face_checks import corners
 from data_prep.image_paths import ImageFinder
 from data_prep.label_request import LabelRequest, checked_format, of_categories
-from data_prep.readers import READERS, Reader, read_entries
+from data_prep.readers import READERS, Reader, keypoints, read_entries
 from data_prep.readers.entries import (
     UNKNOWN,
     Entry,
@@ -117,7 +117,8 @@ def read_labels(request: LabelRequest) -> LabelSet:
         UserError: a file is missing, of another format, or damaged so that it is not known what
             is lost, or half of its images or of its labels are damaged; names the line. Or the
             labels contradict the images (fractions, corners in place of sizes, landmarks of other
-            images), or have several categories and none is chosen.
+            images), have several categories and none is chosen, or no keypoint of a name in
+            `landmark_names`.
     """
     format = checked_format(request)
     options = ReadOptions(
@@ -131,6 +132,9 @@ def read_labels(request: LabelRequest) -> LabelSet:
     finder = ImageFinder(request.images)
     entries, paths = finder.find_all(entries, options)
     _check_damages(entries, paths, options.damages, request.labels[0], format)
+    if request.use_landmarks:
+        names = sorted(options.names_seen)
+        keypoints.require_names(names, request.landmark_names, str(request.labels[0]))
     _note_listing(entries, paths, request.images, READERS[format], options)
     if not request.use_landmarks:
         entries = [one._replace(faces=_without_landmarks(one.faces)) for one in entries]

@@ -13,9 +13,11 @@ from data_prep.label_request import LabelRequest
 from data_prep.readers.detection import likely_format
 from mtcnn_detector.errors import UserError
 from tests.label_files import (
+    NAMES,
     SCENES,
     WITHOUT_LANDMARKS,
     WRITERS,
+    Box,
     coco_of,
     points,
     write_images,
@@ -276,6 +278,12 @@ CSV_TABLES = [
         "Photo,A,B,C,D\na.jpg,20,30,60,80\n",
         {"path": "Photo", "x1": "A", "y1": "B", "x2": "C", "y2": "D"},
     ),
+    ("filename,width,height,x,y,w,h\na.jpg,200,140,20,30,40,50\n", {}),  # sizes of the image too
+    ("filename,width,height,bbox_x,bbox_y,bbox_w,bbox_h\na.jpg,200,140,20,30,40,50\n", {}),
+    (
+        "filename,w,h,x,y,width,height\na.jpg,200,140,20,30,40,50\n",
+        {"width": "width", "height": "height"},
+    ),
     ("ImageID,XMin,XMax,YMin,YMax\na,0.1,0.3,0.2142857,0.5714286\n", {"fractions": "1"}),
 ]
 
@@ -298,6 +306,64 @@ def test_landmarks_of_a_table_may_lie_in_a_second_one(tmp_path: Path, images: Pa
     np.testing.assert_allclose(
         found.annotations[0].landmarks[0], points((20, 30, 40, 50)), atol=1e-3
     )
+
+
+POINTS_HEADER = ",".join(f"{name}_{axis}" for name in NAMES for axis in "xy")
+
+
+def points_row(box: Box) -> str:
+    return ",".join(str(value) for point in points(box) for value in point)
+
+
+def test_landmarks_of_a_second_table_in_the_order_of_its_rows(tmp_path: Path, images: Path) -> None:
+    first, second = SCENES[0].boxes
+    other = SCENES[1].boxes[0]
+    boxes = [("a.jpg", first), ("b.jpg", other), ("a.jpg", second)]
+    rows = [f"{name},{','.join(map(str, box))}\n" for name, box in boxes]
+    (tmp_path / "boxes.csv").write_text(f"image,x,y,w,h\n{''.join(rows)}c d.png,,,,\ne.jpg,,,,\n")
+    table, second_table = tmp_path / "boxes.csv", tmp_path / "points.csv"
+    lines = [f"a.jpg,{points_row(first)}", f"a.jpg,{points_row(second)}"]
+    lines.append(f"b.jpg,{points_row(other)}")
+    second_table.write_text("\n".join([f"image,{POINTS_HEADER}", *lines]))
+    found = by_name(read(table, images, "csv", landmarks=second_table))
+    wanted = [points(first), points(second)]
+    np.testing.assert_allclose(found["a.jpg"].landmarks, wanted, atol=1e-3)
+    np.testing.assert_allclose(found["b.jpg"].landmarks, [points(other)], atol=1e-3)
+
+    second_table.write_text("\n".join([f"image,{POINTS_HEADER}", lines[0], lines[2], ",1"]))
+    labels = read_labels(LabelRequest("csv", (table,), images, second_table, "own"))
+    whole = by_name(labels)
+    sentence = f"{second_table}: number of rows for a.jpg: 1; expected 2, one for each of its"
+    assert str(whole["a.jpg"].problem).startswith(sentence)
+    np.testing.assert_allclose(whole["b.jpg"].landmarks, [points(other)], atol=1e-3)
+    assert labels.of_no_image == [f"{second_table}:4: the cell of the image's path is empty."]
+
+
+def test_a_second_table_calls_its_images_as_the_first(tmp_path: Path, images: Path) -> None:
+    box = SCENES[0].boxes[0]
+    table, second_table = tmp_path / "boxes.csv", tmp_path / "points.csv"
+    table.write_text(f"Photo,x,y,w,h\na.jpg,{','.join(map(str, box))}\n")
+    second_table.write_text(f"Photo,{POINTS_HEADER}\na.jpg,{points_row(box)}\n")
+    more = {"landmarks": second_table, "columns": {"path": "Photo"}}
+    (found,) = read(table, images, "csv", **more).annotations
+    np.testing.assert_allclose(found.landmarks, [points(box)], atol=1e-3)
+    second_table.write_text(f"Bild,{POINTS_HEADER}\na.jpg,{points_row(box)}\n")
+    with pytest.raises(UserError, match=r"points.csv: .* path\? Name it 'Photo' as in the table"):
+        read(table, images, "csv", **more)
+
+
+@pytest.mark.parametrize("name", ["coco", "yolo-pose", "labelme", "cvat", "via", "csv"])
+def test_landmark_names_that_never_occur(tmp_path: Path, images: Path, name: str) -> None:
+    labels = WRITERS[name](tmp_path)
+    wanted = ("l_eye", "right_eye", "nose", "left_mouth", "right_mouth")
+    with pytest.raises(UserError, match=r"landmark_names asks for l_eye") as caught:
+        read(labels, images, landmark_names=wanted)
+    told = "the keypoints have no names" if name == "yolo-pose" else "left_eye"
+    assert told in str(caught.value)
+    if name != "yolo-pose":
+        check(read(labels, images, landmark_names=tuple(NAMES)), landmarks=True)
+    without = read(labels, images, landmark_names=wanted, use_landmarks=False)
+    assert all(np.isnan(one.landmarks).all() for one in without.annotations)
 
 
 DAMAGES: list[tuple[str, str, str, str]] = [

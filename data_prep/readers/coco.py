@@ -40,6 +40,8 @@ def read_coco(labels: Path, options: ReadOptions) -> list[Entry]:
     entries = _images(whole, labels, options)
     by_image = _labels(whole, labels, entries, options)
     categories = _categories(whole, labels)
+    for category in categories.values():
+        options.names_seen.update(category.keypoints or ())  # also where no label has points
     _note_scores(member(whole, "annotations", list, f"{labels}"), options)
     return [
         entry

@@ -2,7 +2,8 @@
 
 import csv
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +18,6 @@ from data_prep.readers.entries import (
     numbers,
     positive_size,
     read_text,
-    unexpected,
 )
 from mtcnn_detector.errors import UserError
 
@@ -47,6 +47,7 @@ LAYOUTS = (  # the columns of a box, best known first
     ("x1", "y1", "width", "height"),
 )
 Row = Mapping[str, str]
+Landmarks = Callable[[], Sequence[float]]  # the ten numbers of a row, which may be damaged
 
 
 class _Table(NamedTuple):
@@ -66,34 +67,59 @@ def read_csv(labels: Path, options: ReadOptions) -> list[Entry]:
         UserError: a column is missing or a number cannot be read; names the line.
     """
     table = _table(labels, options)
-    known = _landmarks_by_path(options.landmarks, options) if options.landmarks else {}
     layout = _layout(labels, table)
     units: BoxUnits = "xyxy" if layout == LAYOUTS[0] else "xywh"
+    rows = list(_rows(table, options))
+    known = _landmarks_by_path(table, options)
+    boxes = Counter(path for _, path, row in rows if any(_cells(row, table, layout)))
+    unequal = {p: f for p, f in known.items() if boxes[p] and boxes[p] != len(f)}
+    left = {path: iter(five) for path, five in known.items() if path not in unequal}
     entries = []
-    for where, row in table.rows:
-        path = row.get(table.columns["path"], "").strip()
+    for where, path, row in rows:
         entry = Entry(where, path, [], _size(row, table, layout), units)
-        if path:
-            read = partial(_faces, table, layout, where, row, known.get(path))
-            entries.append(options.with_faces(entry, read))
+        if path in unequal:  # said at its first row, which costs the image
+            got = f"{options.landmarks}: number of rows for {path}: {len(unequal.pop(path))}"
+            wanted = f"expected {boxes[path]}, one for each of its boxes in {labels}"
+            entries.append(options.damaged(entry, UserError(f"{got}; {wanted}.")))
         else:
-            options.damages.append(f"{where}: the cell of the image's path is empty.")
+            read = partial(_faces, table, layout, where, row, left.get(path))
+            entries.append(options.with_faces(entry, read))
     return entries
 
 
+def _rows(table: _Table, options: ReadOptions) -> Iterator[tuple[str, str, Row]]:
+    """Place, the image's path and cells of each row; those without a path are damages."""
+    for where, row in table.rows:
+        path = row.get(table.columns["path"], "").strip()
+        if path:
+            yield where, path, row
+        else:
+            options.damages.append(f"{where}: the cell of the image's path is empty.")
+
+
 def _faces(
-    table: _Table, layout: tuple[str, ...], where: str, row: Row, known: Sequence[float] | None
+    table: _Table,
+    layout: tuple[str, ...],
+    where: str,
+    row: Row,
+    others: Iterator[Landmarks] | None,
 ) -> list[FaceLabel]:
-    """The face of a row, with the landmarks of another file if it has them; or none."""
-    cells = _cells(row, table, layout, where)
+    """The face of a row, with the next landmarks of another file if it has some; or none."""
+    cells = _cells(row, table, layout)
     if not any(cells):
         return []
     category = row.get(table.columns.get("category", ""), "").strip() or None
-    ten = known or _ten(row, table.points, where)
+    ten = next(others)() if others else _ten(row, table.points, where)
     return [FaceLabel(_numbers(cells, layout, where), ten, category=category)]
 
 
 def _table(file: Path, options: ReadOptions) -> _Table:
+    header, rows = _read(file)
+    return _Table(_columns(file, header, options.columns), _point_columns(header, options), rows)
+
+
+def _read(file: Path) -> tuple[list[str], list[tuple[str, Row]]]:
+    """Names of the columns, and the rows that are not blank."""
     lines = read_text(file).splitlines()
     first = next((line for line in lines if line.strip()), "")
     delimiter = max(",;\t|", key=first.count)
@@ -105,50 +131,53 @@ def _table(file: Path, options: ReadOptions) -> _Table:
         header = ["path", "x1", "y1", "x2", "y2", "class", *map(str, range(6, len(header)))]
     else:
         records = records[1:]
-    rows = [(f"{file}:{number}", dict(zip(header, row, strict=False))) for number, row in records]
-    return _Table(_columns(file, header, options), _point_columns(header, options), rows)
+    return header, [(f"{file}:{n}", dict(zip(header, row, strict=False))) for n, row in records]
 
 
 def _is_number(cell: str) -> bool:
     return bool(re.fullmatch(r"-?\d+(\.\d*)?", cell.strip()))
 
 
-def _columns(file: Path, header: Sequence[str], options: ReadOptions) -> dict[str, str]:
+def _columns(
+    file: Path,
+    header: Sequence[str],
+    named: Mapping[str, str],
+    advice: str = "Set columns: {path: ...}",
+) -> dict[str, str]:
     """Names of the columns by their meaning; the recipe's first, then the usual ones."""
-    columns: dict[str, str] = {}
-    for name in header:
-        meaning = MEANINGS.get(re.sub(r"[\s\-.]+", "_", name.lower()))
-        if meaning:
-            columns.setdefault(meaning, name)
-    for meaning, name in options.columns.items():
+    for name in named.values():
         if name not in header:
             raise UserError(f"{file}: there is no column {name!r}; columns: {', '.join(header)}.")
-        columns[meaning] = name
+    columns = dict(named)
+    usual = {name: MEANINGS.get(re.sub(r"[\s\-.]+", "_", name.lower())) for name in header}
+    meanings = list(usual.values())
+    for name, meaning in usual.items():
+        if name.lower() in ("width", "height") and meanings.count(meaning) > 1:
+            meaning = f"image_{meaning}"  # `width` beside `w`, which is the box's
+        if meaning and name not in named.values():
+            columns.setdefault(meaning, name)
     if "path" not in columns:
         raise UserError(
-            f"{file}: which column is the image's path? Set columns: {{path: ...}}; columns: "
-            f"{', '.join(header)}."
+            f"{file}: which column is the image's path? {advice}; columns: {', '.join(header)}."
         )
     return columns
 
 
 def _point_columns(header: Sequence[str], options: ReadOptions) -> list[tuple[str, str]]:
     """The columns of the five landmarks, by names such as `left_eye_x`; none unless all are."""
-    pairs: dict[int, dict[str, str]] = {}
+    pairs: dict[str, dict[str, str]] = {}
     for name in header:
         match = re.fullmatch(
             r"(.+?)[\s_.\-]*([xy])|([xy])[\s_.\-]+(.+)", name.strip(), re.IGNORECASE
         )
         if match:
             stem, axis = (match[1], match[2]) if match[1] else (match[4], match[3])
-            wanted = list(options.landmark_names)
-            place = wanted.index(stem) if stem in wanted else keypoints.which(stem)
-            if place is not None:
-                pairs.setdefault(place, {}).setdefault(axis.lower(), name)
-    complete = [pairs.get(place, {}) for place in range(5)]
-    if not all(len(pair) == 2 for pair in complete):
-        return []
-    return [(pair["x"], pair["y"]) for pair in complete]
+            pairs.setdefault(stem, {}).setdefault(axis.lower(), name)
+    found: dict[int | None, tuple[str, str]] = {}
+    for stem, pair in pairs.items():
+        if len(pair) == 2:
+            found.setdefault(keypoints.place(stem, options), (pair["x"], pair["y"]))
+    return [found[place] for place in range(5)] if found.keys() >= set(range(5)) else []
 
 
 def _layout(file: Path, table: _Table) -> tuple[str, ...]:
@@ -163,19 +192,15 @@ def _layout(file: Path, table: _Table) -> tuple[str, ...]:
     )
 
 
-def _cells(row: Row, table: _Table, layout: tuple[str, ...], where: str) -> list[str]:
-    """The four cells of a box, empty for an image without one."""
+def _cells(row: Row, table: _Table, layout: tuple[str, ...]) -> list[str]:
+    """The cells of a box, empty for an image without one; they should be four."""
     cells = [(row.get(table.columns[meaning]) or "").strip() for meaning in layout]
-    if layout == ("bbox",):
-        cells = re.findall(r"[^\s,\[\]()]+", cells[0])
-        if cells and len(cells) != 4:
-            raise unexpected(where, "a box [x, y, w, h]", " ".join(cells))
-    return cells
+    return re.findall(r"[^\s,\[\]()]+", cells[0]) if layout == ("bbox",) else cells
 
 
 def _numbers(cells: list[str], layout: tuple[str, ...], where: str) -> list[float]:
-    wanted = f"four numbers {', '.join(layout)}"
-    first, second, third, fourth = numbers(where, cells, 4, wanted)
+    names = "a box [x, y, w, h]" if layout == ("bbox",) else f"four numbers {', '.join(layout)}"
+    first, second, third, fourth = numbers(where, cells, 4, names)
     if layout[0] == "cx":
         return [first - third / 2, second - fourth / 2, third, fourth]
     return [first, second, third, fourth]
@@ -198,12 +223,22 @@ def _ten(row: Row, columns: list[tuple[str, str]], where: str) -> Sequence[float
     return [next(left) if cell else float("nan") for cell in cells]
 
 
-def _landmarks_by_path(file: Path, options: ReadOptions) -> dict[str, Sequence[float]]:
-    table = _table(file, ReadOptions(landmark_names=options.landmark_names))
+def _landmarks_by_path(boxes: _Table, options: ReadOptions) -> dict[str, list[Landmarks]]:
+    """The rows of a second table by image, in their order; none without such a table."""
+    file, column = options.landmarks, boxes.columns["path"]
+    if file is None:
+        return {}
+    header, rows = _read(file)
+    named = {"path": column} if column in header else {}
+    columns = _columns(file, header, named, f"Name it {column!r} as in the table of boxes")
+    table = _Table(columns, _point_columns(header, options), rows)
     if not table.points:
+        keypoints.require_names(options.names_seen, options.landmark_names, str(file))
         raise UserError(
             f"{file}: expected columns such as left_eye_x and left_eye_y for the five landmarks; "
             f"set landmark_names."
         )
-    path = table.columns["path"]
-    return {row[path].strip(): _ten(row, table.points, where) for where, row in table.rows}
+    found: dict[str, list[Landmarks]] = defaultdict(list)
+    for where, path, row in _rows(table, options):
+        found[path].append(partial(_ten, row, table.points, where))
+    return found

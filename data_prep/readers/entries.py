@@ -55,6 +55,7 @@ class ReadOptions:
         use_landmarks: false: landmarks are not looked at, so that any scheme of points will do.
         notes: sentences for the user, filled by the readers.
         damages: sentences about labels that cannot be used, in their order, filled likewise.
+        names_seen: the names of single points, filled likewise.
     """
 
     landmarks: Path | None = None
@@ -64,6 +65,7 @@ class ReadOptions:
     use_landmarks: bool = True
     notes: list[str] = field(default_factory=list)
     damages: list[str] = field(default_factory=list)
+    names_seen: set[str] = field(default_factory=set)
 
     def with_faces(self, entry: Entry, read: Callable[[], Iterable[FaceLabel]]) -> Entry:
         """The entry with the faces that `read` gives.

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 from data_prep.readers.entries import TEN_LANDMARKS, UNKNOWN, ReadOptions
@@ -48,6 +48,25 @@ def which(name: str) -> int | None:
     return next((i for i, matcher in enumerate(MATCHERS) if matcher.fullmatch(letters)), None)
 
 
+def place(name: str, options: ReadOptions) -> int | None:
+    """As `which`; where `landmark_names` are set, by them alone."""
+    options.names_seen.add(name)
+    if not options.landmark_names:
+        return which(name)
+    wanted = list(options.landmark_names)
+    return wanted.index(name) if name in wanted else None
+
+
+def require_names(found: Collection[str], wanted: Sequence[str], where: str) -> None:
+    """Raise UserError where one of the `landmark_names` is not among the names of a file."""
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        named = f"are named {', '.join(found)[:200]}" if found else "have no names: leave it out"
+        raise UserError(
+            f"{where}: landmark_names asks for {', '.join(missing)}, but the keypoints {named}."
+        )
+
+
 def choose(names: Sequence[str] | None, count: int, options: ReadOptions, where: str) -> Indices:
     """The indices of the five landmarks among `count` keypoints.
 
@@ -62,8 +81,10 @@ def choose(names: Sequence[str] | None, count: int, options: ReadOptions, where:
     """
     if not options.use_landmarks:
         return NONE
+    options.names_seen.update(names or ())
     if options.landmark_names and names:
-        return _by_wanted_names(names, options.landmark_names, where)
+        require_names(names, options.landmark_names, where)
+        return [(names.index(name),) for name in options.landmark_names]
     if not names:
         found = BY_COUNT.get(count)
         if found is None:
@@ -80,16 +101,6 @@ def choose(names: Sequence[str] | None, count: int, options: ReadOptions, where:
             f"and {', '.join(missing)} not: such faces give no landmark crops."
         )
     return found
-
-
-def _by_wanted_names(names: Sequence[str], wanted: Sequence[str], where: str) -> Indices:
-    missing = [name for name in wanted if name not in names]
-    if missing:
-        raise UserError(
-            f"{where}: landmark_names asks for {', '.join(missing)}, but the keypoints are named "
-            f"{', '.join(names)}."
-        )
-    return [(names.index(name),) for name in wanted]
 
 
 def _by_names(names: Sequence[str], where: str) -> Indices:
@@ -142,13 +153,12 @@ def attach(
         groups: of the boxes; empty for none.
     """
     ten: list[list[float]] = [list(UNKNOWN) for _ in boxes]
-    wanted = list(options.landmark_names)
     grouped = {str(group): i for i, group in enumerate(groups) if group is not None}
     for name, point, group in named:
-        place = wanted.index(name) if name in wanted else which(name)
+        number = place(name, options)
         owner = grouped.get(str(group), _smallest_around(point, boxes))
-        if place is not None and owner is not None:
-            ten[owner][2 * place : 2 * place + 2] = [point.x, point.y]
+        if number is not None and owner is not None:
+            ten[owner][2 * number : 2 * number + 2] = [point.x, point.y]
     return ten
 
 
