@@ -119,8 +119,10 @@ def test_every_setting_is_run_and_resumed(tmp_path: Path) -> None:
 
 
 def own_recipe(folder: Path, count: int) -> Settings:
-    """A recipe over images in WIDER's layout; the image files are not needed."""
+    """A recipe over black images in WIDER's layout."""
     (folder / "images").mkdir()
+    for number in range(count):
+        cv2.imwrite(str(folder / "images" / f"{number}.png"), np.zeros((20, 20, 3), np.uint8))
     lines = "".join(f"{n}.png\n1\n1 1 9 9 0 0 0 0 0 0\n" for n in range(count))
     (folder / "wider.txt").write_text(lines)
     (folder / "own.yaml").write_text(
