@@ -347,6 +347,11 @@ def test_a_second_table_calls_its_images_as_the_first(tmp_path: Path, images: Pa
     more = {"landmarks": second_table, "columns": {"path": "Photo"}}
     (found,) = read(table, images, "csv", **more).annotations
     np.testing.assert_allclose(found.landmarks, [points(box)], atol=1e-3)
+    second_table.write_text(f"Photo,{POINTS_HEADER}\na,{points_row(box)}\n")
+    with pytest.raises(
+        UserError, match=r"points.csv: names no image as .*: it has 'a', which .*jpg"
+    ):
+        read(table, images, "csv", **more)
     second_table.write_text(f"Bild,{POINTS_HEADER}\na.jpg,{points_row(box)}\n")
     with pytest.raises(UserError, match=r"points.csv: .* path\? Name it 'Photo' as in the table"):
         read(table, images, "csv", **more)

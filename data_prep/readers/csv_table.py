@@ -72,6 +72,11 @@ def read_csv(labels: Path, options: ReadOptions) -> list[Entry]:
     rows = list(_rows(table, options))
     known = _landmarks_by_path(table, options)
     boxes = Counter(path for _, path, row in rows if any(_cells(row, table, layout)))
+    if known and not known.keys() & boxes.keys():
+        raise UserError(
+            f"{options.landmarks}: names no image as {labels} does: it has {next(iter(known))!r}, "
+            f"which has {next(iter(boxes), '')!r}."
+        )
     unequal = {p: f for p, f in known.items() if boxes[p] and boxes[p] != len(f)}
     left = {path: iter(five) for path, five in known.items() if path not in unequal}
     entries = []
