@@ -9,6 +9,7 @@ from pathlib import Path
 
 from configs.settings import Settings
 from data_prep.annotations import Annotation
+from data_prep.image_headers import read_header
 from data_prep.sources import is_absent, labelled_images, read_sources
 from mtcnn_detector.errors import UserError
 
@@ -63,7 +64,7 @@ def usable(name: str, annotations: Sequence[Annotation]) -> list[Annotation]:
 
     Args:
         name: of the data set, for the sentence.
-        annotations: whose images are read, by several threads.
+        annotations: whose images are looked at, by several threads.
     """
     pool = ThreadPoolExecutor()
     try:
@@ -82,6 +83,12 @@ def usable(name: str, annotations: Sequence[Annotation]) -> list[Annotation]:
 
 
 def _problem(annotation: Annotation) -> str | None:
+    """Why an image is left out; a sound header says of a JPEG file that it gives pixels."""
+    path = annotation.image
+    header = read_header(path) if path.suffix.lower() in (".jpg", ".jpeg") else None
+    if header is not None and not header.unusual and annotation.problem is None:
+        size = header.upright_size if annotation.upright else (header.width, header.height)
+        return annotation.box_outside(*size)
     image = annotation.load_checked()
     return image.removesuffix(".") if isinstance(image, str) else None
 
