@@ -10,6 +10,7 @@ import numpy as np
 from data_prep import face_checks, landmark_sides, orientation
 from data_prep.box_units import in_pixels
 from data_prep.face_checks import corners
+from data_prep.image_headers import read_header
 from data_prep.image_paths import ImageFinder
 from data_prep.label_request import LabelRequest, checked_format, of_categories
 from data_prep.readers import READERS, Reader, keypoints, read_entries
@@ -25,6 +26,8 @@ from data_prep.readers.entries import (
 from mtcnn_detector import pixels
 from mtcnn_detector.boxes import BoolArray, FloatArray
 from mtcnn_detector.errors import UserError
+
+JPEG = (".jpg", ".jpeg")
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,18 @@ class Annotation:
             return self.problem or f"{self.image} is missing or unreadable"
         outside = self.box_outside(*image.shape[1::-1])
         return image if outside is None else outside
+
+    def why_left_out(self) -> str | None:
+        """Why `load_checked` gives no pixels; None if it gives them.
+
+        A sound header says of a JPEG file that it gives pixels: such a file is not decoded.
+        """
+        header = read_header(self.image) if self.image.suffix.lower() in JPEG else None
+        if header is not None and not header.unusual and self.problem is None:
+            size = header.upright_size if self.upright else (header.width, header.height)
+            return self.box_outside(*size)
+        image = self.load_checked()
+        return image.removesuffix(".") if isinstance(image, str) else None
 
     def box_outside(self, width: int, height: int) -> str | None:
         """A sentence about the first box outside its image, or far beyond it; None if all fit."""

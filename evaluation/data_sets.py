@@ -9,7 +9,6 @@ from pathlib import Path
 
 from configs.settings import Settings
 from data_prep.annotations import Annotation
-from data_prep.image_headers import read_header
 from data_prep.sources import is_absent, labelled_images, read_sources
 from mtcnn_detector.errors import UserError
 
@@ -68,7 +67,7 @@ def usable(name: str, annotations: Sequence[Annotation]) -> list[Annotation]:
     """
     pool = ThreadPoolExecutor()
     try:
-        problems = list(pool.map(_problem, annotations))
+        problems = list(pool.map(Annotation.why_left_out, annotations))
     finally:
         pool.shutdown(cancel_futures=True)
     told = [problem for problem in problems if problem is not None]
@@ -80,17 +79,6 @@ def usable(name: str, annotations: Sequence[Annotation]) -> list[Annotation]:
             file=sys.stderr,
         )
     return [one for one, problem in zip(annotations, problems, strict=True) if problem is None]
-
-
-def _problem(annotation: Annotation) -> str | None:
-    """Why an image is left out; a sound header says of a JPEG file that it gives pixels."""
-    path = annotation.image
-    header = read_header(path) if path.suffix.lower() in (".jpg", ".jpeg") else None
-    if header is not None and not header.unusual and annotation.problem is None:
-        size = header.upright_size if annotation.upright else (header.width, header.height)
-        return annotation.box_outside(*size)
-    image = annotation.load_checked()
-    return image.removesuffix(".") if isinstance(image, str) else None
 
 
 def _below(root: Path, path: str | None) -> Path | None:
