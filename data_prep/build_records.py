@@ -20,7 +20,7 @@ from configs.settings import NetSettings, Settings
 from data_prep import label_check, thinning
 from data_prep.annotations import LabelSet
 from data_prep.enough_landmarks import refuse_too_few
-from data_prep.readers.entries import Split
+from data_prep.readers.entries import Split, first_sentences
 from data_prep.sources import (
     SPLITS,
     LabelledImage,
@@ -260,5 +260,5 @@ def _finish(
     print(
         f"{stage.command}: {by_kind} crops to train on, "
         f"{sum(counts['validation'].values())} to validate; {len(broken)} images left out"
-        + (f": {label_check.first(broken)}." if broken else ".")
+        + (f": {first_sentences([*broken.values()])}." if broken else ".")
     )

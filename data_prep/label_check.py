@@ -16,7 +16,7 @@ from data_prep.image_check import ImageFacts
 from data_prep.image_headers import TURNED
 from data_prep.label_report import SourceFigures, report
 from data_prep.readers import READERS
-from data_prep.readers.entries import Split
+from data_prep.readers.entries import Split, first_sentences
 from data_prep.sources import LabelledImage, check_counts, fingerprint, label_sets, labelled_images
 from mtcnn_detector.boxes import FloatArray, iou, longer_sides
 from mtcnn_detector.errors import UserError
@@ -27,7 +27,7 @@ SHOWN = KEPT.with_name("sheet.txt")  # fingerprint of the labels and images that
 REPORT, SHEET = "labels.md", "labels.jpg"
 DOUBLE = 0.9  # IoU from which on two boxes of an image are one face labelled twice
 OUTSIDE_BOX = 0.3  # sides of its box by which a landmark may lie outside
-MAX_NAMED, MAX_PRINTED = 5, 60
+MAX_PRINTED = 60
 WITH_FIVE = "with five landmarks"
 Images = Mapping[Split, Sequence[LabelledImage]]
 
@@ -108,17 +108,11 @@ def check(
 def refuse_broken(problems: Mapping[str, str], total: int, allowed: float) -> None:
     """Raise UserError where more than the allowed fraction of images cannot be used."""
     if len(problems) > allowed * total:
+        first = first_sentences([*problems.values()])
         raise UserError(
-            f"{len(problems)} of {total} images cannot be used: {first(problems)}. Mend them and "
+            f"{len(problems)} of {total} images cannot be used: {first}. Mend them and "
             "repeat the command, or raise data.max_broken_fraction."
         )
-
-
-def first(problems: Mapping[str, str]) -> str:
-    """The first sentences; the manifest has all."""
-    sentences = list(problems.values())
-    more = f"; and {len(sentences) - MAX_NAMED} more" if len(sentences) > MAX_NAMED else ""
-    return "; ".join(sentences[:MAX_NAMED]) + more
 
 
 def _problems(

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from configs.settings import Settings
 from data_prep.annotations import Annotation
+from data_prep.readers.entries import first_sentences
 from data_prep.sources import is_absent, labelled_images, read_sources
 from mtcnn_detector.errors import UserError
 
-MAX_NAMED = 3  # of the images that are left out
 HELD_OUT = " held out"  # ends the name of a training source whose held-out images are evaluated
 
 
@@ -72,10 +72,9 @@ def usable(name: str, annotations: Sequence[Annotation]) -> list[Annotation]:
         pool.shutdown(cancel_futures=True)
     told = [problem for problem in problems if problem is not None]
     if told:
-        more = f"; and {len(told) - MAX_NAMED} more" if len(told) > MAX_NAMED else ""
         print(
             f"warning: {name}: {len(told)} of {len(annotations)} images are left out: "
-            f"{'; '.join(told[:MAX_NAMED])}{more}.",
+            f"{first_sentences(told)}.",
             file=sys.stderr,
         )
     return [one for one, problem in zip(annotations, problems, strict=True) if problem is None]

@@ -86,12 +86,16 @@ def test_uncommitted_changes_count(
     assert "other code" not in capsys.readouterr().out
 
 
-def test_uncommitted_changes_are_told_from_others(
-    stage: manifest.Stage, repository: Path, capsys: Capture
-) -> None:
+def make_of_uncommitted_code(stage: manifest.Stage, repository: Path) -> None:
     change(repository, "train/loop.py")
     stage.begin(force=True)
     stage.finish({})
+
+
+def test_uncommitted_changes_are_told_from_others(
+    stage: manifest.Stage, repository: Path, capsys: Capture
+) -> None:
+    make_of_uncommitted_code(stage, repository)
     change(repository, "README.md", "tests/test_loop.py")
     capsys.readouterr()
     stage.begin(force=False)
@@ -111,9 +115,7 @@ def test_uncommitted_changes_are_told_from_others(
 def test_older_manifests_hold_no_digest(
     stage: manifest.Stage, repository: Path, capsys: Capture
 ) -> None:
-    change(repository, "train/loop.py")
-    stage.begin(force=True)
-    stage.finish({})
+    make_of_uncommitted_code(stage, repository)
     path = stage.folder / manifest.MANIFEST
     content = json.loads(path.read_text())
     del content["uncommitted"]

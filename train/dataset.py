@@ -108,6 +108,7 @@ def _take(crops: Crops, rows: tf.Tensor) -> Crops:
     fields: tuple[Any, ...] = crops
 
     def take(rows: Any) -> list[Any]:
+        # Rows are in range: numpy need not check them.
         return [field.take(rows, axis=0, mode="clip") for field in fields]
 
     taken = tf.numpy_function(take, [rows], [field.dtype for field in fields], stateful=False)

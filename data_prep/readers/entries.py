@@ -13,7 +13,7 @@ from mtcnn_detector.pixels import SUFFIXES
 
 UNKNOWN = (float("nan"),) * 10
 LARGEST = 1e6  # pixels; no image is larger, and nan and inf fail the comparison too
-MAX_NAMED = 3
+MAX_NAMED, MAX_SENTENCES = 3, 5
 TEN_LANDMARKS = "left eye, right eye, nose, left and right mouth corner"
 BoxUnits = Literal["xywh", "xyxy", "fractions", "fractions_xyxy"]
 Split = Literal["train", "validation"]
@@ -182,6 +182,12 @@ def images_below(folder: Path) -> list[Path]:
 def first_names(names: Sequence[str]) -> str:
     """The first names of a list, for a message."""
     return ", ".join(names[:MAX_NAMED]) + (", ..." if len(names) > MAX_NAMED else "")
+
+
+def first_sentences(sentences: Sequence[str]) -> str:
+    """The first sentences of a list, and how many follow, for a message."""
+    left = len(sentences) - MAX_SENTENCES
+    return "; ".join(sentences[:MAX_SENTENCES]) + (f"; and {left} more" if left > 0 else "")
 
 
 def positive_size(width: Any, height: Any) -> tuple[float, float] | None:
