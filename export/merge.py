@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.settings import ExportSettings, Settings
-from export import calibration, exported_cascade, working_point
+from export import calibration, context_check, exported_cascade, working_point
 from export.deployment import Nets
 from export.formats import CASCADE, FORMATS, INT8, ExportFormat
 from mtcnn_detector.backend import CompiledNet, Outputs
@@ -54,6 +54,8 @@ def export_weights(
     name = format_name or settings.export.layout
     with folders.locked(run):
         merge(run, sources or {}, force, name, calibration_images, settings.export)
+    for sentence in context_check.mismatches(settings, sources or {}):
+        print(f"export-weights: note: {sentence}")
 
 
 def merge(

@@ -13,12 +13,10 @@ from configs.settings import Settings
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.files import write_atomically
 from mtcnn_detector.net import NETS, NetName
-from pipeline import manifest, run_recipe
+from pipeline import known_weights, manifest, run_recipe
 from pipeline.make_command import also_set, make_command, variable
 
 SETTINGS = Path("configs/finetune.yaml")
-WEIGHTS = Path("weights/mtcnn_weights.npy")
-WEIGHTS_RECIPE = Path("configs/weights.yaml")  # by which they are made
 RUN = Path("runs/finetune")  # where neither a recipe nor a run is named
 FILE = "finetune.yaml"
 HEAD = (
@@ -62,7 +60,8 @@ def write_recipe(
     changes = {key: value for key, value in common.items() if key not in own}
     settings = recipe.load(config, [*as_overrides(changes), *overrides])
     trained = _trained_nets(settings, nets)
-    start = {net: weights or Path(settings.for_net(net).train.init or WEIGHTS) for net in NETS}
+    inits = {net: settings.for_net(net).train.init or known_weights.WEIGHTS for net in NETS}
+    start = {net: weights or Path(init) for net, init in inits.items()}
     for path in start.values():
         if not path.exists():
             raise UserError(f"WEIGHTS={path} is not there: it names the weights to start from.")
@@ -95,30 +94,8 @@ def start_from(start: Mapping[NetName, Path], trained: Sequence[NetName]) -> Cha
 
 
 def _contexts(start: Mapping[NetName, Path]) -> Changes:
-    """How much about a face the nets look at that training starts from, where that is known.
-
-    A weights file does not say it. The recipe of the run that it lies in does, and the recipe of
-    this project's weights for a copy of these.
-    """
-    found: Changes = {}
-    for net in NETS[1:]:
-        made_by = _recipe_of(start[net])
-        if made_by is not None:
-            found[f"{net}.records.context"] = made_by.for_net(net).records.context
-    return found
-
-
-def _recipe_of(weights: Path) -> Settings | None:
-    """The recipe by which weights, or the run in a folder, were made; None: unknown."""
-    kept = (weights if weights.is_dir() else weights.parent) / run_recipe.FILE
-    try:
-        if kept.exists():
-            return recipe.load(kept)
-    except UserError:  # of an older version
-        return None
-    if weights.is_dir() or not WEIGHTS.exists() or weights.read_bytes() != WEIGHTS.read_bytes():
-        return None
-    return recipe.load(WEIGHTS_RECIPE)
+    """How much about a face the nets look at that training starts from."""
+    return {f"{n}.records.context": known_weights.context(start[n], n) for n in NETS[1:]}
 
 
 def begun_again(settings: Settings, setting: str) -> str:
@@ -203,6 +180,12 @@ def _summary(
         f"{net} looks at {value:g} sides of a face" for net, value in contexts.items() if value != 1
     ]
     text += f"; {', '.join(wider)}" if wider else ""
+    unknown = {str(start[net]) for net in NETS[1:] if known_weights.recipe_of(start[net]) is None}
+    if unknown and not wider:
+        text += (
+            f"; no recipe says how {' and '.join(sorted(unknown))} was made: its nets are taken "
+        )
+        text += "to look at the face alone, as published ones do"
     if kept:
         more = ", ..." if len(kept) > MAX_NAMED else ""
         text += f", but {', '.join(kept[:MAX_NAMED])}{more} of {config}"

@@ -1,0 +1,52 @@
+"""Whether the nets of one export were made for each other: the boxes that each gets from the last.
+
+A net that looks at more than a face needs boxes of that size from the net before it, which a net of
+another file does not give.
+"""
+
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+
+from configs.settings import Settings
+from mtcnn_detector.net import NETS, NetName
+from pipeline import known_weights
+from pipeline.make_command import also_set, make_command
+
+
+def mismatches(settings: Settings, sources: Mapping[NetName, Path]) -> list[str]:
+    """Each pair of nets that do not fit, in a sentence with what mends it; none as a rule.
+
+    Args:
+        settings: the recipe of the run's own nets.
+        sources: weights files, or folders of them, of the other nets.
+    """
+    sentences = []
+    for before, net in pairwise(NETS):
+        gives, looks = _gives(settings, sources, before), _looks(settings, sources, net)
+        if gives == looks:
+            continue
+        text = f"{before}'s boxes are {gives:g} x the side of a face, {net} looks at {looks:g} x"
+        if before not in sources:
+            text += f": `{_again(before, net, looks)}` trains {before} for it"
+        elif net not in sources:
+            text += f": `{_again(net, net, gives)}` trains {net} for them"
+        sentences.append(f"{text}.")
+    return sentences
+
+
+def _gives(settings: Settings, sources: Mapping[NetName, Path], net: NetName) -> float:
+    if net in sources:
+        return known_weights.box_target(sources[net], net)
+    return settings.box_target(net)
+
+
+def _looks(settings: Settings, sources: Mapping[NetName, Path], net: NetName) -> float:
+    if net in sources:
+        return known_weights.context(sources[net], net)
+    return settings.for_net(net).records.context
+
+
+def _again(trained: NetName, net: NetName, context: float) -> str:
+    setting = also_set(f"{net}.records.context={context:g}")
+    return make_command(f"{trained}-data train-{trained}", SET=setting)

@@ -1,0 +1,45 @@
+"""What is known of a weights file beyond its numbers: the recipe by which its nets were made."""
+
+from pathlib import Path
+
+from configs import recipe
+from configs.settings import Settings
+from mtcnn_detector.errors import UserError
+from mtcnn_detector.net import NetName
+from pipeline import run_recipe
+
+WEIGHTS = Path("weights/mtcnn_weights.npy")  # this project's
+WEIGHTS_RECIPE = Path("configs/weights.yaml")  # by which they are made
+PUBLISHED = 1.0  # sides of a face: what the nets of the packages look at
+
+
+def recipe_of(weights: Path) -> Settings | None:
+    """The recipe by which weights, or the run in a folder, were made; None: unknown.
+
+    A weights file does not say it. The run that it lies in does, and this project's recipe for a
+    copy of its weights.
+    """
+    kept = (weights if weights.is_dir() else weights.parent) / run_recipe.FILE
+    try:
+        if kept.exists():
+            return recipe.load(kept)
+    except UserError:  # of an older version
+        return None
+    if weights.is_dir() or not WEIGHTS.exists() or weights.read_bytes() != WEIGHTS.read_bytes():
+        return None
+    return recipe.load(WEIGHTS_RECIPE)
+
+
+def context(weights: Path, net: NetName) -> float:
+    """How much about a face a net of a weights file looks at, in sides of the face.
+
+    As published nets do, where nothing is known.
+    """
+    made_by = recipe_of(weights)
+    return PUBLISHED if made_by is None else made_by.for_net(net).records.context
+
+
+def box_target(weights: Path, net: NetName) -> float:
+    """Sides of the boxes that a net of a weights file finds, in faces; as `context`."""
+    made_by = recipe_of(weights)
+    return PUBLISHED if made_by is None else made_by.box_target(net)
