@@ -36,6 +36,7 @@ SPANS = tuple(itertools.pairwise((0, *SIZES, np.inf)))
 class Survival(NamedTuple):
     """Which labelled faces (N) of a set of images survive each net (M)."""
 
+    images: int  # that were looked at
     sides: FloatArray  # (N,) px, longer side
     passed: BoolArray  # (N, M)
     boxes: FloatArray  # (M,) mean number of boxes per image after each net
@@ -64,7 +65,8 @@ def measure(cascade: Cascade, held_out: list[LabelledImage], min_face: int) -> S
         counts.append([len(stage.scores) for stage in stages])
     if not sum(map(len, sides)):
         raise UserError("no held-out image has a labelled face: raise data.validation_fraction.")
-    return Survival(np.concatenate(sides), np.concatenate(passed), np.mean(counts, axis=0))
+    per_image = np.mean(counts, axis=0)
+    return Survival(len(counts), np.concatenate(sides), np.concatenate(passed), per_image)
 
 
 def survives(detected: FloatArray, faces: FloatArray, stage: int) -> BoolArray:
@@ -128,10 +130,10 @@ def write_report(settings: Settings, name: NetName, run: Path) -> None:
     trained: dict[NetName, TrainedNet] = {}
     for net in NETS[: NETS.index(name) + 1]:
         trained |= weight_files.read(run / net / "weights.npz")
-    survival, images = measure_nets(settings, trained)
+    survival = measure_nets(settings, trained)
     thresholds = ", ".join(f"{t:g}" for t in settings.detector.thresholds[: len(trained)])
     text = (
-        f"Faces of {images} held-out images that survive at thresholds {thresholds}\n"
+        f"Faces of {survival.images} held-out images that survive at thresholds {thresholds}\n"
         f"(IoU {SURVIVES} of a crop with the square around the face, {FOUND} of a box of the last "
         "net with the face):\n\n" + table(survival)
     )
@@ -141,9 +143,9 @@ def write_report(settings: Settings, name: NetName, run: Path) -> None:
     print(f"{text}\n{run / name / 'recall.md'}")
 
 
-def measure_nets(settings: Settings, trained: Mapping[NetName, TrainedNet]) -> tuple[Survival, int]:
-    """The survival of the faces on the recipe's held-out images, and the number of images."""
+def measure_nets(settings: Settings, trained: Mapping[NetName, TrainedNet]) -> Survival:
+    """The survival of the faces on the recipe's held-out images."""
     split = labelled_images(settings, settings.pnet.records.scale_balance)["validation"]
     held_out = [labelled for labelled in split if "positive" in labelled.sample_types]
     cascade = Cascade(trained, settings.detector)
-    return measure(cascade, held_out, settings.data.min_face), len(held_out)
+    return measure(cascade, held_out, settings.data.min_face)

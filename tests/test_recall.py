@@ -103,7 +103,7 @@ def test_unreadable_images_are_left_out(tmp_path: Path) -> None:
     gone.annotation.image.write_bytes(b"no picture")
     outputs = {1: [found((11, 11, 50, 50))]}
     survival = measure(FakeCascade(outputs), [labelled_image(tmp_path, "1", [FACE]), gone], 12)
-    assert len(survival.sides) == 1
+    assert (survival.images, len(survival.sides)) == (1, 1)
     outside = labelled_image(tmp_path, "1", [FACE, (300, 10, 350, 50)])
     with pytest.raises(UserError, match="no held-out image has a labelled face"):
         measure(FakeCascade(outputs), [gone, outside], 12)
@@ -125,7 +125,7 @@ def test_images_for_landmarks_alone_are_not_measured(
 def test_table_by_hand() -> None:
     sides = np.array([10, 19.9, 20, 31, 70, 300.0])
     passed = np.array([[1, 0], [0, 0], [1, 1], [1, 0], [1, 1], [1, 1]], bool)
-    lines = table(Survival(sides, passed, np.array([123.45, 6]))).splitlines()
+    lines = table(Survival(6, sides, passed, np.array([123.45, 6]))).splitlines()
     assert lines == [
         "| longer side, px | faces | after pnet | after rnet |",
         "| --- | --- | --- | --- |",
