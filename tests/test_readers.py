@@ -442,6 +442,16 @@ def test_files_that_are_not_read_are_counted(tmp_path: Path, images: Path) -> No
     assert "3 files are skipped (.gif, .heic): convert them to JPEG." in notes
 
 
+@pytest.mark.parametrize("name", ["voc", "yolo", "labelme"])
+def test_companions_that_macos_puts_beside_files_are_no_labels(
+    tmp_path: Path, images: Path, name: str
+) -> None:
+    WRITERS[name](tmp_path / "labels")
+    for file in [*(tmp_path / "labels").rglob("*.*")]:
+        file.with_name(f"._{file.name}").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X")
+    check(read(tmp_path / "labels", images), name not in WITHOUT_LANDMARKS)
+
+
 def test_categories_in_any_letter_case(tmp_path: Path, images: Path) -> None:
     content = coco_of()
     content["categories"].append({"id": 2, "name": "Face"})

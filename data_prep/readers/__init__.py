@@ -8,7 +8,7 @@ from data_prep.readers.celeba import read_celeba
 from data_prep.readers.coco import read_coco
 from data_prep.readers.csv_table import read_csv
 from data_prep.readers.cvat import read_cvat
-from data_prep.readers.entries import Entry, ReadOptions, first_names
+from data_prep.readers.entries import Entry, ReadOptions, first_names, paths_below
 from data_prep.readers.labelme import read_labelme
 from data_prep.readers.mtfl import read_mtfl
 from data_prep.readers.retinaface import read_retinaface
@@ -96,7 +96,7 @@ def _near(entry: Entry, folder: Path) -> Entry:
 def files_in(folder: Path, format: str, options: ReadOptions) -> list[Path]:
     """The label files of a format in a folder and below, sorted; raises UserError for none."""
     suffixes = READERS[format].suffixes
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in LABEL_SUFFIXES)
+    found = [path for path in paths_below(folder) if path.suffix.lower() in LABEL_SUFFIXES]
     files = [path for path in found if path.suffix.lower() in suffixes]
     if others := [path.name for path in found if path not in set(files)]:
         options.note(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.readers import via3
-from data_prep.readers.entries import read_json, read_text, read_xml
+from data_prep.readers.entries import paths_below, read_json, read_text, read_xml
 from mtcnn_detector.errors import UserError
 
 NAMES = {
@@ -70,7 +70,7 @@ def _of_folder(folder: Path) -> str | None:
 
 def _label_files(folder: Path) -> Iterator[list[Path]]:
     """A few files of each kind that labels have, those of XML and JSON first."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = [path for path in paths_below(folder) if path.is_file()]
     for suffix in (".xml", ".json", ".csv", ".txt"):
         yield [path for path in files if path.suffix.lower() == suffix][:LOOKED_AT]
 

@@ -174,9 +174,14 @@ def unexpected(where: str, wanted: str, got: str) -> UserError:
     return UserError(f"{where}: expected {wanted}, got {got[:80]!r}.")
 
 
+def paths_below(folder: Path) -> list[Path]:
+    """What is in a folder and below, sorted, without macOS's companions of files (`._a.jpg`)."""
+    return sorted(path for path in folder.rglob("*") if not path.name.startswith("._"))
+
+
 def images_below(folder: Path) -> list[Path]:
     """The image files of a folder and below, by their suffixes."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    return [path for path in paths_below(folder) if path.suffix.lower() in SUFFIXES]
 
 
 def first_names(names: Sequence[str]) -> str:

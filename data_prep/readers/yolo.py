@@ -12,6 +12,7 @@ from data_prep.readers.entries import (
     ReadOptions,
     Split,
     images_below,
+    paths_below,
     read_lines,
     read_text,
 )
@@ -106,11 +107,13 @@ def _existing(file: Path, root: Any, listed: str) -> Path | None:
 
 
 def _label_files(labels: Path) -> list[Path]:
-    return sorted(
+    return [
         path
-        for path in labels.rglob("*.txt")
-        if path.name.lower() not in NOT_LABELS and not path.name.lower().startswith("readme")
-    )
+        for path in paths_below(labels)
+        if path.suffix == ".txt"
+        and path.name.lower() not in NOT_LABELS
+        and not path.name.lower().startswith("readme")
+    ]
 
 
 def _labels_beside(images: Path) -> Path:
