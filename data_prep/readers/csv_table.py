@@ -1,6 +1,5 @@
 """CSV tables with a box in each row; columns by their usual names, or as the recipe names them."""
 
-import csv
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from data_prep.readers.entries import (
     ReadOptions,
     numbers,
     positive_size,
-    read_text,
+    read_rows,
 )
 from mtcnn_detector.errors import UserError
 
@@ -125,10 +124,7 @@ def _table(file: Path, options: ReadOptions) -> _Table:
 
 def _read(file: Path) -> tuple[list[str], list[tuple[str, Row]]]:
     """Names of the columns, and the rows that are not blank."""
-    lines = read_text(file).splitlines()
-    first = next((line for line in lines if line.strip()), "")
-    delimiter = max(",;\t|", key=first.count)
-    records = [row for row in enumerate(csv.reader(lines, delimiter=delimiter), 1) if any(row[1])]
+    records = [(number, row) for number, row in read_rows(file, ",;\t|") if any(row)]
     if not records:
         raise UserError(f"{file} is empty: expected a table of boxes.")
     header = [cell.strip() for cell in records[0][1]]

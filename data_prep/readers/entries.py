@@ -1,6 +1,7 @@
 """Labels as annotation files list them, and the parsing that all readers share."""
 
 import contextlib
+import csv
 import json
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -121,6 +122,27 @@ def read_text(file: Path) -> str:
             if "\0" not in text:
                 return text
     raise UserError(f"{file} is not a text file: expected annotations.")
+
+
+def read_rows(file: Path, delimiters: str) -> list[tuple[int, list[str]]]:
+    """The rows of a table, each with the number of its first line.
+
+    Raises:
+        UserError: a quote is not closed, which makes one cell of all that follows.
+    """
+    lines = read_text(file).splitlines()
+    first = next((line for line in lines if line.strip()), "")
+    # A quote more closes the last cell if it is open; else it begins a row of its own.
+    reader = csv.reader([*lines, '"'], delimiter=max(delimiters, key=first.count))
+    rows, number = [], 1
+    with contextlib.suppress(csv.Error):  # of a cell without an end
+        for row in reader:
+            rows.append((number, row))
+            number = reader.line_num + 1
+    if not rows or rows[-1] != (len(lines) + 1, [""]):
+        number = rows[-1][0] if number > len(lines) else number
+        raise UserError(f"{file}:{number}: damaged table: a quote is not closed.")
+    return rows[:-1]
 
 
 def _read_bytes(file: Path) -> bytes:

@@ -1,6 +1,5 @@
 """VGG Image Annotator's projects, its JSON and its CSV exports (versions 1 to 3)."""
 
-import csv
 import json
 import math
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ from data_prep.readers.entries import (
     member,
     numbers,
     read_json,
-    read_text,
+    read_rows,
     unexpected,
 )
 from data_prep.readers.keypoints import Point
@@ -72,11 +71,11 @@ def _dictionary(value: Any) -> dict[str, Any]:
 
 def _csv_images(labels: Path) -> Iterator[Image]:
     images: dict[str, tuple[str, list[Row]]] = {}
-    rows = csv.reader(read_text(labels).splitlines())
-    header = [name.strip().lstrip("#") for name in next(rows, [])]
-    for number, row in enumerate(rows, 2):
+    header, *rows = read_rows(labels, ",") or [(1, [])]
+    names = [name.strip().lstrip("#") for name in header[1]]
+    for number, row in rows:
         where = f"{labels}:{number}"
-        record = dict(zip(header, row, strict=False))
+        record = dict(zip(names, row, strict=False))
         if row and record.get("filename"):
             images.setdefault(record["filename"], (where, []))[1].append((where, record))
     for name, (where, listed) in images.items():
