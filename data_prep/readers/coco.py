@@ -13,6 +13,7 @@ from data_prep.readers.entries import (
     Entry,
     FaceLabel,
     ReadOptions,
+    is_set,
     member,
     numbers,
     positive_size,
@@ -137,7 +138,7 @@ def _face(
     return FaceLabel(
         shapes.rotated(_box(label, where), degrees),
         _landmarks(label, where, category.keypoints, options),
-        ignored=bool(label.get("iscrowd") or label.get("ignore")),
+        ignored=is_set(label.get("iscrowd")) or is_set(label.get("ignore")),
         category=category.name or None,
     )
 
@@ -159,7 +160,7 @@ def _box(label: dict[str, Any], where: str) -> list[float]:
         if not isinstance(polygons, list):
             raise UserError(f"{where}: expected 'bbox', got a mask: only polygons have bounds.")
         nested = polygons if isinstance(polygons[0], list) else [polygons]
-        flat = [value for polygon in nested for value in polygon]
+        flat = [value for one in nested for value in (one if isinstance(one, list) else [one])]
         wanted = "a polygon of x y x y ..."
         values = numbers(where, flat, len(flat), wanted)
         if len(values) < 6 or len(values) % 2:

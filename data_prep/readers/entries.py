@@ -191,6 +191,11 @@ def numbers(where: str, words: Sequence[Any], length: int, wanted: str) -> list[
     return values
 
 
+def is_set(flag: Any) -> bool:
+    """Whether a flag is set; tools that pass through tables write 0 as "0"."""
+    return bool(flag) and str(flag).strip().lower() not in ("", "0", "0.0", "false")
+
+
 def unexpected(where: str, wanted: str, got: str) -> UserError:
     """The error for a line or object with other content than wanted."""
     return UserError(f"{where}: expected {wanted}, got {got[:80]!r}.")

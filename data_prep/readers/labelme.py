@@ -9,6 +9,7 @@ from data_prep.readers.entries import (
     Entry,
     FaceLabel,
     ReadOptions,
+    is_set,
     member,
     numbers,
     positive_size,
@@ -81,4 +82,4 @@ def _faces(
 
 def _flag(shape: dict[str, Any], name: str) -> bool:
     flags = shape.get("flags")
-    return bool(shape.get(name) or (isinstance(flags, dict) and flags.get(name)))
+    return is_set(shape.get(name)) or (isinstance(flags, dict) and is_set(flags.get(name)))
