@@ -26,7 +26,8 @@ def read_voc(labels: Path, _options: ReadOptions) -> list[Entry]:
         raise UserError(f"{labels}: expected Pascal VOC's <annotation>, got <{root.tag}>.")
     size = root.find("size")
     declared = None if size is None else positive_size(text(size, "width"), text(size, "height"))
-    faces = [_face(one, f"{labels}: object {i}") for i, one in enumerate(root.iter("object"), 1)]
+    listed = enumerate(root.iter("object"), 1)  # those that LabelMe's online tool deletes stay in
+    faces = [_face(o, f"{labels}: object {i}") for i, o in listed if text(o, "deleted") != "1"]
     name = text(root, "filename") or text(root, "path") or labels.stem
     return [Entry(str(labels), name, faces, declared, near=labels.parent, other_path=labels.stem)]
 
