@@ -52,6 +52,12 @@ def _image(element: Element, labels: Path, options: ReadOptions) -> Entry:
 
 def _frames(root: Element, labels: Path, options: ReadOptions) -> list[Entry]:
     """The frames of a video, by the names that CVAT gives them when it exports images."""
+    tasks = {track.get("task_id") for track in root.iter("track")}
+    if len(tasks) > 1:
+        raise UserError(
+            f"{labels}: its tracks are of {len(tasks)} tasks, each of which counts its frames from "
+            "0: export every task by itself."
+        )
     by_frame: dict[int, list[Element]] = {}
     for track in root.iter("track"):
         for shape in track:
