@@ -101,6 +101,7 @@ COCO_VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("float ids of categories", {"category_id": 1.0}),
     ("ids of images as text", {}),
     ("float ids of images", {}),
+    ("flags as text", {"iscrowd": "0", "ignore": "false"}),
 ]
 
 
@@ -311,6 +312,23 @@ def test_landmarks_of_a_table_may_lie_in_a_second_one(tmp_path: Path, images: Pa
 POINTS_HEADER = ",".join(f"{name}_{axis}" for name in NAMES for axis in "xy")
 
 
+def test_landmarks_of_several_tables_are_counted_once(tmp_path: Path, images: Path) -> None:
+    rows = {scene.name: scene.boxes for scene in SCENES[:2]}
+    tables, lines = [], [f"image,{POINTS_HEADER}", ",1"]
+    for name, boxes in rows.items():
+        tables.append(tmp_path / f"{name}.csv")
+        table = [f"{name},{','.join(map(str, box))}" for box in boxes]
+        tables[-1].write_text("\n".join(["image,x,y,w,h", *table]))
+        lines += [f"{name},{points_row(box)}" for box in boxes]
+    landmarks = tmp_path / "points.csv"
+    landmarks.write_text("\n".join(lines))
+    found = read_labels(LabelRequest("csv", tuple(tables), images, landmarks, "own"))
+    assert found.damages == (f"{landmarks}:2: the cell of the image's path is empty.",)
+    for name, boxes in rows.items():
+        wanted = [points(box) for box in boxes]
+        np.testing.assert_allclose(by_name(found)[name].landmarks, wanted, atol=1e-3)
+
+
 def points_row(box: Box) -> str:
     return ",".join(str(value) for point in points(box) for value in point)
 
@@ -379,6 +397,8 @@ DAMAGES: list[tuple[str, str, str, str]] = [
     ("cvat", "<annotations><image id='0'/></annotations>", "a.xml", "with a name"),
     ("cvat", "<annotations><image id='0' name='a.jpg'><box xtl='1'/></image></annotations>", "a.xml", "box"),
     ("cvat", "<annotations><image id='0' name='a.jpg'><polygon points='1;2'/></image></annotations>", "a.xml", "points as x,y"),
+    ("cvat", "<annotations><track task_id='1'/><track task_id='2'/></annotations>", "a.xml", "of 2 tasks"),
+    ("coco", '{"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [{"image_id": 1, "segmentation": [[1, 2, 3, 4, 5, 6], 7]}]}', "a.json", "a polygon of x y"),
     ("labelme", '{"version": "5", "shapes": [{"points": 3}], "imagePath": "a.jpg"}', "a.json", "shapes[0]"),
     ("labelme", '{"version": "5", "shapes": [{"points": []}], "imagePath": "a.jpg"}', "a.json", "there are none"),
     ("via", '{"_via_img_metadata": {"a": {"size": 3}}}', "a.json", "'filename'"),
@@ -570,7 +590,9 @@ def test_polygons_of_the_labelme_web_tool(tmp_path: Path, images: Path) -> None:
     polygon = "".join(f"<pt><x>{x}</x><y>{y}</y></pt>" for x, y in corners)
     (tmp_path / "a.xml").write_text(
         "<annotation><filename>a.jpg</filename><object><name>face</name><polygon>"
-        f"<username>admin</username>{polygon}</polygon></object></annotation>"
+        f"<username>admin</username>{polygon}</polygon><deleted>0</deleted></object>"
+        f"<object><name>face</name><deleted>1</deleted><polygon>{polygon}</polygon></object>"
+        "</annotation>"
     )
     assert read(tmp_path / "a.xml", images).annotations[0].boxes.tolist() == [[20, 30, 60, 80]]
 

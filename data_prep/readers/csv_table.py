@@ -93,12 +93,13 @@ def read_csv(labels: Path, options: ReadOptions) -> list[Entry]:
 
 def _rows(table: _Table, options: ReadOptions) -> Iterator[tuple[str, str, Row]]:
     """Place, the image's path and cells of each row; those without a path are damages."""
+    told = set(options.damages)  # a table of landmarks is read for each of several tables of boxes
     for where, row in table.rows:
         path = row.get(table.columns["path"], "").strip()
         if path:
             yield where, path, row
-        else:
-            options.damages.append(f"{where}: the cell of the image's path is empty.")
+        elif (damage := f"{where}: the cell of the image's path is empty.") not in told:
+            options.damages.append(damage)
 
 
 def _faces(
