@@ -28,9 +28,9 @@ def mismatches(settings: Settings, sources: Mapping[NetName, Path]) -> list[str]
             continue
         text = f"{before}'s boxes are {gives:g} x the side of a face, {net} looks at {looks:g} x"
         if before not in sources:
-            text += f": `{_again(before, net, looks)}` trains {before} for it"
+            text += f": `{_again(f'train-{before}', net, looks)}` trains {before} for it"
         elif net not in sources:
-            text += f": `{_again(net, net, gives)}` trains {net} for them"
+            text += f": `{_again(f'{net}-data train-{net}', net, gives)}` trains {net} for them"
         sentences.append(f"{text}.")
     return sentences
 
@@ -47,6 +47,6 @@ def _looks(settings: Settings, sources: Mapping[NetName, Path], net: NetName) ->
     return settings.for_net(net).records.context
 
 
-def _again(trained: NetName, net: NetName, context: float) -> str:
-    setting = also_set(f"{net}.records.context={context:g}")
-    return make_command(f"{trained}-data train-{trained}", SET=setting)
+def _again(targets: str, net: NetName, context: float) -> str:
+    """The command that makes complete stages anew with another context of a net."""
+    return make_command(targets, SET=also_set(f"{net}.records.context={context:g}"), FORCE=1)

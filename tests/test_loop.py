@@ -100,6 +100,25 @@ def test_other_recipe_is_refused_and_then_forced(run: Path, short: Path) -> None
     assert (saved_net(run).weights["cls/bias"] != saved_net(short).weights["cls/bias"]).all()
 
 
+def test_another_context_of_the_next_net_is_another_recipe(
+    run: Path, short: Path, capsys: Capture
+) -> None:
+    shutil.copytree(short / "pnet", run / "pnet")
+    changed = (*SHORT, "rnet.records.context=1.3")
+    with pytest.raises(UserError, match=r"\(rnet\.records\.context: 1\.0 -> 1\.3\).*FORCE=1"):
+        train(run, *changed)
+    train(run, *SHORT)
+    # A training from before it was kept still counts as complete.
+    path = run / "pnet" / manifest.MANIFEST
+    content = json.loads(path.read_text(encoding="utf-8"))
+    del content["recipe"]["rnet.records.context"]
+    path.write_text(json.dumps(content), encoding="utf-8")
+    capsys.readouterr()
+    train(run, *changed)
+    assert "nothing to do" in capsys.readouterr().out
+    assert_same(run, short)
+
+
 def test_without_records_the_command_that_makes_them_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not there: `make pnet-data` makes it"):
         train(tmp_path, *SHORT)

@@ -51,7 +51,9 @@ def _train(settings: Settings, name: NetName, run: Path, force: bool) -> None:
     records = manifest.require_complete(records_folder, f"{name}-data") if steps else {}
     if steps:
         _refuse_other_records(records["recipe"], settings, name, run)
-    stage = manifest.Stage(run / name, _recipe(settings, name, records), f"train-{name}")
+    recipe = _recipe(settings, name, records)
+    recipe |= _box_target(settings, name, None if force else run) if steps else {}
+    stage = manifest.Stage(run / name, recipe, f"train-{name}")
     custom.load_functions(settings.for_net(name).train, name)
     if not stage.begin(force, may_grow=[f"{name}.train.steps"]):
         return
@@ -152,6 +154,20 @@ def _recipe(settings: Settings, name: NetName, records: dict[str, Any]) -> dict[
         part["custom_code"] = digests
     recipe = {"seed": settings.seed, name: part}
     return recipe | ({"records": records["sha256"][:16]} if records else {})
+
+
+def _box_target(settings: Settings, name: NetName, run: Path | None) -> dict[str, Any]:
+    """The next net's context, which decides the boxes that this net is taught.
+
+    Left out for a run whose training is from before it was kept, so that it still matches.
+    """
+    before = None if run is None else manifest.read_manifest(run / name)
+    kept: dict[str, Any] = {
+        following: {"records": {"context": settings.box_target(name)}}
+        for following in NETS[NETS.index(name) + 1 :][:1]
+    }
+    known = before is None or manifest.flatten(kept).keys() <= before["recipe"].keys()
+    return kept if known else {}
 
 
 def _existing(path: Path, name: NetName, key: str) -> Path:
