@@ -16,13 +16,16 @@ PUBLISHED = 1.0  # sides of a face: what the nets of the packages look at
 def recipe_of(weights: Path) -> Settings | None:
     """The recipe by which weights, or the run in a folder, were made; None: unknown.
 
-    A weights file does not say it. The run that it lies in does, and this project's recipe for a
-    copy of its weights.
+    A weights file does not say it. The run that it lies in does, also where it is in a folder of
+    the run, as a net's own file and some exports are; and this project's recipe for a copy of its
+    weights.
     """
-    kept = (weights if weights.is_dir() else weights.parent) / run_recipe.FILE
+    folders = [weights, weights.parent] if weights.is_dir() else list(weights.parents[:2])
+    kept = [folder / run_recipe.FILE for folder in folders]
     try:
-        if kept.exists():
-            return recipe.load(kept)
+        for path in kept:
+            if path.exists():
+                return recipe.load(path)
     except UserError:  # of an older version
         return None
     if weights.is_dir() or not WEIGHTS.exists() or weights.read_bytes() != WEIGHTS.read_bytes():
