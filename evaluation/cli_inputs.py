@@ -12,7 +12,7 @@ from data_prep.readers import READERS
 from data_prep.readers.detection import likely_format
 from evaluation.detections import digest_weights
 from mtcnn_detector.errors import UserError
-from mtcnn_detector.net import NETS
+from mtcnn_detector.net import NETS, NetName
 from pipeline import manifest
 from pipeline.make_command import make_command
 
@@ -71,7 +71,10 @@ def refuse_stale(weights: Path) -> None:
             continue
         if changed := list(_changed_nets(run, made)):
             format = folder.name.removeprefix("export").removeprefix("-") or None
-            again = make_command("export-weights", False, RUN=run, FORMAT=format, FORCE=1)
+            others = {net.upper(): source for net, source in _other_sources(run, made).items()}
+            if calibration := made.get("from", {}).get("calibration"):
+                others["CALIBRATION"] = calibration
+            again = make_command("export-weights", False, RUN=run, FORMAT=format, **others, FORCE=1)
             raise UserError(
                 f"{weights} was exported before {', '.join(changed)} of {run} were trained as "
                 f"they are now: `{again}` exports them anew."
@@ -80,11 +83,24 @@ def refuse_stale(weights: Path) -> None:
 
 def _changed_nets(run: Path, made: dict[str, Any]) -> Iterator[str]:
     """The nets of the run whose weights are not those that were exported."""
+    others = _other_sources(run, made)
+    for net in NETS:
+        own = run / net / "weights.npz"
+        if net in others or not own.exists():
+            continue
+        if manifest.digest([own])[:16] != made["recipe"].get(net):
+            yield net
+
+
+def _other_sources(run: Path, made: dict[str, Any]) -> dict[NetName, Path]:
+    """The files of the nets that were not the run's own; a run may have been moved since."""
+    others: dict[NetName, Path] = {}
     for net in NETS:
         own, source = run / net / "weights.npz", Path(made.get("from", {}).get(net, ""))
-        foreign = source.name != own.name or (source.exists() and not source.samefile(own))
-        if own.exists() and not foreign and manifest.digest([own])[:16] != made["recipe"].get(net):
-            yield net
+        same = own.exists() and source.exists() and source.samefile(own)
+        if source.name != own.name or (source.exists() and not same):
+            others[net] = source
+    return others
 
 
 def _require_file(path: Path, variable: str) -> None:

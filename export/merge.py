@@ -100,7 +100,9 @@ def merge(
     facts, summary = _write(draft, format_name, nets, calibration_images)
     facts |= {} if nets[NETS[-1]].net.landmarks else {"landmarks": False}
     folders.replace(draft, target)
-    files = {name: str(path) for name, path in paths.items()}
+    files: dict[str, str] = {name: str(path) for name, path in paths.items()}
+    if calibration_images is not None:
+        files["calibration"] = str(calibration_images)
     stage.finish(
         {"file": str(target), "made": manifest.digest_tree(target), "from": files, **facts}
     )

@@ -194,3 +194,26 @@ def test_a_net_merged_from_elsewhere_makes_no_export_old(run: Path) -> None:
     content["from"]["pnet"], content["recipe"]["pnet"] = str(elsewhere), "another digest"
     path.write_text(json.dumps(content))
     cli_inputs.refuse_stale(cli_inputs.exported(run))
+
+
+def test_the_command_names_what_the_export_was_made_from(run: Path, tmp_path: Path) -> None:
+    path = run / "export" / manifest.MANIFEST
+    content = json.loads(path.read_text())
+    other = tmp_path / "other.npy"
+    content["from"] |= {"rnet": str(other), "onet": str(other), "calibration": "my faces"}
+    path.write_text(json.dumps(content))
+    (run / "pnet" / "weights.npz").write_text("trained anew")
+    again = f"RUN={run} RNET={other} ONET={other} CALIBRATION='my faces' FORCE=1"
+    with pytest.raises(UserError, match=f"`make export-weights {again}` exports them anew"):
+        cli_inputs.refuse_stale(cli_inputs.exported(run))
+
+
+def test_an_export_is_not_old_where_the_run_lacks_a_net_that_came_from_another(run: Path) -> None:
+    elsewhere = run.parent / "elsewhere" / "rnet" / "weights.npz"
+    elsewhere.parent.mkdir(parents=True)
+    (run / "rnet" / "weights.npz").rename(elsewhere)
+    path = run / "export" / manifest.MANIFEST
+    content = json.loads(path.read_text())
+    content["from"]["rnet"] = str(elsewhere)
+    path.write_text(json.dumps(content))
+    cli_inputs.refuse_stale(cli_inputs.exported(run))

@@ -337,6 +337,20 @@ def test_int8_that_finds_too_few_faces_is_not_kept(
     assert not (run / "tflite-int8").exists()
 
 
+def test_the_manifest_names_the_calibration_images(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(draft: Path, *_: Any) -> tuple[dict[str, Any], str]:
+        draft.mkdir()
+        return {}, ""
+
+    monkeypatch.setattr(module, "_write", write)
+    merge(run, {}, force=False, format_name="tflite-int8", calibration_images=run)
+    made = read_manifest(run / "export-tflite-int8")
+    assert made is not None
+    assert made["from"]["calibration"] == str(run)
+
+
 def test_calibration_images_go_with_int8_only(run: Path) -> None:
     with pytest.raises(UserError, match="tflite-int8 and no other format needs CALIBRATION="):
         merge(run, {}, force=False, format_name="tflite-int8")
