@@ -93,6 +93,7 @@ class Source:
         require(five, "landmark_names", "must be five different names")
         unknown = set(self.columns or ()) - set(COLUMNS)
         require(not unknown, "columns", f"may name {', '.join(COLUMNS)}")
+        check_intervals(self)
 
     @property
     def label_files(self) -> tuple[str, ...]:

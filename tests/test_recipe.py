@@ -189,6 +189,10 @@ def test_mistakes_are_reported_by_their_full_key(override: str, message: str) ->
         ("data.max_broken_fraction=-0.1", "data.max_broken_fraction must lie"),
         ("data.min_face=0", "data.min_face must be at least 1"),
         ("data.train.wider.sample_types=[]", "data.train.wider.sample_types names no kind"),
+        (
+            "data.train.wider.sample_weight=-3",
+            "data.train.wider.sample_weight must be above 0, up to 10 (got -3.0)",
+        ),
         ("labels.negative=0.5", "labels.positive must keep 0 < negative <= part"),
         ("labels.positive=0.4", "labels.positive must keep"),
         ("labels.ignored=0", "labels.ignored must be a share"),
