@@ -41,6 +41,21 @@ RENAMED = {
 KEY = re.compile(r"[\w.-]+=")
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML as PyYAML reads it, which of a key that stands twice silently takes the last."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Refuse a mapping that names a key twice; YAML itself forbids it."""
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen and key.value != "<<":  # merges may be several
+                problem = f"the key {key.value} stands here a second time"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+            seen.add(key.value)
+        return node
+
+
 def load(path: Path, overrides: Sequence[str] = ()) -> Settings:
     """Read a recipe; a recipe that says `base: other.yaml` changes only what it names.
 
@@ -85,7 +100,7 @@ def read_own(path: Path) -> dict[str, Any]:
         UserError: the file is missing or no YAML mapping.
     """
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such recipe; CONFIG= names one.") from None
     except OSError as error:

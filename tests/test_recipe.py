@@ -289,6 +289,11 @@ def test_a_base_may_be_corrected_in_one_source(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("seed: [1", "is not a YAML file"),
+        ("? [seed]\n: 1\n", "is not a YAML file"),
+        (
+            "pnet: {train: {steps: 5}}\nseed: 1\npnet: {train: {batch: 64}}\n",
+            'the key pnet stands here a second time in "<unicode string>", line 3, column 1',
+        ),
         ("- a\n- b\n", "a recipe is a mapping"),
         ("", "a recipe is a mapping"),
         ("seed: 1\n", "data is missing"),
