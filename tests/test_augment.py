@@ -271,3 +271,11 @@ def test_coarse_crops_look_as_enlarged_small_ones_do() -> None:
         small = cv2.resize(image, (12, 12), interpolation=cv2.INTER_AREA)
         seen = cv2.resize(small, (24, 24), interpolation=cv2.INTER_AREA)
         np.testing.assert_allclose(found.astype(int), seen, atol=1)
+
+
+def test_crops_of_an_odd_side_keep_their_size_when_they_are_coarse() -> None:
+    odd = crops(4, size=25)
+    found = augment.random_downscale(SEED, tf.constant(odd), 1.0).numpy()
+    wanted = augment.random_downscale(SEED, tf.constant(odd[:, :24, :24]), 1.0).numpy()
+    np.testing.assert_array_equal(found[:, :24, :24], wanted)
+    np.testing.assert_array_equal(found[:, -1, -1], odd[:, -1, -1])

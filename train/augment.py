@@ -116,8 +116,9 @@ def random_downscale(seed: tf.Tensor, images: tf.Tensor, fraction: float) -> tf.
     """
 
     def downscale(chosen: tf.Tensor) -> tf.Tensor:
-        halved = tf.nn.avg_pool2d(chosen, 2, 2, "VALID")
-        return tf.repeat(tf.repeat(halved, 2, axis=1), 2, axis=2)
+        size = chosen.shape[1]
+        halved = tf.nn.avg_pool2d(chosen, 2, 2, "SAME")  # of an odd side the last pixel is alone
+        return tf.repeat(tf.repeat(halved, 2, axis=1), 2, axis=2)[:, :size, :size]
 
     return _apply_to_fraction(seed, images, fraction, downscale)
 
