@@ -27,6 +27,8 @@ def run_cli(main: Callable[[], None]) -> None:
     """
     sys.unraisablehook = _interrupt_again
     try:
+        # A Ctrl-C during the imports, which `sequence.run_module` holds back, comes now.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
         main()
     except UserError as error:
         sys.exit(f"error: {error}")

@@ -113,11 +113,14 @@ def run_module(words: Sequence[str]) -> None:
     """Run `python -m <words>` and wait for it.
 
     Ctrl-C reaches the command itself, which ends it with its own message; SIGTERM is passed on.
+    While Python starts and imports, a Ctrl-C would end in a traceback: the command inherits that it
+    is held back, until `run_cli` lets it through.
 
     Raises:
         SystemExit: it has failed; with its exit status, or 128 and the signal that killed it.
     """
     print("python -m", shlex.join(words), flush=True)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     with subprocess.Popen([sys.executable, "-m", *words]) as process:
 
         def terminate(*_: int | FrameType | None) -> None:
@@ -125,7 +128,7 @@ def run_module(words: Sequence[str]) -> None:
 
         handler = signal.signal(signal.SIGTERM, terminate)
         try:
-            status = _wait(process)
+            status = _wait(process, before)
         finally:
             signal.signal(signal.SIGTERM, handler)
     if status < 0:
@@ -136,10 +139,16 @@ def run_module(words: Sequence[str]) -> None:
         sys.exit(status if status > 0 else 128 - status)
 
 
-def _wait(process: "subprocess.Popen[bytes]") -> int:
-    """The exit status; a Ctrl-C on the way is for the process to answer."""
+def _wait(process: "subprocess.Popen[bytes]", mask: set[int | signal.Signals]) -> int:
+    """The exit status; a Ctrl-C on the way is for the process to answer, one held back as well.
+
+    Args:
+        process: the command.
+        mask: the signals to hold back from here on.
+    """
     while True:
         try:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             return process.wait()
         except KeyboardInterrupt:
             continue

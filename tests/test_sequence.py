@@ -168,12 +168,19 @@ def main() -> None:
     time.sleep(60)
 run_cli(main)
 """
+IMPORTER = """
+import time
+print("ready", flush=True)
+time.sleep(1)
+from pipeline.cli import run_cli
+run_cli(lambda: time.sleep(60))
+"""
 
 
-@pytest.fixture
-def parent(tmp_path: Path) -> "subprocess.Popen[str]":
+@pytest.fixture(params=[SLEEPER])
+def parent(tmp_path: Path, request: pytest.FixtureRequest) -> "subprocess.Popen[str]":
     """A command that runs another one, which sleeps; both in a process group of their own."""
-    (tmp_path / "sleeper.py").write_text(SLEEPER)
+    (tmp_path / "sleeper.py").write_text(request.param)
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, "sleeper"],
         cwd=ROOT,
@@ -190,6 +197,7 @@ def parent(tmp_path: Path) -> "subprocess.Popen[str]":
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("parent", [SLEEPER, IMPORTER], indirect=True, ids=["at work", "importing"])
 def test_ctrl_c_ends_the_stage_with_one_message(parent: "subprocess.Popen[str]") -> None:
     os.killpg(parent.pid, signal.SIGINT)
     _, err = parent.communicate(timeout=30)
