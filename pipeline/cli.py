@@ -1,6 +1,7 @@
 """Command lines: the arguments of every stage, and errors without a traceback."""
 
 import argparse
+import contextlib
 import errno
 import glob
 import os
@@ -18,6 +19,7 @@ from pipeline.run_recipe import Run
 
 # Errors of files and folders that the user can correct.
 USER_ERRNOS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}
 
 
 def run_cli(main: Callable[[], None]) -> None:
@@ -34,29 +36,43 @@ def run_cli(main: Callable[[], None]) -> None:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.stdout.flush()
-        sys.stderr.write("\nstopped; the same command goes on from here.\n")
+        sys.stderr.write(
+            f"\nstopped; the same command{without_force(sys.argv)} goes on from here.\n"
+        )
         sys.stderr.flush()
         os._exit(130)  # TensorFlow's threads would otherwise delay the exit by many seconds
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if error.errno in FULL:
             where = f" while writing {error.filename}" if error.filename else ""
-            sys.exit(f"error: the disk is full{where}: free some space and repeat the command.")
+            full = f"{FULL[error.errno]}{where}"
+            again = f"repeat the command{without_force(sys.argv)}"
+            sys.exit(f"error: {full}: free some space and {again}.")
         if error.errno not in USER_ERRNOS or not error.filename:
             raise
         sys.exit(f"error: {error.filename}: {error.strerror}; mend that, or name another place.")
+
+
+def without_force(words: Sequence[str]) -> str:
+    """What to leave out of a command that is to go on, in words: FORCE begins anew."""
+    return " without FORCE=1" if "--force" in words else ""
 
 
 def _interrupt_again(unraisable: "sys.UnraisableHookArgs") -> None:
     """Repeat a Ctrl-C that came while an object was finalised, where Python drops it.
 
     TensorFlow has weak references called back all the time: between two epochs one in a hundred
-    was lost.
+    was lost. On a busy machine the repetition may come before this function has ended, where it
+    would be dropped as well.
     """
-    if issubclass(unraisable.exc_type, KeyboardInterrupt):
-        again = [threading.main_thread().ident, signal.SIGINT]
-        threading.Timer(0.01, signal.pthread_kill, again).start()
-    else:
+    if not issubclass(unraisable.exc_type, KeyboardInterrupt):
         sys.__unraisablehook__(unraisable)
+        return
+    again = [threading.main_thread().ident, signal.SIGINT]
+    begun = False
+    while not begun:
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Timer(0.01, signal.pthread_kill, again).start()
+            begun = True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -16,6 +16,7 @@ from configs import recipe
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS, NetName
 from pipeline import finetuning, run_recipe
+from pipeline.cli import without_force
 from pipeline.finetuning import as_overrides, start_from
 from pipeline.stages import DATA, STAGES, StageSpec
 
@@ -133,8 +134,8 @@ def run_module(words: Sequence[str]) -> None:
             signal.signal(signal.SIGTERM, handler)
     if status < 0:
         name = signal.Signals(-status).name
-        problem = f"python -m {words[0]} was killed ({name}); repeat the command to go on."
-        print(f"error: {problem}", file=sys.stderr)
+        again = f"repeat the command{without_force(words)} to go on"
+        print(f"error: python -m {words[0]} was killed ({name}); {again}.", file=sys.stderr)
     if status:
         sys.exit(status if status > 0 else 128 - status)
 

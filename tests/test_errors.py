@@ -44,6 +44,8 @@ def test_ctrl_c_loses_no_output_and_has_its_own_status() -> None:
     message = "\nstopped; the same command goes on from here.\n"
     interrupted = f"os.kill(os.getpid(), {int(signal.SIGINT)}); time.sleep(30)"
     assert run(interrupted) == (130, "begun\n", message)
+    forced = f"import sys; sys.argv.append('--force'); {interrupted}"
+    assert run(forced)[2] == "\nstopped; the same command without FORCE=1 goes on from here.\n"
 
 
 def test_ctrl_c_does_not_wait_for_threads() -> None:
@@ -62,6 +64,14 @@ def test_ctrl_c_is_not_lost_in_a_clean_up() -> None:
     assert time.monotonic() - began < 25
 
 
+def test_ctrl_c_is_not_lost_in_a_clean_up_on_a_busy_machine() -> None:
+    slow = "import threading; start, waits = threading.Timer.start, [0.5, 0]"
+    slow += "; threading.Timer.start = lambda self: (start(self), time.sleep(waits.pop(0)))"
+    drops = "class Dying:\n        def __del__(self): raise KeyboardInterrupt\n    Dying()"
+    status, _, message = run(f"{slow}\n    {drops}\n    time.sleep(5)")
+    assert (status, message) == (130, "\nstopped; the same command goes on from here.\n")
+
+
 def test_other_faults_of_a_clean_up_are_reported() -> None:
     status, _, message = run("type('Dying', (), {'__del__': lambda self: 1 / 0})()")
     assert status == 0
@@ -75,6 +85,8 @@ def test_a_full_disk_is_reported_with_the_file() -> None:
         "error: the disk is full while writing a/b.tmp: free some space and repeat the command.\n"
     )
     assert "error: the disk is full: free" in run("raise OSError(errno.ENOSPC, 'No space')")[2]
+    message = run("raise OSError(errno.EDQUOT, 'Disk quota exceeded', 'a')")[2]
+    assert message.startswith("error: the disk quota is used up while writing a: free some space")
 
 
 def test_a_place_that_cannot_be_written_is_reported() -> None:

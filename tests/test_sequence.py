@@ -205,6 +205,22 @@ def test_ctrl_c_ends_the_stage_with_one_message(parent: "subprocess.Popen[str]")
     assert parent.returncode == 130
 
 
+@pytest.mark.parametrize(("more", "again"), [([], ""), (["--force"], " without FORCE=1")])
+def test_a_killed_stage_is_to_go_on(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    more: list[str],
+    again: str,
+) -> None:
+    (tmp_path / "x.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        sequence.run_module(["x", *more])
+    problem = f"python -m x was killed (SIGKILL); repeat the command{again} to go on."
+    assert capfd.readouterr().err == f"error: {problem}\n"
+
+
 @pytest.mark.slow
 def test_sigterm_is_passed_on_and_reported(parent: "subprocess.Popen[str]") -> None:
     parent.terminate()
