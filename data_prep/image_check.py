@@ -23,7 +23,7 @@ QUIET_BELOW = 500  # images that are looked at without a progress bar
 BATCH = 64  # images that are looked at together, by several threads
 # Damage shows while a JPEG's code is read; at an eighth of its size little follows after that.
 SMALL = cv2.IMREAD_REDUCED_GRAYSCALE_8
-VERSION = 2  # of the facts on disk
+VERSION = 3  # of the facts on disk
 UNREADABLE = "is missing or unreadable"  # begins the description of a file without an image
 GIF = b"GIF8"
 FOREIGN = {  # what the first bytes of a file that is no image we read say about it

@@ -70,10 +70,12 @@ def _bits_of_png(path: Path, format: str) -> int:
 
 def _orientation(image: PillowImage.Image) -> int:
     """EXIF's orientation, 1 where there is none or the data are damaged."""
-    if image.format == "PNG" and "exif" not in image.info:
-        return 1  # or all of the file would be decoded to look behind the pixels
+    if image.format == "TIFF":
+        return 1  # its pixels are read upright, whoever reads them, and so is its size
+    exif = PillowImage.Exif()  # not `getexif`, which takes XMP's orientation, too: OpenCV does not
     try:
-        orientation = image.getexif().get(ORIENTATION, 1)
+        exif.load(image.info.get("exif", b""))
+        orientation = exif.get(ORIENTATION, 1)
     except (OSError, ValueError, SyntaxError, EOFError, TypeError, KeyError, struct.error):
         return 1
     return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1

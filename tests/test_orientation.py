@@ -6,11 +6,13 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from data_prep.annotations import LabelSet, read_labels
 from data_prep.image_headers import Header, read_header
 from data_prep.label_request import LabelRequest
 from mtcnn_detector.errors import UserError
+from mtcnn_detector.pixels import read_image
 
 # What a viewer does with the stored pixels, by EXIF's orientation.
 VIEWS: dict[int, Any] = {
@@ -97,6 +99,35 @@ def test_labels_of_tools_count_the_upright_image(
     elif orientation != 1:
         assert "warning: 1 images have EXIF data that rotate them (a.jpg)" in said
         assert "set exif: upright or exif: stored" in said
+
+
+def test_the_orientation_in_xmp_data_turns_no_image(tmp_path: Path) -> None:
+    """OpenCV does not read it, nor do browsers and tools."""
+    done, coded = cv2.imencode(".jpg", upright_image(), [cv2.IMWRITE_JPEG_QUALITY, 95])
+    assert done
+    body = b'http://ns.adobe.com/xap/1.0/\0<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF '
+    body += b'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    body += b'<rdf:Description tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>'
+    xmp = b"\xff\xe1" + (len(body) + 2).to_bytes(2, "big") + body
+    content = coded.tobytes()
+    (tmp_path / "a.jpg").write_bytes(content[:2] + xmp + content[2:])
+    labels = read(tmp_path, (160, 120))
+    assert not labels.annotations[0].upright and not labels.notes
+    assert brightness(labels) > 200
+
+
+@pytest.mark.parametrize("orientation", VIEWS)
+@pytest.mark.parametrize("upright", [False, True])
+def test_tiff_images_are_upright_whoever_reads_them(
+    tmp_path: Path, orientation: int, upright: bool
+) -> None:
+    inverse = {6: 8, 8: 6}.get(orientation, orientation)
+    stored = np.ascontiguousarray(VIEWS[inverse](upright_image()))
+    Image.fromarray(stored).save(tmp_path / "a.tif", tiffinfo={274: orientation})
+    assert read_header(tmp_path / "a.tif") == Header(160, 120)
+    image = read_image(tmp_path / "a.tif", upright)
+    assert image is not None
+    np.testing.assert_array_equal(image, upright_image())
 
 
 def test_listed_sizes_of_stored_images_are_believed(tmp_path: Path) -> None:
