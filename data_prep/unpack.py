@@ -1,5 +1,6 @@
 """Unpacks chosen members of a zip archive, each atomically, and counts the images in them."""
 
+import errno
 import re
 import shutil
 import zipfile
@@ -43,8 +44,14 @@ def _damage(archive: Path) -> Iterator[None]:
     """Turn what `zipfile` raises into BadArchiveError."""
     try:
         yield
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, UnicodeDecodeError) as error:
         raise BadArchiveError(_page(archive) or str(error)) from error
+    except RuntimeError as error:  # encrypted, or compressed in a way that `zipfile` lacks
+        raise BadArchiveError(f"{error}; unpack it and pack it anew as a plain zip") from error
+    except OSError as error:
+        if error.errno not in (None, errno.EINVAL):  # places in the file that cannot be
+            raise
+        raise BadArchiveError(str(error)) from error
 
 
 def _page(archive: Path) -> str | None:
