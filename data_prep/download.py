@@ -10,6 +10,7 @@ from data_prep.archives import Archive, DownloadSet, Member
 from data_prep.http_download import NotOnServerError, fetch
 from data_prep.unpack import BadArchiveError, unpack
 from mtcnn_detector.errors import UserError
+from pipeline import folders
 from pipeline.make_command import make_command
 
 TERMS = "By going on you accept these terms."
@@ -120,7 +121,13 @@ def obtain(folder: Path, archive: Archive) -> None:
         UserError: no address sends the archive.
         OSError: The disk is full.
     """
-    members = {path: archive.unpack[path] for path in archive.missing(folder)}
+    with folders.locked(folder):
+        members = {path: archive.unpack[path] for path in archive.missing(folder)}
+        if members:  # else another command has brought them meanwhile
+            _obtain(folder, archive, members)
+
+
+def _obtain(folder: Path, archive: Archive, members: Mapping[str, Member]) -> None:
     file = folder / archive.file
     file.parent.mkdir(parents=True, exist_ok=True)
     if file.exists():

@@ -2,10 +2,12 @@
 
 import errno
 import hashlib
+import threading
 import time
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ import pytest
 from data_prep import http_download
 from data_prep.archives import Archive, DownloadSet, Member, load
 from data_prep.download import download_wider
+from data_prep.unpack import unpack
 from mtcnn_detector.errors import UserError
 from tests.http_server import Server, archive_of, serving
 
@@ -58,12 +61,13 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def complete(folder: Path) -> bool:
-    """All is unpacked, and nothing else is left."""
+    """All is unpacked, and nothing else is left but the lock of the folder."""
     found = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
     assert {name: found[name].read_bytes() for name in found} == {
         "wider/WIDER_train/images/0--Parade/a.jpg": IMAGE,
         "wider/WIDER_train/b.jpg": b"b",
         "wider/wider_face_split/wider_face_train_bbx_gt.txt": b"x\n",
+        ".lock": b"",
     }
     return {p.name for p in (folder / "wider").iterdir()} == {"WIDER_train", "wider_face_split"}
 
@@ -221,7 +225,7 @@ def test_members_outside_the_folder_are_refused(server: Server, tmp_path: Path, 
     server.archives["/data/WIDER_train.zip"] = hostile
     with pytest.raises(UserError, match="would lie outside the folder"):
         download(tmp_path / "data", server.url, FILES)
-    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [tmp_path / "data" / ".lock"]
 
 
 def test_an_archive_of_something_else(server: Server, tmp_path: Path) -> None:
@@ -244,6 +248,53 @@ def test_ctrl_c_keeps_what_arrived(
     download(tmp_path, server.url, FILES)
     assert complete(tmp_path)
     assert server.starts == [0, 100_000, 0]
+
+
+def test_two_commands_at_once(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second waits, and finds that all is there; both would append to one file."""
+
+    def slowly(*arguments: Any) -> None:
+        second.start()
+        second.join(0.2)
+        assert second.is_alive(), "it waits"
+        monkeypatch.setattr("data_prep.download.unpack", unpack)
+        unpack(*arguments)
+
+    monkeypatch.setattr("data_prep.download.unpack", slowly)
+    second = threading.Thread(target=download, args=(tmp_path, server.url, FILES[:1]))
+    download(tmp_path, server.url, FILES[:1])
+    second.join()
+    download(tmp_path, server.url, FILES)
+    assert complete(tmp_path)
+    assert server.starts == [0, 0]
+
+
+def _damaged(kind: str) -> bytes:
+    """An archive that `zipfile` does not unpack, each for another reason."""
+    content = bytearray(archive_of({"WIDER_train/a.jpg": b"a"}))
+    central = content.find(b"PK\1\2")
+    if kind == "encrypted":
+        content[6] |= 1
+        content[central + 8] |= 1
+    elif kind == "another compression":  # Windows packs files above 2 GB as Deflate64
+        content[8] = content[central + 10] = 9
+    elif kind == "a name of another encoding":
+        content[central + 9] |= 8
+        content[central + 46] = 0xFF
+    else:  # the end tells a place of the list before the beginning
+        content[content.find(b"PK\5\6") + 16] += 100
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    "kind", ["encrypted", "another compression", "a name of another encoding", "a wrong place"]
+)
+def test_archives_that_cannot_be_unpacked(server: Server, tmp_path: Path, kind: str) -> None:
+    server.archives["/data/WIDER_train.zip"] = _damaged(kind)
+    with pytest.raises(UserError, match=r"WIDER_train\.zip is damaged \(.*repeat the command"):
+        download(tmp_path, server.url, FILES)
 
 
 def test_killed_while_unpacking(

@@ -42,9 +42,9 @@ class Site:
         download_data(self.folder, data or self.data, load(self.downloads))
 
     def files(self) -> set[str]:
-        """All files but images, by their paths; folders without a file are not seen."""
+        """All files but images and the lock, by their paths; empty folders are not seen."""
         found = (p for p in self.folder.rglob("*") if p.is_file() and p.suffix != ".jpg")
-        return {path.relative_to(self.folder).as_posix() for path in found}
+        return {path.relative_to(self.folder).as_posix() for path in found} - {".lock"}
 
 
 @pytest.fixture
