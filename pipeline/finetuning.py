@@ -53,9 +53,10 @@ def write_recipe(
 
     Raises:
         UserError: the recipe or the weights are missing or wrong, or the images do not serve for
-            one of the nets.
+            one of the nets; or the recipe is the one that would be written.
     """
     config, folder = run_recipe.locate(config, RUN if config is run is None else run)
+    _refuse_written(config, folder / FILE)
     own, common = _flat(recipe.read_own(config)), _flat(recipe.read_own(SETTINGS))
     changes = {key: value for key, value in common.items() if key not in own}
     settings = recipe.load(config, [*as_overrides(changes), *overrides])
@@ -76,6 +77,16 @@ def write_recipe(
     kept = [key for key in common if key in own]
     print(_summary(settings, start, kept, config, folder / FILE), flush=True)
     return folder / FILE, folder
+
+
+def _refuse_written(config: Path, target: Path) -> None:
+    """Refuse to write a recipe over itself: it would become its own base."""
+    if config.resolve() == target.resolve():
+        base = recipe.read_own(config).get("base")
+        raise UserError(
+            f"CONFIG={config} is what this command writes: name the recipe that it stands on, "
+            f"`{make_command('finetune', CONFIG=base)}`."
+        )
 
 
 def start_from(start: Mapping[NetName, Path], trained: Sequence[NetName]) -> Changes:

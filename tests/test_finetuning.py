@@ -119,6 +119,16 @@ def test_the_recipe_that_is_written_stands_on_the_users(tmp_path: Path) -> None:
     assert yaml.safe_load((tmp_path / "run/finetune.yaml").read_text())["base"] == str(own)
 
 
+def test_the_recipe_that_is_written_is_not_written_over_itself(tmp_path: Path) -> None:
+    own = own_recipe(tmp_path)
+    finetuned(own)
+    path = tmp_path / "run/finetune.yaml"
+    before = path.read_text()
+    with pytest.raises(UserError, match=f"name the rec.*`make finetune CONFIG={own}`"):
+        finetuning.write_recipe(path, tmp_path / "run", (), None, ())
+    assert path.read_text() == before
+
+
 def test_mistakes_name_the_users_recipe(tmp_path: Path) -> None:
     own = own_recipe(tmp_path, "onet: {train: {setps: 5}}")
     with pytest.raises(UserError) as caught:
