@@ -10,11 +10,12 @@ from typing import NamedTuple
 import numpy as np
 import PIL.Image
 
-from mtcnn_detector import MTCNN, UserError, drawing, pixels
+from mtcnn_detector import MTCNN, UserError, drawing, exported, pixels
 from mtcnn_detector.cascade import Cascade, Faces
 from mtcnn_detector.net import NETS
 from mtcnn_detector.pixels import Image
 from mtcnn_detector.settings import DetectorSettings
+from mtcnn_detector.weights import weight_files
 
 MAX_MEGAPIXELS = 40
 MAX_CACHED_WEIGHTS = 4
@@ -71,14 +72,14 @@ class Detectors:
     """Detectors of the weights that were used last, shared by all sessions."""
 
     def __init__(self) -> None:
-        self._cascades: OrderedDict[tuple[str, int], Cascade] = OrderedDict()
+        self._cascades: OrderedDict[tuple[Path, tuple[int, ...]], Cascade] = OrderedDict()
         self._lock = threading.Lock()
 
     def cascade(self, path: Path, settings: DetectorSettings) -> Cascade:
-        """The cascade of a weights file, read once; raises `UserError` where it is refused."""
+        """The cascade of weights, read once unless changed; raises `UserError` where refused."""
         if not path.exists():
             raise UserError(f"The weights {path.name} are not there any more: choose others.")
-        key = (str(path), path.stat().st_mtime_ns)
+        key = path, tuple(file.stat().st_mtime_ns for file in _files(path))
         with self._lock:
             if key not in self._cascades:
                 self._cascades[key] = MTCNN(path).cascade
@@ -86,6 +87,13 @@ class Detectors:
             while len(self._cascades) > MAX_CACHED_WEIGHTS:
                 self._cascades.popitem(last=False)
             return self._cascades[key].with_settings(settings)
+
+
+def _files(path: Path) -> list[Path]:
+    """The files that a detector of these weights reads, or the folders of its SavedModels."""
+    if exported.is_export(path):
+        return [found for name in NETS if (found := exported.model_path(path, name))]
+    return weight_files.files(path)
 
 
 def detect(cascade: Cascade, image: Image) -> list[NetResult]:

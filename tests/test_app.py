@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ import pytest
 
 from mtcnn_detector import MTCNN, UserError, pixels
 from mtcnn_detector.settings import DetectorSettings
+from mtcnn_detector.weights import weight_files
 from tests import chromium
 from tests.chromium import CHROMIUM, Page, wait_until
 from tests.pictures import photographs
@@ -96,6 +98,17 @@ def test_weights_of_the_project_and_of_runs_are_offered(tmp_path: Path) -> None:
     found = playground.weights_choices(tmp_path)
     assert list(found) == ["weights/a.npy", "runs/x/mtcnn_weights.npy", "runs/y"]
     assert found["runs/y"] == tmp_path / "runs" / "y"
+
+
+def test_a_run_whose_net_has_changed_is_read_again(tmp_path: Path) -> None:
+    nets, detectors = weight_files.read(WEIGHTS), playground.Detectors()
+    weight_files.write_own_folder(tmp_path, nets)
+    before, again = (detectors.cascade(tmp_path, DetectorSettings()) for _ in range(2))
+    assert again._first is before._first
+    weight_files.write_own(tmp_path / "rnet" / "weights.npz", nets["rnet"], "rnet")
+    later = time.time_ns() + 10**9
+    os.utime(tmp_path / "rnet" / "weights.npz", ns=(later, later))
+    assert detectors.cascade(tmp_path, DetectorSettings())._first is not before._first
 
 
 def test_results_are_those_of_the_detector() -> None:
