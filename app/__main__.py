@@ -23,11 +23,12 @@ def main() -> None:
         # Read when gradio is imported.
         os.environ["GRADIO_TEMP_DIR"] = uploads
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+        os.environ["no_proxy"] = "*"  # gradio asks its own page whether it is up
         serve(arguments.host, arguments.port)
 
 
 def serve(host: str, port: int) -> None:
-    """Serve the page; raises `UserError` where gradio is not installed or the port is taken."""
+    """Serve the page; raises `UserError` without gradio, or where it cannot listen there."""
     from mtcnn_detector import UserError
 
     try:
@@ -49,8 +50,11 @@ def serve(host: str, port: int) -> None:
             quiet=True,
             prevent_thread_lock=True,
         )
-    except OSError:
-        raise UserError(f"Port {port} is in use: choose another by --port (PORT=).") from None
+    except (OSError, OverflowError):  # the latter of a port over 65535
+        raise UserError(
+            f"The page cannot listen at {host}:{port}: the port is in use, or the address is none "
+            "of this computer's; choose another by --port (PORT=) or --host (HOST=)."
+        ) from None
     print(f"http://{host}:{port} is the page; Ctrl-C ends it.", flush=True)
     page.block_thread()
 

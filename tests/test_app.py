@@ -135,13 +135,14 @@ def test_results_are_those_of_the_detector() -> None:
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    """The page, started by its command."""
+    """The page, started by its command, where the environment names a proxy that is not there."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "app", "--port", str(port)]
     before = set(Path(tempfile.gettempdir()).glob(f"{UPLOADS}*"))
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
+    env = os.environ | {"http_proxy": "http://127.0.0.1:9"}
+    with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None
             line = server.stdout.readline()
@@ -151,6 +152,15 @@ def address() -> Iterator[str]:
             server.send_signal(signal.SIGINT)
             server.wait(60)
     assert set(Path(tempfile.gettempdir()).glob(f"{UPLOADS}*")) <= before, "uploads were kept"
+
+
+@pytest.mark.parametrize("place", [("192.0.2.1", "7860"), ("127.0.0.1", "99999")])
+def test_a_place_where_it_cannot_listen_is_told(place: tuple[str, str]) -> None:
+    command = [sys.executable, "-m", "app", "--host", place[0], "--port", place[1]]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"error: The page cannot listen at {':'.join(place)}: ")
 
 
 def test_nothing_listens_to_other_computers(address: str) -> None:
