@@ -5,6 +5,7 @@ import contextlib
 import errno
 import glob
 import os
+import select
 import shlex
 import signal
 import sys
@@ -32,6 +33,7 @@ def run_cli(main: Callable[[], None]) -> None:
         # A Ctrl-C during the imports, which `sequence.run_module` holds back, comes now.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
         main()
+        sys.stdout.flush()
     except UserError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
@@ -41,6 +43,10 @@ def run_cli(main: Callable[[], None]) -> None:
         )
         sys.stderr.flush()
         os._exit(130)  # TensorFlow's threads would otherwise delay the exit by many seconds
+    except BrokenPipeError:
+        if not _reader_has_left():
+            raise
+        sys.exit(128 + signal.SIGPIPE)  # as of any command whose reader leaves, such as `| head`
     except OSError as error:
         if error.errno in FULL:
             where = f" while writing {error.filename}" if error.filename else ""
@@ -55,6 +61,16 @@ def run_cli(main: Callable[[], None]) -> None:
 def without_force(words: Sequence[str]) -> str:
     """What to leave out of a command that is to go on, in words: FORCE begins anew."""
     return " without FORCE=1" if "--force" in words else ""
+
+
+def _reader_has_left() -> bool:
+    """Whether stdout is a pipe that nobody reads any more; what it still holds is dropped then."""
+    ends = select.poll()
+    ends.register(sys.stdout.fileno(), 0)
+    if not ends.poll(0):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
 
 
 def _interrupt_again(unraisable: "sys.UnraisableHookArgs") -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 
-def run(body: str) -> tuple[int, str, str]:
+def run(body: str, unbuffered: str = "") -> tuple[int, str, str]:
     """Exit status, stdout and stderr of a command whose `main` has this body."""
     script = (
         "import errno, os, signal, time\n"
@@ -23,7 +23,7 @@ def run(body: str) -> tuple[int, str, str]:
         capture_output=True,
         text=True,
         timeout=60,
-        env=dict(os.environ, PYTHONUNBUFFERED=""),
+        env=dict(os.environ, PYTHONUNBUFFERED=unbuffered),
     )
     return done.returncode, done.stdout, done.stderr
 
@@ -87,6 +87,15 @@ def test_a_full_disk_is_reported_with_the_file() -> None:
     assert "error: the disk is full: free" in run("raise OSError(errno.ENOSPC, 'No space')")[2]
     message = run("raise OSError(errno.EDQUOT, 'Disk quota exceeded', 'a')")[2]
     assert message.startswith("error: the disk quota is used up while writing a: free some space")
+
+
+def test_a_reader_that_leaves_gets_no_traceback() -> None:
+    left = "read, write = os.pipe(); os.close(read); os.dup2(write, 1)"
+    for body, unbuffered in (("print(1, flush=True)", ""), ("print(1)", ""), ("print(1)", "1")):
+        status, _, err = run(f"{left}; {body}", unbuffered)
+        assert (status, err) == (128 + signal.SIGPIPE, "")
+    status, _, err = run("read, write = os.pipe(); os.close(read); os.write(write, b'1')")
+    assert status == 1 and "BrokenPipeError" in err, "another pipe's end is a fault of ours"
 
 
 def test_a_place_that_cannot_be_written_is_reported() -> None:
