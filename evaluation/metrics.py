@@ -171,9 +171,9 @@ def _wider_curves(
 def score_single_faces(
     annotations: list[Annotation], detections: Mapping[str, ImageDetections]
 ) -> SingleFaces:
-    """How many of the labelled faces any detection is on."""
+    """How many of the labelled faces that count any detection is on."""
     hits = [
-        protocol.overlaps(detections[a.key].faces.boxes, a.boxes).max(axis=0, initial=0)
+        protocol.overlaps(detections[a.key].faces.boxes, a.boxes[~a.ignored]).max(axis=0, initial=0)
         >= LANDMARK_OVERLAP
         for a in annotations
     ]

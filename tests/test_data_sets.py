@@ -177,6 +177,13 @@ def test_one_face_per_image_without_landmarks_has_its_recall(tmp_path: Path) -> 
     assert "people: 3 images" in page.read_text()
 
 
+def test_ignored_faces_do_not_count_among_single_ones() -> None:
+    """A strong detector's faces (`detections:`) become ignored ones."""
+    faces = annotation([UNKNOWN] * 6, [False, True, True, False, False, True])
+    score = metrics.score_single_faces([faces], {faces.key: detections(0)})
+    assert (score.images, score.faces, score.found) == (1, 3, 3)
+
+
 def test_another_object_is_named_in_the_metrics(tmp_path: Path) -> None:
     settings = own_recipe(tmp_path, object="plate")
     rows = figures.figures(metrics.score(settings, lambda _: [nothing()], tmp_path / "logs"))
