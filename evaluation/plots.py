@@ -54,7 +54,7 @@ def precision_recall(columns: Mapping[str, Score], source: str, target: IO[bytes
     for axis, name in zip(axes, names, strict=True):
         for (label, score), colour in zip(scores.items(), COLOURS, strict=False):
             curve = score.curves[name]
-            legend = f"{label}: AP {curve.ap:.3f}"
+            legend = f"{_plain(label)}: AP {curve.ap:.3f}"
             axis.plot(curve.recall, curve.precision, color=colour, label=legend, linewidth=1.6)
         title = (
             f"plain, all {plural(_noun(columns))}" if name == "plain" else f"WIDER protocol, {name}"
@@ -78,7 +78,7 @@ def recall_by_size(columns: Mapping[str, Score], source: str, target: IO[bytes])
         rows = recall_rows(score.boxes[source])
         shares = [100 * row.found / row.faces for row in rows]
         centres = np.arange(len(rows)) + (column - (len(columns) - 1) / 2) * width
-        bars = axis.bar(centres, shares, width * 0.95, color=COLOURS[column], label=label)
+        bars = axis.bar(centres, shares, width * 0.95, color=COLOURS[column], label=_plain(label))
         axis.bar_label(bars, fmt="%.0f", padding=1, fontsize=8)
     axis.set_xticks(np.arange(len(rows)), [f"{row.label}\n{row.faces} {nouns}" for row in rows])
     axis.set(title=f"{nouns} found, by size", xlabel="longer side, px", ylabel="%", ylim=(0, 128))
@@ -91,8 +91,10 @@ def landmark_errors(columns: Mapping[str, Score], source: str, target: IO[bytes]
     limits = np.linspace(0, MAX_ERROR, 201)
     figure, (axis,) = _panels(1, width=5.2)
     for (label, score), colour in zip(columns.items(), COLOURS, strict=False):
+        if source not in score.landmarks:
+            continue  # weights without a head for them
         errors = score.landmarks[source].errors
-        legend = f"{label}: NME {100 * errors.nme:.2f} %"
+        legend = f"{_plain(label)}: NME {100 * errors.nme:.2f} %"
         axis.plot(100 * limits, 100 * errors.cumulative(limits), color=colour, label=legend)
     axis.axvline(100 * FAILURE, color="0.5", linestyle=":", linewidth=1)
     axis.annotate("failure", (100 * FAILURE, 3), (3, 0), textcoords="offset points", color="0.4")
@@ -128,6 +130,12 @@ def sweep(results: Sequence[SweepResult], target: Path) -> None:
     for axis, name in zip(axes[-1], names, strict=True):
         axis.set_xlabel(name)
     _save(figure, target)
+
+
+def _plain(label: str) -> str:
+    """A label as matplotlib shows it as it is: neither a formula nor hidden from the legend."""
+    shown = label.replace("$", r"\$")
+    return f" {shown}" if shown.startswith("_") else shown
 
 
 def _noun(columns: Mapping[str, Score]) -> str:

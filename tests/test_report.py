@@ -1,6 +1,7 @@
 """The report's page: self-contained, in agreement with the metrics, shown by a real browser."""
 
 import base64
+import io
 import json
 import re
 import shutil
@@ -10,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -279,6 +282,25 @@ def test_names_are_escaped(evaluation: Evaluation, tmp_path: Path) -> None:
     # the labels file of two sources.
     assert Page(text).text.count(HOSTILE) == 7
     assert text.count("&lt;b&gt;&amp;amp; co") >= 7
+
+
+def test_plots_of_odd_names_and_of_weights_without_landmarks(evaluation: Evaluation) -> None:
+    mine, theirs = evaluation.scores.values()
+    scores = {"$%$.npy": mine, "_old.npy": replace(theirs, landmarks={})}
+    legends: list[list[str]] = []
+    with mock.patch.object(plots, "_save", lambda figure, _: legends.append(legend_of(figure))):
+        plots.precision_recall(scores, "scenes", io.BytesIO())
+        plots.recall_by_size(scores, "scenes", io.BytesIO())
+        plots.landmark_errors(scores, "people", io.BytesIO())
+    assert legends[0] == ["\\$%\\$.npy: AP 0.500", " _old.npy: AP 1.000"]
+    assert legends[1] == ["\\$%\\$.npy", " _old.npy"]
+    assert len(legends[2]) == 1
+
+
+def legend_of(figure: Any) -> list[str]:
+    """The texts of the legend, after all of the figure was drawn."""
+    figure.canvas.draw()
+    return [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
 
 
 CHROMIUM = shutil.which("chromium")
