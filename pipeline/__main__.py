@@ -11,7 +11,7 @@ from mtcnn_detector.net import NETS, NetName
 from pipeline import cli, make_command, run_recipe, sequence, status
 from pipeline.cli import run_cli
 from pipeline.sequence import Options
-from pipeline.stages import STAGES
+from pipeline.stages import ROUNDS, STAGES
 
 REFERENCE = Path("docs/settings.md")
 
@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--weights", type=Path, metavar="FILE", help="weights to start from")
         command.add_argument("--nets", default="", help="nets to train, such as 'pnet rnet' (all)")
     commands.choices["rounds"].add_argument(
-        "--rounds", type=int, default=2, help="how many (%(default)s)"
+        "--rounds", type=int, default=ROUNDS, help="how many (%(default)s)"
     )
     state = commands.add_parser("status", help="which stages of a run are complete")
     state.add_argument("--run", type=Path, default=Path("runs/mtcnn"), help="%(default)s")

@@ -40,6 +40,7 @@ def _stages() -> Iterator[StageSpec]:
 
 
 STAGES: dict[str, StageSpec] = {stage.target: stage for stage in _stages()}
+ROUNDS = 2  # of the cascade, unless a command says how many
 EXPORT_FOLDERS = {"ipazc": "export", "own": "export-own"}  # by the recipe's export.layout
 
 

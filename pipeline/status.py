@@ -2,16 +2,17 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from configs import recipe
 from configs.settings import Settings
 from mtcnn_detector.errors import UserError
+from mtcnn_detector.net import NETS
 from pipeline import manifest, run_recipe
 from pipeline.make_command import make_command
-from pipeline.stages import EXPORT_FOLDERS, STAGES, StageSpec, rounds_of
+from pipeline.stages import EXPORT_FOLDERS, ROUNDS, STAGES, StageSpec, rounds_of
 from pipeline.survival import FILE as SURVIVAL
 
 COMPLETE, NOT_NEEDED = "complete", "not needed"
@@ -48,7 +49,8 @@ def describe(run: Path) -> str:
         states += stages
     if (run / "rounds.md").exists():
         parts.append((run / "rounds.md").read_text(encoding="utf-8").strip())
-    return "\n\n".join([*parts, _next(run, states, bool(rounds) and not begun)])
+    again = None if begun or not rounds else _rounds_again(run, rounds)
+    return "\n\n".join([*parts, _next(run, states, again)])
 
 
 def _settings(run: Path) -> Settings | None:
@@ -103,11 +105,27 @@ def _evaluation(run: Path) -> list[StageState]:
     return [StageState("evaluate", COMPLETE, _time(report), f"{label}: {'; '.join(shown)}")]
 
 
-def _next(run: Path, states: list[StageState], in_rounds: bool) -> str:
-    """The command that makes the first stage that is missing."""
+def _rounds_again(run: Path, rounds: Sequence[Path]) -> str:
+    """The command that goes on with a run's rounds: as many as are there, or more, begun alike."""
+    variables: dict[str, Any] = {"RUN": run}
+    if len(rounds) > ROUNDS:
+        variables["ROUNDS"] = len(rounds)
+    own, first, last = (_settings(folder) for folder in (run, rounds[0], rounds[-1]))
+    if own is not None and first is not None:
+        start, default = (one.for_net(NETS[0]).train.init for one in (first, own))
+        variables["WEIGHTS"] = None if start == default else start
+        steps = {net: (last or first).for_net(net).train.steps for net in NETS}
+        left_out = [net for net in NETS if not steps[net] and own.for_net(net).train.steps]
+        trained = " ".join(net for net in NETS if net not in left_out)
+        variables["NETS"] = trained if left_out else None
+    return make_command("rounds", False, **variables)
+
+
+def _next(run: Path, states: list[StageState], rounds: str | None) -> str:
+    """The command that makes the first stage that is missing; `rounds`: the one for rounds."""
     missing = [state.target for state in states if state.state not in (COMPLETE, NOT_NEEDED)]
-    if missing and in_rounds:
-        return f"next: `{make_command('rounds', False, RUN=run)}`"
+    if missing and rounds:
+        return f"next: `{rounds}`"
     if missing:
         one, rest = (make_command(word, False, RUN=run) for word in (missing[0], "train"))
         return f"next: `{one}`; `{rest}` makes all that is left."

@@ -10,7 +10,9 @@ import pytest
 
 from configs import recipe
 from mtcnn_detector.errors import UserError
+from mtcnn_detector.net import NETS
 from pipeline import run_recipe, status
+from pipeline.finetuning import as_overrides, start_from
 from pipeline.manifest import Stage
 from pipeline.stages import STAGES
 
@@ -94,6 +96,17 @@ def test_rounds_are_listed_one_by_one(tmp_path: Path) -> None:
     text = status.describe(tmp_path)
     assert text.index("round-1:") < text.index("round-10:") < text.index("| round-1 | 0.5 |")
     assert text.endswith(f"next: `make rounds RUN={tmp_path}`")
+
+
+def test_rounds_go_on_as_they_were_begun(tmp_path: Path) -> None:
+    run_recipe.keep(tmp_path, recipe.load(MTCNN))
+    weights = tmp_path / "w.npy"
+    weights.touch()
+    for number, start in enumerate([weights, tmp_path / "round-1", tmp_path / "round-2"], 1):
+        changes = start_from(dict.fromkeys(NETS, start), ["rnet", "onet"])
+        run_recipe.keep(tmp_path / f"round-{number}", recipe.load(MTCNN, as_overrides(changes)))
+    last = f"ROUNDS=3 WEIGHTS={weights} NETS='rnet onet'`"
+    assert status.describe(tmp_path).endswith(f"next: `make rounds RUN={tmp_path} {last}")
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
