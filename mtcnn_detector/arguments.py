@@ -37,7 +37,8 @@ def check_settings(size: Any, thresholds: Any, factor: Any) -> DetectorSettings:
         TypeError: one is no number, or `steps_threshold` no sequence of numbers.
         ValueError: one is out of its range, or there are not three thresholds.
     """
-    if not isinstance(thresholds, Sequence | np.ndarray) or isinstance(thresholds, str):
+    sequence = isinstance(thresholds, Sequence | np.ndarray) and not isinstance(thresholds, str)
+    if not sequence or getattr(thresholds, "ndim", 1) == 0:
         raise TypeError(
             "steps_threshold must be three numbers, for P-Net, R-Net and O-Net, such as "
             f"(0.6, 0.7, 0.7), not {_description(thresholds)}."
@@ -107,7 +108,8 @@ def as_rgb(image: NDArray[Any]) -> Image:
     """
     if not isinstance(image, np.ndarray):
         raise ValueError(f"{NEEDED}, got {_description(image)}{_conversion(image)}.")
-    if image.ndim not in (2, 3) or image.dtype not in (np.uint8, np.uint16):
+    depth = image.dtype.newbyteorder("=")  # some readers of TIFF files keep their byte order
+    if image.ndim not in (2, 3) or depth not in (np.uint8, np.uint16):
         raise ValueError(f"{NEEDED} or uint16, got {_description(image)}{_cast(image)}.")
     channels = 1 if image.ndim == 2 else image.shape[2]
     if channels not in (1, 3, 4):
@@ -115,7 +117,7 @@ def as_rgb(image: NDArray[Any]) -> Image:
             f"expected 1, 3 or 4 channels in the last axis, got {_description(image)}"
             f"{_channels_last(image)}."
         )
-    if image.dtype == np.uint16:
+    if depth == np.uint16:
         image = image >> 8
     if channels == 1:
         image = np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
@@ -141,6 +143,8 @@ def _cast(image: NDArray[Any]) -> str:
     if image.ndim not in (2, 3) or image.dtype.kind not in "fiub" or not image.size:
         return ""
     largest, smallest = float(image.max()), float(image.min())
+    if image.dtype.kind == "b":
+        return ": convert it with image.astype(numpy.uint8) * 255"
     if image.dtype.kind == "f" and smallest >= 0 and largest <= 1:
         return ": convert it with (image * 255).round().astype(numpy.uint8)"
     if smallest >= 0 and largest <= 255:

@@ -43,9 +43,10 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         np.repeat(GREY[..., None], 3, axis=2),
         np.dstack([GREY, GREY, GREY, 255 - GREY]),
         GREY.astype(np.uint16) << 8 | 17,
+        (GREY.astype(np.uint16) << 8 | 17).astype(">u2"),
         np.repeat(GREY[..., None], 3, axis=2)[:, ::-1][:, ::-1],
     ],
-    ids=["grey", "one channel", "RGB", "RGBA", "16 bit", "not contiguous"],
+    ids=["grey", "one channel", "RGB", "RGBA", "16 bit", "big-endian", "not contiguous"],
 )
 def test_every_kind_of_picture_is_seen_as_rgb(image: np.ndarray) -> None:
     np.testing.assert_array_equal(as_rgb(image), np.repeat(GREY[..., None], 3, axis=2))
