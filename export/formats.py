@@ -142,7 +142,7 @@ FORMATS: dict[str, ExportFormat] = {
         "mtcnn_weights",
         _write_own,
         _load_weights,
-        "`python -m evaluation detect --weights {}` detects with it.",
+        "`make detect IMAGES=image.jpg WEIGHTS={}` detects with it.",
         tolerance=1e-5,
     ),
     "savedmodel": ExportFormat(

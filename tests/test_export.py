@@ -95,6 +95,15 @@ def test_a_second_export_of_the_same_nets_does_nothing(
 
 
 @pytest.mark.usefixtures("quick")
+def test_the_command_that_detects_with_an_export_names_images(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    merge(run, {}, force=False, format_name="own")
+    command = f"`make detect IMAGES=image.jpg WEIGHTS={run / 'mtcnn_weights'}`"
+    assert command in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("quick")
 def test_an_export_that_was_deleted_is_made_again(run: Path) -> None:
     merge(run, {}, force=False)
     first = exported(run)
