@@ -45,12 +45,19 @@ class Annotation:
     dropped: int = 0  # boxes without a positive width and height
     problem: str | None = None  # why its labels cannot be used; it has no boxes then
 
+    @property
+    def all_empty(self) -> bool:
+        """Whether all its boxes are empty: where its faces are is not known."""
+        return self.dropped > 0 and not len(self.boxes)
+
     def load(self) -> pixels.Image | None:
         """The pixels (H, W, 3) that the labels count; None where image or labels are unusable."""
         return None if self.problem else pixels.read_image(self.image, self.upright)
 
     def load_checked(self) -> pixels.Image | str:
-        """The pixels; or why the image is left out: it does not load, or a box is outside it."""
+        """The pixels; or why the image is left out: it does not load, or its boxes do not fit."""
+        if self.all_empty:
+            return f"{self.where}: all boxes of {self.image} are empty"
         image = self.load()
         if image is None:
             return self.problem or f"{self.image} is missing or unreadable"
@@ -63,7 +70,7 @@ class Annotation:
         A sound header says of a JPEG file that it gives pixels: such a file is not decoded.
         """
         header = read_header(self.image) if self.image.suffix.lower() in JPEG else None
-        if header is not None and not header.unusual and self.problem is None:
+        if header is not None and not (header.unusual or self.problem or self.all_empty):
             size = header.upright_size if self.upright else (header.width, header.height)
             return self.box_outside(*size)
         image = self.load_checked()

@@ -173,7 +173,7 @@ def _source(
         "without a face": sum(
             not len(one.boxes) and not one.dropped and not one.problem for one in annotations
         ),
-        "left out, all boxes empty": sum(not len(a.boxes) and a.dropped > 0 for a in annotations),
+        "left out, all boxes empty": sum(a.all_empty for a in annotations),
         "held out": sum(one.key in held_out for one in annotations),
         "faces": int((~ignored).sum()),
         "ignored": int(ignored.sum()),

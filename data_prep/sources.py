@@ -161,7 +161,7 @@ def labelled_images(
     split: dict[Split, list[LabelledImage]] = {"train": [], "validation": []}
     for name, source in found.items():
         settings_of_source = data.train[name]
-        usable = [one for one in source if len(one.boxes) or not one.dropped]
+        usable = [one for one in source if not one.all_empty]
         for annotation, weights in zip(usable, _weights(usable, balance), strict=True):
             drawn = split_hash(annotation.key) < data.validation_fraction
             by_hash: Split = "validation" if drawn else "train"

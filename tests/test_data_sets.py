@@ -93,6 +93,23 @@ def test_validation_sources_are_evaluated_where_the_recipe_names_them(tmp_path: 
     }
 
 
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_images_whose_boxes_are_all_empty_are_left_out_as_in_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str
+) -> None:
+    source = {"format": "wider", "labels": "val.txt", "images": "images"}
+    settings = own_recipe(tmp_path, validation={"all": source})
+    names = [f"{number}.{suffix}" for number in range(3)]
+    for name in names:
+        cv2.imwrite(str(tmp_path / "images" / name), np.zeros((60, 80, 3), np.uint8))
+    boxes = ["1\n10 10 40 40 0 0 0 0 0 0", "1\n10 10 0 0 0 0 0 0 0 0", "0"]  # the last: no face
+    lines = [f"{name}\n{box}\n" for name, box in zip(names, boxes, strict=True)]
+    (tmp_path / "val.txt").write_text("".join(lines))
+    kept = [Path(one.key).name for one in data_sets(settings)["all"].annotations]
+    assert kept == [names[0], names[2]]
+    assert f"all boxes of {tmp_path / 'images' / names[1]} are empty" in capsys.readouterr().err
+
+
 def test_images_that_cannot_be_used_are_left_out_and_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
