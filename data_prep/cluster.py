@@ -80,7 +80,7 @@ class ClusterPool:
                 f"the scheduler at {self._address} is gone: start it again, and repeat the "
                 "command; it goes on from here."
             ) from None
-        for path in cut.broken:
+        for path in cut.broken.keys() - self._plan.problems.keys():  # those are known here
             if "unreadable" in cut.broken[path] and pixels.read_image(Path(path)) is not None:
                 raise UserError(
                     f"{path} is readable here, but not on a worker of {self._address}: mount the "

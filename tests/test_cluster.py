@@ -6,14 +6,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from configs import recipe
 from configs.settings import Settings
-from data_prep import cluster
+from data_prep import cluster, image_check
 from data_prep.build_records import prepare
+from data_prep.worker import Cut, Plan
+from mtcnn_detector import pixels
 from mtcnn_detector.errors import UserError
 from tests.data_sets import ROOT, command, files, small_set, write_data, write_recipe
 
@@ -172,6 +176,22 @@ def test_images_that_only_the_driver_has_are_told(
     monkeypatch.chdir(tmp_path)  # the workers' folder is another
     with pytest.raises(UserError, match="readable here, but not on a worker"):
         on_cluster(settings, tmp_path / "run", dask.address)
+
+
+def test_images_that_the_check_leaves_out_are_no_fault_of_a_worker(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """OpenCV reads some files that the check of labels does not, such as GIFs."""
+    path = tmp_path / "a.gif"
+    Image.new("RGB", (40, 30)).save(path)
+    assert pixels.read_image(path) is not None
+    facts = image_check.look_at([path], tmp_path / "images.json")
+    problems = {str(path): f"{path} {facts[path].problem}"}
+    pool = cluster.ClusterPool.__new__(cluster.ClusterPool)
+    pool._plan, pool._address = Plan(settings, "pnet", {}, problems), "tcp://nowhere"
+    cut: Future[Cut] = Future()
+    cut.set_result(Cut({}, problems))
+    assert pool.result(cut).broken == problems
 
 
 def test_a_worker_without_the_code_is_told(
