@@ -1,6 +1,7 @@
 """Settings of the data: sources of images, labels of crops, numbers of records."""
 
 from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
 from typing import Literal
 
 from configs.fields import check_intervals, setting
@@ -144,6 +145,8 @@ class DataSettings:
 
     def __post_init__(self) -> None:
         require(bool(self.train), "train", "names no source of images")
+        plain = all(PurePosixPath(name).parts == (name,) for name in self.train)  # begin keys
+        require(plain, "train", "must name sources by words without a slash")
         problem = "cannot be false: all sources of data.train are for landmarks alone"
         require(self.landmarks or not self.landmarks_only, "landmarks", problem)
         check_intervals(self)

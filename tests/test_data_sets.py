@@ -56,6 +56,14 @@ def test_without_validation_the_held_out_images_are_evaluated(
     assert f"the held-out training images are evaluated: {len(held_out) - 1}," in printed
 
 
+@pytest.mark.parametrize("name", ["a/b", "/a", ".", ""])
+def test_names_that_are_no_part_of_a_path_are_refused(tmp_path: Path, name: str) -> None:
+    """An image's key begins with the name of its source, up to the first slash."""
+    source = {"format": "wider", "labels": "labels.txt", "images": "images"}
+    with pytest.raises(UserError, match=r"data\.train must name sources by words without a slash"):
+        own_recipe(tmp_path, train={name: source})
+
+
 def test_an_empty_validation_is_none(tmp_path: Path) -> None:
     assert own_recipe(tmp_path, validation={}).data.validation == {}
 
