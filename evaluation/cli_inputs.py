@@ -160,7 +160,8 @@ def overrides(
 
 def source_name(labels: Path) -> str:
     """The name of the source that `LABELS=` makes, which settings can be named by."""
-    return re.sub(r"[^\w-]+", "-", labels.stem)
+    named = labels if labels.name not in ("", "..") else labels.resolve()  # `.` has no name
+    return re.sub(r"[^\w-]+", "-", named.stem)
 
 
 def of_labels(settings: Sequence[str], labels: Path | None) -> tuple[list[str], list[str]]:

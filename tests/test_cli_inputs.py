@@ -99,6 +99,15 @@ def test_formats_with_one_face_per_image_serve_for_landmarks_only(tmp_path: Path
     assert source.format == "mtfl" and source.landmarks_only
 
 
+def test_a_folder_of_labels_is_named_by_its_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "faces" / "more").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "faces" / "more")
+    names = [cli_inputs.source_name(Path(path)) for path in (".", "..", "../a b.json")]
+    assert names == ["more", "faces", "a-b"]
+
+
 def test_settings_may_describe_own_labels(tmp_path: Path) -> None:
     labels = tmp_path / "my faces.v2.json"
     labels.write_text(json.dumps({"images": [], "annotations": []}))
