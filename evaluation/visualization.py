@@ -15,6 +15,7 @@ from mtcnn_detector.cascade import Faces
 from mtcnn_detector.drawing import GREEN, RED, WHITE, draw_boxes, draw_faces
 
 SHEET_HEIGHT, SHEET_COLUMNS, SHEET_IMAGES = 360, 4, 12  # px of each image; images
+MAX_WIDTH = 16_000  # px of each image, four of which a JPEG file can hold
 TILE = 176  # px, side of an error's tile
 CONTEXT, MIN_CONTEXT = 2.4, 72  # region around an error: sides of its box, at least so many px
 LANDMARK_CONTEXT = 1.6  # the same around a face with landmarks
@@ -49,6 +50,7 @@ def _sheet_tile(annotation: Annotation, detected: Faces, match: Match) -> pixels
     missed = ~match.hit(len(annotation.boxes)) & ~annotation.ignored
     draw_boxes(canvas, annotation.boxes[missed], RED)
     width = round(canvas.shape[1] * SHEET_HEIGHT / canvas.shape[0])
+    width = min(max(width, 1), MAX_WIDTH)  # of strips
     return pixels.resize(canvas, width, SHEET_HEIGHT)
 
 

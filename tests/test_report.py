@@ -270,6 +270,17 @@ def test_unknown_landmarks_are_left_out_of_the_images(tmp_path: Path) -> None:
     assert visualization.draw_sheet(Score({"scenes": boxes}), tmp_path / "sheet.jpg")
 
 
+def test_a_sheet_of_strips(tmp_path: Path) -> None:
+    strips = []
+    for name, (height, width) in {"tall": (1500, 2), "wide": (2, 500)}.items():
+        strips.append(annotation(tmp_path, name))
+        cv2.imwrite(str(strips[-1].image), np.zeros((height, width, 3), np.uint8))
+    boxes = score_boxes(strips, {one.key: detected() for one in strips}, {})
+    assert visualization.draw_sheet(Score({"scenes": boxes}), tmp_path / "sheet.jpg")
+    sheet = cv2.imread(str(tmp_path / "sheet.jpg"))
+    assert sheet is not None and sheet.shape[:2] == (360, 16_001)
+
+
 @pytest.mark.usefixtures("without_plots")
 def test_names_are_escaped(evaluation: Evaluation, tmp_path: Path) -> None:
     files = {HOSTILE: Path(HOSTILE)}
