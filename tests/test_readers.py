@@ -225,6 +225,17 @@ def test_yolo_data_yaml_brings_its_own_split(tmp_path: Path) -> None:
     np.testing.assert_allclose(first.landmarks[0], points(SCENES[0].boxes[0]), atol=1e-3)
 
 
+def test_yolo_images_that_are_both_in_train_and_val_are_read_once(
+    tmp_path: Path, images: Path
+) -> None:
+    WRITERS["yolo-pose"](tmp_path).rename(tmp_path / "labels")
+    (tmp_path / "data.yaml").write_text("train: images\nval: images\nnames: [face]\n")
+    found = read(tmp_path / "data.yaml", images)
+    check(found, landmarks=True)
+    assert {one.split for one in found.annotations} == {"train"}
+    assert any("val: shares with train:" in note for note in found.notes)
+
+
 def test_yolo_images_without_a_file_are_left_out_and_named(tmp_path: Path, images: Path) -> None:
     labels = WRITERS["yolo"](tmp_path)
     (labels / "e.txt").unlink()

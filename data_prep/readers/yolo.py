@@ -52,6 +52,7 @@ def _of_data_yaml(file: Path, options: ReadOptions) -> list[Entry]:
     whole = _yaml(file)
     described = _described(whole)
     entries: list[Entry] = []
+    read: set[Path] = set()
     for key, split in SPLITS.items():
         listed = whole.get(key) or []
         for one in listed if isinstance(listed, list) else [listed]:
@@ -60,6 +61,12 @@ def _of_data_yaml(file: Path, options: ReadOptions) -> list[Entry]:
                 raise UserError(f"{file}: the folder {one} is not there.")
             found = _of_folder(images, options) if images.is_dir() else _of_list(images, options)
             for label, below, near in found:
+                if label in read:
+                    options.note(
+                        f"{file}: what val: shares with train:, or lists twice, is read once."
+                    )
+                    continue
+                read.add(label)
                 entry = read_file(label, below, described, split, options)
                 entries.append(entry._replace(path=label.stem, near=near))
     if not entries:
