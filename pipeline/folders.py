@@ -9,7 +9,12 @@ from pathlib import Path
 
 
 def replace(draft: Path, target: Path) -> None:
-    """Move a draft, file or folder, to its target; a folder there before is removed last."""
+    """Move a draft, file or folder, to its target; a folder there before is removed last.
+
+    Of a link, the link alone is replaced.
+    """
+    if target.is_symlink() or (target.is_file() and draft.is_dir()):
+        target.unlink()
     if not target.is_dir():
         draft.replace(target)
         return
@@ -21,10 +26,16 @@ def replace(draft: Path, target: Path) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder under another name, so that a kill leaves no half of it in its place."""
-    doomed = folder.with_name(f".{folder.name}.removed")
+    """Remove a folder under another name, so that a kill leaves no half of it in its place.
+
+    Of a link to a folder, such as one on a larger disk, the folder is emptied and the link stays.
+    """
+    real = folder.resolve()
+    doomed = real.with_name(f".{real.name}.removed")
     shutil.rmtree(doomed, ignore_errors=True)
-    folder.rename(doomed)
+    real.rename(doomed)
+    if folder.is_symlink():
+        real.mkdir()
     shutil.rmtree(doomed)
 
 

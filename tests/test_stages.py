@@ -228,3 +228,32 @@ def test_putting_and_removing_touch_no_neighbour(tmp_path: Path) -> None:
     stage(tmp_path).begin(force=True)
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"target.old", "stage.removed", "target", "stage", "first", "second"}
+
+
+def test_a_linked_folder_is_made_anew_where_it_is(tmp_path: Path) -> None:
+    made = finished(tmp_path / "run")
+    elsewhere = tmp_path / "disk" / "records"
+    elsewhere.parent.mkdir()
+    (made.folder / "shard").write_text("old")
+    made.folder.rename(elsewhere)
+    made.folder.symlink_to(elsewhere)
+    assert made.begin(force=True)
+    assert made.folder.is_symlink()
+    assert [path.name for path in elsewhere.iterdir()] == ["manifest.json"]
+    assert [path.name for path in elsewhere.parent.iterdir()] == ["records"]
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_a_draft_takes_the_place_of_a_file_and_of_a_link(tmp_path: Path, kind: str) -> None:
+    draft, target, other = (tmp_path / name for name in ("draft", "target", "other"))
+    for folder in (draft, other):
+        folder.mkdir()
+        (folder / "content").write_text(folder.name)
+    if kind == "file":
+        target.write_text("of the user")
+    else:
+        target.symlink_to(other)
+    folders.replace(draft, target)
+    assert (target / "content").read_text() == "draft"
+    assert (other / "content").read_text() == "other"
+    assert not draft.exists()
