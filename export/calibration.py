@@ -42,7 +42,8 @@ def read_images(folder: Path) -> list[Image]:
 
 def _shrunk(image: Image, side: int) -> Image:
     scale = min(1, side / max(image.shape[:2]))
-    return pixels.resize(image, round(image.shape[1] * scale), round(image.shape[0] * scale))
+    width, height = (max(round(image.shape[axis] * scale), 1) for axis in (1, 0))
+    return pixels.resize(image, width, height)
 
 
 def batches(nets: Nets, images: Sequence[Image]) -> Batches:

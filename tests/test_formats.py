@@ -10,6 +10,7 @@ import pytest
 from export import calibration, exported_cascade
 from export.formats import FORMATS, INT8
 from export.tensorflow_formats import tflite_model
+from mtcnn_detector import pixels
 from mtcnn_detector.architecture import PAPER_NETS, for_crops
 from mtcnn_detector.backend import CompiledNet
 from mtcnn_detector.cascade import Cascade
@@ -156,6 +157,12 @@ def test_int8_finds_the_same_faces_and_all_but_the_last_net_take_uint8(tmp_path:
     assert faces.before > 0
     assert faces.both >= 0.9 * faces.before
     assert faces.after <= faces.before / 0.9
+
+
+def test_a_calibration_image_may_be_a_thin_strip(tmp_path: Path) -> None:
+    pixels.write_image(tmp_path / "strip.png", np.zeros((2, 5000, 3), np.uint8))
+    (strip,) = calibration.read_images(tmp_path)
+    assert strip.shape == (1, 640, 3)
 
 
 def test_calibration_needs_images(tmp_path: Path) -> None:
