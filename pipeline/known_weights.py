@@ -28,9 +28,9 @@ def recipe_of(weights: Path) -> Settings | None:
                 return recipe.load(path)
     except UserError:  # of an older version
         return None
-    if weights.is_dir() or not WEIGHTS.exists() or weights.read_bytes() != WEIGHTS.read_bytes():
-        return None
-    return recipe.load(WEIGHTS_RECIPE)
+    files = weights.is_file() and WEIGHTS.exists()
+    same = files and weights.read_bytes() == WEIGHTS.read_bytes()
+    return recipe.load(WEIGHTS_RECIPE) if same else None
 
 
 def context(weights: Path, net: NetName) -> float:
