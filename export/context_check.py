@@ -11,6 +11,7 @@ from pathlib import Path
 from configs.settings import Settings
 from mtcnn_detector.net import NETS, NetName
 from pipeline import known_weights
+from pipeline.known_weights import PUBLISHED
 from pipeline.make_command import also_set, make_command
 
 
@@ -21,9 +22,14 @@ def mismatches(settings: Settings, sources: Mapping[NetName, Path]) -> list[str]
         settings: the recipe of the run's own nets.
         sources: weights files, or folders of them, of the other nets.
     """
+    recipes = {
+        net: known_weights.recipe_of(sources[net]) if net in sources else settings for net in NETS
+    }
     sentences = []
     for before, net in pairwise(NETS):
-        gives, looks = _gives(settings, sources, before), _looks(settings, sources, net)
+        giver, taker = recipes[before], recipes[net]
+        gives = PUBLISHED if giver is None else giver.box_target(before)
+        looks = PUBLISHED if taker is None else taker.for_net(net).records.context
         if gives == looks:
             continue
         text = f"{before}'s boxes are {gives:g} x the side of a face, {net} looks at {looks:g} x"
@@ -33,18 +39,6 @@ def mismatches(settings: Settings, sources: Mapping[NetName, Path]) -> list[str]
             text += f": `{_again(f'{net}-data train-{net}', net, gives)}` trains {net} for them"
         sentences.append(f"{text}.")
     return sentences
-
-
-def _gives(settings: Settings, sources: Mapping[NetName, Path], net: NetName) -> float:
-    if net in sources:
-        return known_weights.box_target(sources[net], net)
-    return settings.box_target(net)
-
-
-def _looks(settings: Settings, sources: Mapping[NetName, Path], net: NetName) -> float:
-    if net in sources:
-        return known_weights.context(sources[net], net)
-    return settings.for_net(net).records.context
 
 
 def _again(targets: str, net: NetName, context: float) -> str:

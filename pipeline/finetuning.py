@@ -14,6 +14,7 @@ from mtcnn_detector.errors import UserError
 from mtcnn_detector.files import write_atomically
 from mtcnn_detector.net import NETS, NetName
 from pipeline import known_weights, manifest, run_recipe
+from pipeline.known_weights import PUBLISHED
 from pipeline.make_command import also_set, make_command, variable
 
 SETTINGS = Path("configs/finetune.yaml")
@@ -23,6 +24,7 @@ HEAD = (
     "# Written by `make finetune`: the recipe under `base`, and what fine-tuning changes in it.\n"
 )
 
+CONTEXT = ".records.context"  # after a net's name; the user's own comes before the weights'
 MAX_NAMED = 3  # settings that a message names
 
 Changes = dict[str, Any]  # settings by their full names
@@ -66,10 +68,8 @@ def write_recipe(
     for path in start.values():
         if not path.exists():
             raise UserError(f"WEIGHTS={path} is not there: it names the weights to start from.")
-    contexts = _contexts(start)
-    changes |= {
-        k: v for k, v in start_from(start, trained).items() if k not in own or k not in contexts
-    }
+    started = start_from(start, trained)
+    changes |= {k: v for k, v in started.items() if k not in own or not k.endswith(CONTEXT)}
     changes |= {k: v for k, v in _about_landmarks(settings, start).items() if k not in own}
     # Loaded from the user's recipe, so that an error names it and not the file written here.
     settings = recipe.load(config, [*as_overrides(changes), *overrides])
@@ -100,13 +100,11 @@ def start_from(start: Mapping[NetName, Path], trained: Sequence[NetName]) -> Cha
     if first in trained:
         changes[f"{first}.records.mined_by"] = str(start[first])
         changes[f"{first}.records.proposal_thresholds"] = [0.5]
-    changes |= _contexts(start)
+    for net in NETS[1:]:
+        made_by = known_weights.recipe_of(start[net])
+        context = PUBLISHED if made_by is None else made_by.for_net(net).records.context
+        changes[net + CONTEXT] = context
     return changes | {f"{net}.train.steps": 0 for net in NETS if net not in trained}
-
-
-def _contexts(start: Mapping[NetName, Path]) -> Changes:
-    """How much about a face the nets look at that training starts from."""
-    return {f"{n}.records.context": known_weights.context(start[n], n) for n in NETS[1:]}
 
 
 def begun_again(settings: Settings, setting: str) -> str:

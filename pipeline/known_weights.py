@@ -5,7 +5,6 @@ from pathlib import Path
 from configs import recipe
 from configs.settings import Settings
 from mtcnn_detector.errors import UserError
-from mtcnn_detector.net import NetName
 from pipeline import run_recipe
 
 WEIGHTS = Path("weights/mtcnn_weights.npy")  # this project's
@@ -31,18 +30,3 @@ def recipe_of(weights: Path) -> Settings | None:
     files = weights.is_file() and WEIGHTS.exists()
     same = files and weights.read_bytes() == WEIGHTS.read_bytes()
     return recipe.load(WEIGHTS_RECIPE) if same else None
-
-
-def context(weights: Path, net: NetName) -> float:
-    """How much about a face a net of a weights file looks at, in sides of the face.
-
-    As published nets do, where nothing is known.
-    """
-    made_by = recipe_of(weights)
-    return PUBLISHED if made_by is None else made_by.for_net(net).records.context
-
-
-def box_target(weights: Path, net: NetName) -> float:
-    """Sides of the boxes that a net of a weights file finds, in faces; as `context`."""
-    made_by = recipe_of(weights)
-    return PUBLISHED if made_by is None else made_by.box_target(net)
