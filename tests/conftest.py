@@ -11,6 +11,7 @@ from hypothesis import settings
 
 from mtcnn_detector import threads
 from pipeline.make_command import set_variables
+from tests.label_files import write_images
 
 # No deadline: other work on the machine makes a test slow, not wrong. The same examples each time:
 # a run that passed passes again. `pytest --hypothesis-profile=default` looks for new ones.
@@ -79,3 +80,10 @@ def run(prepared: Path, tmp_path: Path) -> Path:
     from tests.trainings import copy_run
 
     return copy_run(prepared, tmp_path)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """The folder of the images that `tests.label_files` writes labels for."""
+    write_images(tmp_path / "images")
+    return tmp_path / "images"

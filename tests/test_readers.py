@@ -8,54 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_prep.annotations import Annotation, LabelSet, read_labels
+from data_prep.annotations import read_labels
 from data_prep.label_request import LabelRequest
 from data_prep.readers.detection import likely_format
 from mtcnn_detector.errors import UserError
-from tests.label_files import (
-    NAMES,
-    SCENES,
-    WITHOUT_LANDMARKS,
-    WRITERS,
-    Box,
-    coco_of,
-    points,
-    write_images,
-    yolo_lines,
-)
-
-
-@pytest.fixture
-def images(tmp_path: Path) -> Path:
-    write_images(tmp_path / "images")
-    return tmp_path / "images"
-
-
-def read(labels: Path, images: Path, format: str = "auto", **more: Any) -> LabelSet:
-    found = read_labels(LabelRequest(format, (labels,), images, source="own", **more))
-    found.require_whole()
-    return found
-
-
-def by_name(labels: LabelSet) -> dict[str, Annotation]:
-    return {one.key.removeprefix("own/"): one for one in labels.annotations}
-
-
-def check(labels: LabelSet, landmarks: bool) -> None:
-    """The annotations are those of the scenes."""
-    found = by_name(labels)
-    assert found.keys() == {scene.name for scene in SCENES}
-    for scene in SCENES:
-        wanted = [[x, y, x + w, y + h] for x, y, w, h in scene.boxes]
-        one = found[scene.name]
-        assert one.image.is_file() and not one.upright
-        np.testing.assert_allclose(one.boxes, np.reshape(wanted, (-1, 4)), atol=1e-3)
-        assert not one.ignored.any()
-        five = np.reshape([points(box) for box in scene.boxes], (-1, 5, 2))
-        if landmarks:
-            np.testing.assert_allclose(one.landmarks, five, atol=2e-3)
-        else:
-            assert np.isnan(one.landmarks).all()
+from tests.label_files import NAMES, SCENES, WITHOUT_LANDMARKS, WRITERS, coco_of, write_images
+from tests.reading import by_name, check, lenient, read
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -206,186 +164,6 @@ def test_labelme_circle_and_polygon(tmp_path: Path, images: Path) -> None:
     assert boxes.tolist() == [[20, 30, 60, 70], [100, 20, 140, 80]]
 
 
-def test_yolo_data_yaml_brings_its_own_split(tmp_path: Path) -> None:
-    for part, scene in (("train", SCENES[0]), ("valid", SCENES[1]), ("test", SCENES[3])):
-        write_images(tmp_path / part / "images", [scene])
-        (tmp_path / part / "labels").mkdir()
-        label = tmp_path / part / "labels" / Path(scene.name).with_suffix(".txt")
-        label.write_text(yolo_lines(scene, pose=True))
-    (tmp_path / "data.yaml").write_text(
-        "train: ../train/images\nval: ../valid/images\ntest: ../test/images\n"
-        "kpt_shape: [5, 3]\nnc: 1\nnames: ['face']\n"
-    )
-    found = read(tmp_path / "data.yaml", tmp_path)
-    splits = {one.image.name: one.split for one in found.annotations}
-    assert splits == {"a.jpg": "train", "b.jpg": "validation"}
-    assert any("test: are left out" in note for note in found.notes)
-    assert found.categories == {"face": 3}
-    first = by_name(found)["train/images/a.jpg"]
-    np.testing.assert_allclose(first.landmarks[0], points(SCENES[0].boxes[0]), atol=1e-3)
-
-
-def test_yolo_images_that_are_both_in_train_and_val_are_read_once(
-    tmp_path: Path, images: Path
-) -> None:
-    WRITERS["yolo-pose"](tmp_path).rename(tmp_path / "labels")
-    (tmp_path / "data.yaml").write_text("train: images\nval: images\nnames: [face]\n")
-    found = read(tmp_path / "data.yaml", images)
-    check(found, landmarks=True)
-    assert {one.split for one in found.annotations} == {"train"}
-    assert any("val: shares with train:" in note for note in found.notes)
-
-
-def test_yolo_images_without_a_file_are_left_out_and_named(tmp_path: Path, images: Path) -> None:
-    labels = WRITERS["yolo"](tmp_path)
-    (labels / "e.txt").unlink()
-    found = read(labels, images)
-    assert by_name(found).keys() == {"a.jpg", "b.jpg", "c d.png"}
-    assert "1 images have no label file and are left out (e.jpg)" in " ".join(found.notes)
-
-
-@pytest.mark.parametrize("visible", ["1 2 0", "all", "minus"])
-def test_yolo_points_that_are_not_placed_are_unknown(
-    tmp_path: Path, images: Path, visible: str
-) -> None:
-    labels = tmp_path / "labels"
-    labels.mkdir()
-    pairs = [(x / 200, y / 140) for x, y in points((20, 30, 40, 50))]
-    if visible == "minus":
-        pairs = [(-1.0, -1.0)] * 5
-    words: list[float] = []
-    for number, (x, y) in enumerate(pairs):
-        words += [x, y] if visible != "1 2 0" else [x, y, 0 if number == 4 else 1]
-    numbers = " ".join(map(str, [0, 0.2, 55 / 140, 0.2, 50 / 140, *words]))
-    (labels / "a.txt").write_text(numbers + "\n")
-    five = by_name(read(labels, images, "yolo"))["a.jpg"].landmarks[0]
-    known = np.isfinite(five).all(axis=1).sum()
-    assert known == {"1 2 0": 4, "all": 5, "minus": 0}[visible]
-
-
-def test_yolo_classes_are_counted_by_line(tmp_path: Path, images: Path) -> None:
-    labels = WRITERS["yolo"](tmp_path)
-    (labels / "classes.txt").write_text("\nbody\n\nface\n")
-    (labels / "a.txt").write_text("3 0.2 0.4 0.2 0.3\n1 0.5 0.5 0.9 0.9\n")
-    (labels / "b.txt").write_text("")
-    (labels / "e.txt").write_text("")
-    assert read(labels, images, "yolo", categories=("face",)).categories == {"face": 1, "body": 1}
-
-
-def test_yolo_polygons_give_their_bounds(tmp_path: Path, images: Path) -> None:
-    labels = tmp_path / "labels"
-    labels.mkdir()
-    (labels / "a.txt").write_text("0 0.1 0.5 0.2 0.25 0.3 0.5 0.2 0.75\n")
-    boxes = by_name(read(labels, images, "yolo"))["a.jpg"].boxes
-    np.testing.assert_allclose(boxes, [[20, 35, 60, 105]], atol=1e-3)
-
-
-CSV_TABLES = [
-    ("image_id,x_1,y_1,width,height\na.jpg,20,30,40,50\n", {}),  # Kaggle's CelebA
-    ("a.jpg,20,30,60,80,face\n", {}),  # without a header
-    ("file;left;top;right;bottom\na.jpg;20;30;60;80\n", {}),
-    ('image_id,width,height,bbox\na.jpg,200,140,"[20, 30, 40, 50]"\n', {}),
-    ("image,x_center,y_center,w,h\na.jpg,40,55,40,50\n", {}),
-    (
-        "Photo,A,B,C,D\na.jpg,20,30,60,80\n",
-        {"path": "Photo", "x1": "A", "y1": "B", "x2": "C", "y2": "D"},
-    ),
-    ("filename,width,height,x,y,w,h\na.jpg,200,140,20,30,40,50\n", {}),  # sizes of the image too
-    ("filename,width,height,bbox_x,bbox_y,bbox_w,bbox_h\na.jpg,200,140,20,30,40,50\n", {}),
-    (
-        "filename,w,h,x,y,width,height\na.jpg,200,140,20,30,40,50\n",
-        {"width": "width", "height": "height"},
-    ),
-    ("ImageID,XMin,XMax,YMin,YMax\na,0.1,0.3,0.2142857,0.5714286\n", {"fractions": "1"}),
-]
-
-
-@pytest.mark.parametrize(("text", "columns"), CSV_TABLES)
-def test_tables(tmp_path: Path, images: Path, text: str, columns: dict[str, str]) -> None:
-    (tmp_path / "labels.csv").write_text(text)
-    boxes = "fractions" if columns.pop("fractions", None) else None
-    found = read(tmp_path / "labels.csv", images, "csv", columns=columns, boxes=boxes)
-    np.testing.assert_allclose(by_name(found)["a.jpg"].boxes, [[20, 30, 60, 80]], atol=1e-3)
-
-
-def test_landmarks_of_a_table_may_lie_in_a_second_one(tmp_path: Path, images: Path) -> None:
-    (tmp_path / "boxes.csv").write_text("image_id,x_1,y_1,width,height\na.jpg,20,30,40,50\n")
-    flat = ",".join(str(v) for point in points((20, 30, 40, 50)) for v in point)
-    header = "lefteye_x,lefteye_y,righteye_x,righteye_y,nose_x,nose_y"
-    header += ",leftmouth_x,leftmouth_y,rightmouth_x,rightmouth_y"
-    (tmp_path / "points.csv").write_text(f"image_id,{header}\na.jpg,{flat}\n")
-    found = read(tmp_path / "boxes.csv", images, "csv", landmarks=tmp_path / "points.csv")
-    np.testing.assert_allclose(
-        found.annotations[0].landmarks[0], points((20, 30, 40, 50)), atol=1e-3
-    )
-
-
-POINTS_HEADER = ",".join(f"{name}_{axis}" for name in NAMES for axis in "xy")
-
-
-def test_landmarks_of_several_tables_are_counted_once(tmp_path: Path, images: Path) -> None:
-    rows = {scene.name: scene.boxes for scene in SCENES[:2]}
-    tables, lines = [], [f"image,{POINTS_HEADER}", ",1"]
-    for name, boxes in rows.items():
-        tables.append(tmp_path / f"{name}.csv")
-        table = [f"{name},{','.join(map(str, box))}" for box in boxes]
-        tables[-1].write_text("\n".join(["image,x,y,w,h", *table]))
-        lines += [f"{name},{points_row(box)}" for box in boxes]
-    landmarks = tmp_path / "points.csv"
-    landmarks.write_text("\n".join(lines))
-    found = read_labels(LabelRequest("csv", tuple(tables), images, landmarks, "own"))
-    assert found.damages == (f"{landmarks}:2: the cell of the image's path is empty.",)
-    for name, boxes in rows.items():
-        wanted = [points(box) for box in boxes]
-        np.testing.assert_allclose(by_name(found)[name].landmarks, wanted, atol=1e-3)
-
-
-def points_row(box: Box) -> str:
-    return ",".join(str(value) for point in points(box) for value in point)
-
-
-def test_landmarks_of_a_second_table_in_the_order_of_its_rows(tmp_path: Path, images: Path) -> None:
-    first, second = SCENES[0].boxes
-    other = SCENES[1].boxes[0]
-    boxes = [("a.jpg", first), ("b.jpg", other), ("a.jpg", second)]
-    rows = [f"{name},{','.join(map(str, box))}\n" for name, box in boxes]
-    (tmp_path / "boxes.csv").write_text(f"image,x,y,w,h\n{''.join(rows)}c d.png,,,,\ne.jpg,,,,\n")
-    table, second_table = tmp_path / "boxes.csv", tmp_path / "points.csv"
-    lines = [f"a.jpg,{points_row(first)}", f"a.jpg,{points_row(second)}"]
-    lines.append(f"b.jpg,{points_row(other)}")
-    second_table.write_text("\n".join([f"image,{POINTS_HEADER}", *lines]))
-    found = by_name(read(table, images, "csv", landmarks=second_table))
-    wanted = [points(first), points(second)]
-    np.testing.assert_allclose(found["a.jpg"].landmarks, wanted, atol=1e-3)
-    np.testing.assert_allclose(found["b.jpg"].landmarks, [points(other)], atol=1e-3)
-
-    second_table.write_text("\n".join([f"image,{POINTS_HEADER}", lines[0], lines[2], ",1"]))
-    labels = read_labels(LabelRequest("csv", (table,), images, second_table, "own"))
-    whole = by_name(labels)
-    sentence = f"{second_table}: number of rows for a.jpg: 1; expected 2, one for each of its"
-    assert str(whole["a.jpg"].problem).startswith(sentence)
-    np.testing.assert_allclose(whole["b.jpg"].landmarks, [points(other)], atol=1e-3)
-    assert labels.of_no_image == [f"{second_table}:4: the cell of the image's path is empty."]
-
-
-def test_a_second_table_calls_its_images_as_the_first(tmp_path: Path, images: Path) -> None:
-    box = SCENES[0].boxes[0]
-    table, second_table = tmp_path / "boxes.csv", tmp_path / "points.csv"
-    table.write_text(f"Photo,x,y,w,h\na.jpg,{','.join(map(str, box))}\n")
-    second_table.write_text(f"Photo,{POINTS_HEADER}\na.jpg,{points_row(box)}\n")
-    more = {"landmarks": second_table, "columns": {"path": "Photo"}}
-    (found,) = read(table, images, "csv", **more).annotations
-    np.testing.assert_allclose(found.landmarks, [points(box)], atol=1e-3)
-    second_table.write_text(f"Photo,{POINTS_HEADER}\na,{points_row(box)}\n")
-    with pytest.raises(
-        UserError, match=r"points.csv: names no image as .*: it has 'a', which .*jpg"
-    ):
-        read(table, images, "csv", **more)
-    second_table.write_text(f"Bild,{POINTS_HEADER}\na.jpg,{points_row(box)}\n")
-    with pytest.raises(UserError, match=r"points.csv: .* path\? Name it 'Photo' as in the table"):
-        read(table, images, "csv", **more)
-
-
 @pytest.mark.parametrize("name", ["coco", "yolo-pose", "labelme", "cvat", "via", "csv"])
 def test_landmark_names_that_never_occur(tmp_path: Path, images: Path, name: str) -> None:
     labels = WRITERS[name](tmp_path)
@@ -497,10 +275,6 @@ def test_categories_in_any_letter_case(tmp_path: Path, images: Path) -> None:
     assert sum(len(one.boxes) for one in found.annotations) == 4
 
 
-def lenient(labels: Path, images: Path, format: str = "auto") -> LabelSet:
-    return read_labels(LabelRequest(format, (labels,), images, source="own"))
-
-
 def test_damage_costs_its_image_alone(tmp_path: Path, images: Path) -> None:
     content = coco_of()
     content["annotations"][0]["bbox"] = [1, 2, 3]
@@ -522,78 +296,6 @@ def test_half_of_all_damaged_is_another_format(tmp_path: Path, images: Path) -> 
     (tmp_path / "labels.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"annotations\[1\] .*expected a bbox"):
         lenient(tmp_path / "labels.json", images)
-
-
-def yolo_set(folder: Path, data: str, parts: dict[str, str]) -> Path:
-    """A data set as Ultralytics lays it out: images/<part> and labels/<part> for each scene."""
-    for name, part in parts.items():
-        (scene,) = [one for one in SCENES if one.name == name]
-        write_images(folder / "images" / part, [scene])
-        label = (folder / "labels" / part / name).with_suffix(".txt")
-        label.parent.mkdir(parents=True, exist_ok=True)
-        label.write_text(yolo_lines(scene, pose=True))
-    (folder / "data.yaml").write_text(data)
-    return folder / "data.yaml"
-
-
-def test_labels_of_no_image_are_counted_among_labels(tmp_path: Path, images: Path) -> None:
-    """Two of six labels: as many as half of the images, but not half of the labels."""
-    content = coco_of()
-    label = {"image_id": 77, "category_id": 1, "bbox": [1, 2, 3, 4]}
-    content["annotations"] += [label, label]
-    (tmp_path / "labels.json").write_text(json.dumps(content))
-    found = lenient(tmp_path / "labels.json", images)
-    assert len(found.of_no_image) == 2 and not any(one.problem for one in found.annotations)
-    content["annotations"] += 3 * [label]
-    (tmp_path / "labels.json").write_text(json.dumps(content))
-    with pytest.raises(UserError, match="image_id 77 is not among the images"):
-        lenient(tmp_path / "labels.json", images)
-
-
-def test_yolo_lists_of_images(tmp_path: Path) -> None:
-    """As CVAT exports it: train: names a text file of paths."""
-    data = "path: ./\ntrain: train.txt\nval: val.txt\nkpt_shape: [5, 3]\nnames: {0: face}\n"
-    file = yolo_set(tmp_path, data, {"a.jpg": "train", "b.jpg": "val", "e.jpg": "train"})
-    (tmp_path / "train.txt").write_text(
-        "data/images/train/a.jpg\ndata/images/train/e.jpg\ndata/images/train/gone.jpg\n"
-    )
-    (tmp_path / "val.txt").write_text("data\\images\\val\\b.jpg\n")
-    found = lenient(file, tmp_path)
-    splits = {one.image.name: one.split for one in found.annotations}
-    assert splits == {"a.jpg": "train", "e.jpg": "train", "b.jpg": "validation"}
-    assert found.of_no_image == [
-        f"{tmp_path / 'train.txt'}:3: the image data/images/train/gone.jpg is not there."
-    ]
-
-
-def test_a_folder_with_a_data_yaml_is_that_data_set(tmp_path: Path) -> None:
-    data = "train: images/train\nval: images/val\nnames: [face]\n"
-    yolo_set(tmp_path, data, {"a.jpg": "train", "b.jpg": "val"})
-    (tmp_path / "README.roboflow.txt").write_text("Exported on a Monday\n")
-    found = read(tmp_path, tmp_path)
-    splits = {one.image.name: one.split for one in found.annotations}
-    assert splits == {"a.jpg": "train", "b.jpg": "validation"}
-    (tmp_path / "data.yaml").unlink()
-    assert len(read(tmp_path, tmp_path).annotations) == 2, "the text about the set is no label"
-
-
-def test_yolo_keypoints_by_name(tmp_path: Path) -> None:
-    names = ["nose", "left_eye", "right_eye", "mouth_left", "mouth_right"]
-    data = f"train: images/train\nval: images/train\nkpt_shape: [5, 3]\nkpt_names: {{0: {names}}}\n"
-    file = yolo_set(tmp_path, data, {"a.jpg": "train"})
-    scene = SCENES[0]
-    rows = []
-    for line in yolo_lines(scene, pose=True).splitlines():
-        words = line.split()
-        triples = [words[i : i + 3] for i in range(5, 20, 3)]
-        rows.append([*words[:5], *triples[2], *triples[0], *triples[1], *triples[3], *triples[4]])
-    label = tmp_path / "labels" / "train" / "a.txt"
-    label.write_text("\n".join(" ".join(row) for row in rows))
-    five = by_name(read(file, tmp_path))["images/train/a.jpg"].landmarks[0]
-    np.testing.assert_allclose(five, points(scene.boxes[0]), atol=1e-3)
-    file.write_text(data[: data.index("kpt_names")])
-    notes = " ".join(read(file, tmp_path).notes)
-    assert "most noses do not lie between eyes and mouth" in notes
 
 
 def test_polygons_of_the_labelme_web_tool(tmp_path: Path, images: Path) -> None:
