@@ -16,6 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_prep.image_headers import read_header
+from data_prep.readers.entries import is_there
 from mtcnn_detector.files import write_atomically
 
 MAX_DECODED = 20_000  # images that are decoded to find damage inside: minutes, where there are more
@@ -120,7 +121,11 @@ def _inspect(path: Path, decode: bool) -> ImageFacts:
     try:
         content = path.read_bytes()
     except OSError as error:
-        reason = "its link leads nowhere" if path.is_symlink() and not size else error.strerror
+        reason = (
+            "its link leads nowhere"
+            if size == 0 and is_there(path, Path.is_symlink)
+            else error.strerror
+        )
         return ImageFacts(size, mtime, problem=f"{UNREADABLE}: {reason}")
     digest = hashlib.blake2b(content, digest_size=8).hexdigest()
     header = None if content.startswith(GIF) else read_header(path)  # not all OpenCVs read it

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from data_prep.readers.entries import Entry, ReadOptions
+from data_prep.readers.entries import Entry, ReadOptions, is_there
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.pixels import SUFFIXES
 
 MAX_EXAMPLES = 6
+UNWRITABLE = re.compile("[\0\ud800-\udfff]")  # what Python makes of a name that is no UTF-8
 
 
 class ImageFinder:
@@ -33,9 +34,9 @@ class ImageFinder:
         """Entries and the paths of their images; those for whom several fit get a `problem`."""
         found, paths = [], []
         for entry in entries:
-            path = PurePosixPath(entry.path)
+            path = PurePosixPath(UNWRITABLE.sub("?", entry.path))
             try:
-                path = self.find(entry)
+                path = _writable(self.find(entry), entry)
             except UserError as error:
                 entry = entry if entry.problem else options.damaged(entry, error)
             found.append(entry)
@@ -71,7 +72,7 @@ class ImageFinder:
         path = PurePosixPath(listed)
         if path.is_absolute() or ".." in path.parts or not path.parts:
             return None
-        if not (folder / path).is_file():
+        if not is_there(folder / path, Path.is_file):
             return None
         if folder is self.folder:
             return path
@@ -144,6 +145,15 @@ class ImageFinder:
             f"{len(pairs)} images are listed by other paths than they have below {self.folder}: "
             f"{'; '.join(shown)}{'; and so on' if len(pairs) > len(shown) else ''}."
         )
+
+
+def _writable(path: PurePosixPath, entry: Entry) -> PurePosixPath:
+    """The path; raises UserError where it cannot be written into any file."""
+    if UNWRITABLE.search(str(path)):
+        raise UserError(
+            f"{entry.where}: the path {str(path)!r} is no UTF-8: rename the image, and its label."
+        )
+    return path
 
 
 def _different(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -91,7 +91,7 @@ def check(
     ]
     general = [*label_warnings.copies(images, facts), *label_warnings.no_landmarks(settings, sets)]
     text = report(sources, sets, general)
-    write_atomically(run / REPORT, text.encode())
+    write_atomically(run / REPORT, text.encode(errors="backslashreplace"))  # names of files
     every = [one for labels in sets.values() for one in labels.annotations]
     # The report does not tell whether the sheet is old: boxes that move leave its figures equal.
     looked_at = [(facts[one.image].digest, facts[one.image].problem) for one in every]

@@ -158,6 +158,7 @@ def labelled_images(
                     f"{annotation.image} is listed by {owner} and by {name}: it could be trained "
                     "on by one and held out by the other; drop one of them."
                 )
+    listed = {data.train[name].split or one.split for name in found for one in found[name]}
     split: dict[Split, list[LabelledImage]] = {"train": [], "validation": []}
     for name, source in found.items():
         settings_of_source = data.train[name]
@@ -165,7 +166,8 @@ def labelled_images(
         for annotation, weights in zip(usable, _weights(usable, balance), strict=True):
             drawn = split_hash(annotation.key) < data.validation_fraction
             by_hash: Split = "validation" if drawn else "train"
-            part = settings_of_source.split or annotation.split or by_hash
+            own = annotation.split if len(listed) > 1 else None  # else there is but one part
+            part = settings_of_source.split or own or by_hash
             kinds = settings_of_source.sample_types
             weight = settings_of_source.sample_weight
             split[part].append(LabelledImage(annotation, kinds, weights, weight))

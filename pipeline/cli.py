@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import errno
 import glob
+import io
 import os
 import select
 import shlex
@@ -29,6 +30,8 @@ def run_cli(main: Callable[[], None]) -> None:
     All other errors keep their traceback: they are faults of this project.
     """
     sys.unraisablehook = _interrupt_again
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may be no UTF-8; as on stderr
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         # A Ctrl-C during the imports, which `sequence.run_module` holds back, comes now.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])

@@ -63,6 +63,8 @@ OTHERS: dict[str, str] = {  # of the COCO source, each with its sentence in labe
     "id 900": "image_id 900 is not among the images",
     "no name": "expected an object with 'file_name'",
     "same id": "is taken by",
+    "long name": f"{300 * 'x'}.jpg is missing or unreadable: File name too long",
+    "zero byte": r"the path 'a\x00b.jpg' is no UTF-8",
     "in_two.jpg": "fits several files",
     "zero.jpg": "2 boxes have no width or height, or end before they begin, and are dropped (zero.",
     "cmyk.jpg": "cmyk.jpg: CMYK",
@@ -110,6 +112,8 @@ def write_coco_source(folder: Path) -> list[str]:
     images["second_id.jpg"]["id"] = images["first_id.jpg"]["id"]
     content["images"] += [{"id": 800, "width": 200, "height": 140}]
     content["images"] += [dict(images["listed.jpg"], id=801)]
+    content["images"] += [{"id": 802, "file_name": f"{300 * 'x'}.jpg", "width": 10**400}]
+    content["images"] += [{"id": 803, "file_name": "a\0b.jpg"}]
     change_labels(content, {name: image["id"] for name, image in images.items()})
     (folder.parent / "coco.json").write_text(json.dumps(content))
     return [*SOUND, *USED, "zero.jpg"]
@@ -225,6 +229,7 @@ YOLO = {
     "word.txt": "word.txt:2: expected class cx cy w h",
     "nan.txt": "nan.txt:1: expected class cx cy w h",
     "binary.txt": "binary.txt is not a text file",
+    "latin": r"latin\udce9.txt: the path 'latin\udce9.jpg' is no UTF-8",
     "unlabelled": "1 images have no label file and are left out (unlabelled.jpg)",
     "a GIF": "1 files are skipped (.gif): convert them to JPEG.",
 }
@@ -237,6 +242,9 @@ def write_yolo_source(folder: Path) -> list[str]:
     write_images(folder, [*every, scene("unlabelled.jpg")])
     (folder / "z.gif").write_bytes(b"GIF89a")
     labels = write_yolo_pose(folder.parent, every)
+    for name in (folder / "yolo00.jpg", labels / "yolo00.txt"):  # names of an old Windows
+        latin = os.fsencode(name.with_name("latin")) + b"\xe9" + os.fsencode(name.suffix)
+        Path(os.fsdecode(latin)).write_bytes(name.read_bytes())
     (labels / "pixels.txt").write_text("0 40 55 40 50\n")
     (labels / "short.txt").write_text("0 0.5 0.5 0.2\n")
     (labels / "word.txt").write_text(yolo_lines(scene("x"), False).replace("\n0 ", "\n0 zwei "))

@@ -27,6 +27,11 @@ CSV_TABLES = [
         "filename,w,h,x,y,width,height\na.jpg,200,140,20,30,40,50\n",
         {"width": "width", "height": "height"},
     ),
+    ("sep=;\nfile;x1;y1;x2;y2\na.jpg;20;30;60;80\n", {}),  # Excel's
+    ('"sep=,"\nfile;no,x1,y1,x2,y2\na.jpg,20,30,60,80\n', {"path": "file;no"}),
+    ("id,filename,x1,y1,x2,y2\n0,a.jpg,20,30,60,80\n", {}),  # the row's own number or name
+    ("name,image,x1,y1,x2,y2\nface,a.jpg,20,30,60,80\n", {}),
+    ("a.jpg,,,,,\na.jpg,20,30,60,80,face\n", {}),  # RetinaNet's: the first image has no face
     ("ImageID,XMin,XMax,YMin,YMax\na,0.1,0.3,0.2142857,0.5714286\n", {"fractions": "1"}),
 ]
 
@@ -51,6 +56,21 @@ def test_landmarks_of_a_table_may_lie_in_a_second_one(tmp_path: Path, images: Pa
     )
 
 
+def test_the_separator_line_is_counted(tmp_path: Path, images: Path) -> None:
+    (tmp_path / "labels.csv").write_text("sep=;\npath;x1;y1;x2;y2\na.jpg;20;30;sechzig;80\n")
+    with pytest.raises(UserError, match=r"labels.csv:3: expected four numbers"):
+        read(tmp_path / "labels.csv", images)
+
+
+def test_a_column_that_stands_twice_is_refused(tmp_path: Path, images: Path) -> None:
+    table = tmp_path / "labels.csv"
+    table.write_text("path,x1,y1,x2,y2,x1\na.jpg,20,30,60,80,21\n")
+    with pytest.raises(UserError, match=r"labels.csv: the column 'x1' stands twice"):
+        read(table, images, "csv")
+    table.write_text("path,note,x1,y1,x2,y2,note,,\na.jpg,1,20,30,60,80,2,,\n")
+    np.testing.assert_array_equal(read(table, images, "csv").annotations[0].boxes[0, 0], 20)
+
+
 POINTS_HEADER = ",".join(f"{name}_{axis}" for name in NAMES for axis in "xy")
 
 
@@ -64,7 +84,12 @@ def test_landmarks_of_several_tables_are_counted_once(tmp_path: Path, images: Pa
         lines += [f"{name},{points_row(box)}" for box in boxes]
     landmarks = tmp_path / "points.csv"
     landmarks.write_text("\n".join(lines))
+    tables.append(tmp_path / "none.csv")
+    tables[-1].write_text("image,x,y,w,h\ne.jpg,0,0,30,40\n")
     found = read_labels(LabelRequest("csv", tuple(tables), images, landmarks, "own"))
+    (warning,) = [note for note in found.notes if "names no image as" in note]
+    assert warning.startswith(f"warning: {landmarks}") and "none.csv" in warning
+    assert np.isnan(by_name(found)["e.jpg"].landmarks).all()
     assert found.damages == (f"{landmarks}:2: the cell of the image's path is empty.",)
     for name, boxes in rows.items():
         wanted = [points(box) for box in boxes]

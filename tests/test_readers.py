@@ -178,6 +178,8 @@ def test_landmark_names_that_never_occur(tmp_path: Path, images: Path, name: str
     assert all(np.isnan(one.landmarks).all() for one in without.annotations)
 
 
+VIA_ROWS = "filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,"
+VIA_ROWS += "region_attributes\n"
 DAMAGES: list[tuple[str, str, str, str]] = [
     # format, text of the file, its name, what the sentence must hold
     ("voc", "<annotation><object><name>face</name></object></annotation>", "a.xml", "object 1"),
@@ -213,6 +215,10 @@ DAMAGES: list[tuple[str, str, str, str]] = [
     ("via", 'filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,region_attributes\na.jpg,1,"{},0,0,{},{}\nb.jpg,1,{},0,0,{},{}\n', "a.csv", "a.csv:2: damaged table: a quote is not closed"),
     ("coco", '{"images": [], "annotations": [{"image_id": 1}]}', "a.json", "not among the images"),
     ("coco", '{"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [{"image_id": 1, "bbox": []}]}', "a.json", "bbox"),
+    ("coco", '{"images": [], "annotations": [], "version": ' + 5000 * "1" + "}", "a.json", "damaged JSON: a number of thousands"),
+    ("via", VIA_ROWS + 'a.jpg,1,{},1,0,"{""x"": ' + 5000 * "1" + '}",{}\n', "a.csv", "a.csv:2: expected a JSON object"),
+    ("via", '{"project": {}, "file": {"1": {"fname": "a.jpg"}}, "view": {"1": {"fid_list": [1]}}, "metadata": {"1": {"vid": 1, "xy": [[2], 3, 4]}}}', "a.json", "region 0"),
+    ("yolo", "train: " + 400 * "z" + "\nnames: [face]\n", "data.yaml", "zzz is not there"),
     ("auto", '[{"image_id": 1, "bbox": [1, 2, 3, 4], "score": 1}]', "a.json", "list of COCO results"),
     ("auto", '[{"data": {}, "annotations": []}]', "a.json", "Label Studio"),
     ("auto", '[{"image": "/data/upload/a.jpg", "label": [], "annotation_id": 3}]', "a.json", "Label Studio"),

@@ -4,6 +4,7 @@ import itertools
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -57,6 +58,24 @@ def test_the_split_is_stable_when_images_are_added_or_listed_otherwise(tmp_path:
         assert set(few[part]) <= set(many[part])
     listed(tmp_path, NAMES[::-1])
     assert keys(tmp_path, more=MORE, own=OWN) == many, "their order too follows from their names"
+
+
+def test_a_split_that_holds_nothing_out_is_none(tmp_path: Path) -> None:
+    """As of YOLO's data.yaml, whose `val:` often names the folder of `train:`."""
+    listed(tmp_path, NAMES)
+    (tmp_path / "labels" / "1--March").mkdir(parents=True)
+    for name in NAMES:
+        (tmp_path / "images" / name).parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / "images" / name), np.zeros((10, 10), np.uint8))
+    for name in NAMES[60:]:
+        (tmp_path / "labels" / name).with_suffix(".txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    (tmp_path / "data.yaml").write_text("train: images\nval: images\n")
+    yolo = Source("yolo", "data.yaml", "images")
+    alone = keys(tmp_path, own=yolo)
+    assert alone["validation"] == [key for key in keys(tmp_path)["validation"] if "March" in key]
+    listed(tmp_path, NAMES[:60])
+    beside = keys(tmp_path, own=yolo, more=replace(OWN, split="validation"))
+    assert len(beside["train"]) == len(beside["validation"]) == 60
 
 
 def test_shards_get_a_mixture(tmp_path: Path) -> None:

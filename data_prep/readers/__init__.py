@@ -69,13 +69,20 @@ def read_entries(format: str, labels: Sequence[Path], options: ReadOptions) -> l
     """
     reader = READERS[format]
     entries: list[Entry] = []
+    count = 0
     for path in labels:
         if path.is_dir() and not reader.whole_folder:
             for file in files_in(path, format, options):
                 found = _read(reader, file, options)
                 entries += [_near(entry, file.parent) for entry in found]
+                count += 1
         else:
             entries += _read(reader, path, options)
+            count += 1
+    if options.unmatched and len(options.unmatched) == count:
+        raise UserError(options.unmatched[0])
+    for sentence in options.unmatched:
+        options.note(f"warning: {sentence}")
     return entries
 
 

@@ -20,9 +20,9 @@ from data_prep.readers.entries import (
 )
 from mtcnn_detector.errors import UserError
 
-USUAL = {
-    "path": "path image image_id imageid image_name image_path img img_path img_name filename "
-    "file_name file file_path id name",
+USUAL = {  # names of columns by their meaning, best known first
+    "path": "path filename file_name image_path img_path file_path image_name img_name image img "
+    "file image_id imageid id name",
     "x1": "x1 x_1 xmin x_min left xtl bbox_x1 bbox_left box_x1 x0 top_left_x",
     "y1": "y1 y_1 ymin y_min top ytl bbox_y1 bbox_top box_y1 y0 top_left_y",
     "x2": "x2 x_2 xmax x_max right xbr bbox_x2 bbox_right box_x2 bottom_right_x",
@@ -39,6 +39,7 @@ USUAL = {
     "image_height": "image_height img_height imheight image_h",
 }
 MEANINGS = {name: meaning for meaning, names in USUAL.items() for name in names.split()}
+RANKS = {name: place for names in USUAL.values() for place, name in enumerate(names.split())}
 LAYOUTS = (  # the columns of a box, best known first
     ("x1", "y1", "x2", "y2"),
     ("cx", "cy", "width", "height"),
@@ -72,7 +73,7 @@ def read_csv(labels: Path, options: ReadOptions) -> list[Entry]:
     known = _landmarks_by_path(table, options)
     boxes = Counter(path for _, path, row in rows if any(_cells(row, table, layout)))
     if known and not known.keys() & boxes.keys():
-        raise UserError(
+        options.unmatched.append(
             f"{options.landmarks}: names no image as {labels} does: it has {next(iter(known))!r}, "
             f"which has {next(iter(boxes), '')!r}."
         )
@@ -129,7 +130,7 @@ def _read(file: Path) -> tuple[list[str], list[tuple[str, Row]]]:
     if not records:
         raise UserError(f"{file} is empty: expected a table of boxes.")
     header = [cell.strip() for cell in records[0][1]]
-    if len(header) >= 5 and all(map(_is_number, header[1:5])):  # path,x1,y1,x2,y2[,class]
+    if len(header) >= 5 and all(not c or _is_number(c) for c in header[1:5]):  # path,x1,y1,x2,y2
         header = ["path", "x1", "y1", "x2", "y2", "class", *map(str, range(6, len(header)))]
     else:
         records = records[1:]
@@ -151,18 +152,26 @@ def _columns(
         if name not in header:
             raise UserError(f"{file}: there is no column {name!r}; columns: {', '.join(header)}.")
     columns = dict(named)
-    usual = {name: MEANINGS.get(re.sub(r"[\s\-.]+", "_", name.lower())) for name in header}
-    meanings = list(usual.values())
-    for name, meaning in usual.items():
+    usual = {name: _plain(name) for name in header}
+    meanings = [MEANINGS.get(plain) for plain in usual.values()]
+    for name in sorted(usual, key=lambda name: RANKS.get(usual[name], 0)):
+        meaning = MEANINGS.get(usual[name])
         if name.lower() in ("width", "height") and meanings.count(meaning) > 1:
             meaning = f"image_{meaning}"  # `width` beside `w`, which is the box's
         if meaning and name not in named.values():
             columns.setdefault(meaning, name)
+    if double := [name for name in columns.values() if header.count(name) > 1]:
+        raise UserError(f"{file}: the column {double[0]!r} stands twice; rename or drop one.")
     if "path" not in columns:
         raise UserError(
             f"{file}: which column is the image's path? {advice}; columns: {', '.join(header)}."
         )
     return columns
+
+
+def _plain(name: str) -> str:
+    """A column's name as `USUAL` has it."""
+    return re.sub(r"[\s\-.]+", "_", name.lower())
 
 
 def _point_columns(header: Sequence[str], options: ReadOptions) -> list[tuple[str, str]]:

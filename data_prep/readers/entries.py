@@ -2,7 +2,9 @@
 
 import contextlib
 import csv
+import errno
 import json
+import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +17,8 @@ from mtcnn_detector.pixels import SUFFIXES
 UNKNOWN = (float("nan"),) * 10
 LARGEST = 1e6  # pixels; no image is larger, and nan and inf fail the comparison too
 MAX_NAMED, MAX_SENTENCES = 3, 5
+# Excel's own first line, which is no row: it names the character between the cells.
+SEPARATOR = re.compile(r'\s*"?sep=(.)"?[ \t;,]*(?=[\r\n])', re.IGNORECASE)
 TEN_LANDMARKS = "left eye, right eye, nose, left and right mouth corner"
 BoxUnits = Literal["xywh", "xyxy", "fractions", "fractions_xyxy"]
 Split = Literal["train", "validation"]
@@ -57,6 +61,8 @@ class ReadOptions:
         notes: sentences for the user, filled by the readers.
         damages: sentences about labels that cannot be used, in their order, filled likewise.
         names_seen: the names of single points, filled likewise.
+        unmatched: sentences on files none of whose images has landmarks in the second one, filled
+            likewise.
     """
 
     landmarks: Path | None = None
@@ -67,6 +73,7 @@ class ReadOptions:
     notes: list[str] = field(default_factory=list)
     damages: list[str] = field(default_factory=list)
     names_seen: set[str] = field(default_factory=set)
+    unmatched: list[str] = field(default_factory=list)
 
     def with_faces(self, entry: Entry, read: Callable[[], Iterable[FaceLabel]]) -> Entry:
         """The entry with the faces that `read` gives.
@@ -125,15 +132,18 @@ def read_text(file: Path) -> str:
 
 
 def read_rows(file: Path, delimiters: str) -> list[tuple[int, list[str]]]:
-    """The rows of a table, each with the number of its first line.
+    """The rows of a table, each with the number of its first line; Excel's `sep=;` is none.
 
     Raises:
         UserError: a quote is not closed, which makes one cell of all that follows.
     """
-    lines = read_text(file).splitlines()
+    text = read_text(file)
+    separator = SEPARATOR.match(text)
+    lines = text[separator.end() if separator else 0 :].splitlines()
     first = next((line for line in lines if line.strip()), "")
+    delimiter = separator[1] if separator else max(delimiters, key=first.count)
     # A quote more closes the last cell if it is open; else it begins a row of its own.
-    reader = csv.reader([*lines, '"'], delimiter=max(delimiters, key=first.count))
+    reader = csv.reader([*lines, '"'], delimiter=delimiter)
     rows, number = [], 1
     with contextlib.suppress(csv.Error):  # of a cell without an end
         for row in reader:
@@ -160,6 +170,8 @@ def read_json(file: Path) -> Any:
         raise UserError(f"{file}:{error.lineno}: damaged JSON: {error.msg}.") from None
     except RecursionError:
         raise UserError(f"{file}: damaged JSON: nested too deeply.") from None
+    except ValueError:  # Python reads no longer ones
+        raise UserError(f"{file}: damaged JSON: a number of thousands of digits.") from None
 
 
 def read_xml(file: Path) -> ElementTree.Element:
@@ -206,6 +218,20 @@ def paths_below(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if not path.name.startswith("._"))
 
 
+def is_there(path: Path, test: Callable[[Path], bool] = Path.exists) -> bool:
+    """Whether a path passes a test; one that is too long for any disk does not.
+
+    Raises:
+        OSError: its folder may not be looked into.
+    """
+    try:
+        return test(path)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return False
+
+
 def images_below(folder: Path) -> list[Path]:
     """The image files of a folder and below, by their suffixes."""
     return [path for path in paths_below(folder) if path.suffix.lower() in SUFFIXES]
@@ -226,6 +252,6 @@ def positive_size(width: Any, height: Any) -> tuple[float, float] | None:
     """Width and height as numbers; None where a file has none, or zeros."""
     try:
         size = float(width), float(height)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return size if min(size) > 0 and max(size) < LARGEST else None

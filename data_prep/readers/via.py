@@ -92,7 +92,7 @@ def _regions_of_rows(rows: list[Row]) -> Iterator[Region]:
 def _object(text: str | None, where: str) -> dict[str, Any]:
     try:
         content = json.loads(text or "{}")
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         raise unexpected(where, "a JSON object of attributes", text or "") from None
     return content if isinstance(content, dict) else {}
 

@@ -43,6 +43,7 @@ def images(whole: dict[str, Any], labels: Path) -> Iterator[tuple[str, str, list
 
 def _as_version_2(region: dict[str, Any], attributes: Any) -> dict[str, Any]:
     kind, *values = region["xy"]
+    kind = str(kind) if isinstance(kind, list | dict) else kind
     if kind in NUMBERS:
         name, keys = NUMBERS[kind]
         shape: dict[str, Any] = {"name": name, **dict(zip(keys, values, strict=False))}

@@ -12,6 +12,7 @@ from data_prep.readers.entries import (
     ReadOptions,
     Split,
     images_below,
+    is_there,
     paths_below,
     read_lines,
     read_text,
@@ -110,7 +111,7 @@ def _existing(file: Path, root: Any, listed: str) -> Path | None:
     tries = [below / str(root or "") / listed, below / listed]
     parts = [part for part in Path(listed).parts if part not in ("..", ".", "/")]
     tries += [below.joinpath(*parts[i:]) for i in range(len(parts))]
-    return next((path for path in tries if path.exists()), None)
+    return next((path for path in tries if is_there(path)), None)
 
 
 def _label_files(labels: Path) -> list[Path]:
