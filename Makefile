@@ -35,7 +35,7 @@ STAGES := pnet-data train-pnet rnet-data train-rnet onet-data train-onet
 help:  ## list what can be made
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([^:]+):.*## /\1\t/' | expand -t 18
 	@echo 'Of stages: RUN=runs/mtcnn (its folder) CONFIG=configs/mtcnn.yaml (a new run'"'"'s recipe; a run'
-	@echo 'keeps its own) SET="key.path=value ..." FORCE=1 (make it anew) WORKERS=2 (processes)'
+	@echo 'keeps its own) SET="key.path=value ..." FORCE=1 (make it anew) WORKERS= (processes; all cores)'
 
 setup: $(READY)  ## make the virtual environment (every target does so when it is missing)
 
@@ -78,7 +78,7 @@ rounds: $(READY)  ## `train` ROUNDS=2 times, each from the nets before (the firs
 status: $(READY)  ## which stages of RUN= are complete, with which figures, and what comes next
 	$(PY) -m pipeline status $(call option,RUN,run)
 
-evaluate: $(READY)  ## report on WEIGHTS= (the run's) beside AGAINST= (mtcnn's, or none); LABELS= own labels
+evaluate: $(READY)  ## report on WEIGHTS= (the run's) beside AGAINST= (mtcnn's, or none); LABELS= IMAGES= your own; MTCNN= a folder of mtcnn 0.1.1, to run it
 	$(PY) -m evaluation score $(RECIPE) $(INPUTS) $(call option,AGAINST,against)
 
 sweep: $(READY)  ## what each setting of the detector does, on COUNT= (60) images
@@ -136,7 +136,7 @@ $(TORCH_CONSUMER)/ready: $(READY)
 settings-doc: $(READY)  ## write docs/settings.md from the settings
 	$(PY) -m pipeline settings-doc
 
-test: $(READY) consumers  ## run the tests, minutes
+test: $(READY) consumers  ## run all tests, minutes
 	$(PY) -m pytest $(if $(CI),--cov)
 
 test-fast: $(READY)  ## run the quick tests, below 90 seconds

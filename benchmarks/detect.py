@@ -1,4 +1,4 @@
-"""`python -m benchmarks.detect`: images a second of our detector beside three packages.
+"""`python -m benchmarks.detect`: images a second of our detector beside other packages.
 
 The same images and settings (smallest face 20 px, thresholds 0.6, 0.7, 0.7, factor 0.709), each
 detector in a process of its own, block after block of images in turn, so that a noisy moment

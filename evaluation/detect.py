@@ -40,7 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--video", metavar="FILE", help="a video file, or the number of a camera, such as 0"
     )
     parser.add_argument(
-        "--weights", type=Path, required=True, help="a file with all three nets, or a run"
+        "--weights",
+        type=Path,
+        required=True,
+        help="a file with all three nets, a folder of exported nets, or a run",
     )
     parser.add_argument("--min-face-size", type=int, default=20, help="pixels (%(default)s)")
     parser.add_argument(
@@ -49,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs=3,
         default=(0.6, 0.7, 0.7),
         metavar=("P", "R", "O"),
-        help="minimum probability of a face after each net (%(default)s)",
+        help="minimum probability of a face after each net (0.6 0.7 0.7)",
     )
     parser.add_argument("--scale-factor", type=float, default=0.709, help="(%(default)s)")
     parser.add_argument(

@@ -1,10 +1,11 @@
-"""`python -m export`: the command line of exports and of `inspect`."""
+"""`python -m export`: a run's nets, or those of other files, into files for other packages."""
 
 import argparse
 import sys
 from pathlib import Path
 
 from export.formats import FORMATS
+from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS
 from pipeline import cli, run_recipe, tf_setup
 from pipeline.cli import run_cli
@@ -30,10 +31,10 @@ def main() -> None:
         metavar="FOLDER",
         help="for tflite-int8: images with faces, from which it takes the ranges of its values",
     )
-    commands = parser.add_subparsers(dest="command", metavar="")
+    commands = parser.add_subparsers(dest="command", title="another command", metavar="")
     inspecting = commands.add_parser("inspect", help="describe a weights file; runs nothing in it")
     inspecting.add_argument(
-        "file", type=Path, help="a weights file, or a folder of a layout's files"
+        "file", type=Path, nargs="?", help="a weights file, or a folder of a layout's files"
     )
     arguments = parser.parse_args()
     if arguments.command:
@@ -42,7 +43,11 @@ def main() -> None:
         _merge(arguments, cli.open_run(arguments))
 
 
-def _inspect(file: Path) -> None:
+def _inspect(file: Path | None) -> None:
+    if file is None:
+        raise UserError(
+            "FILE= names a weights file, as `make inspect FILE=weights/mtcnn_weights.npy`."
+        )
     tf_setup.import_tensorflow()  # it takes seconds: after the errors of the command line
     from export.inspect import inspect
 

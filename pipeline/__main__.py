@@ -11,7 +11,7 @@ from mtcnn_detector.net import NETS, NetName
 from pipeline import cli, make_command, run_recipe, sequence, status
 from pipeline.cli import run_cli
 from pipeline.sequence import Options
-from pipeline.stages import ROUNDS, STAGES
+from pipeline.stages import ROUNDS, STAGES, StageSpec
 
 REFERENCE = Path("docs/settings.md")
 
@@ -32,7 +32,7 @@ def main() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m pipeline", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    running = {stage: f"run {stage} only" for stage in STAGES}
+    running = {target: _purpose(stage) for target, stage in STAGES.items()}
     running["train"] = "run all stages in their order"
     running["finetune"] = "train nets from existing weights, take over the others"
     running["rounds"] = "train the cascade several times, each from the nets before"
@@ -43,9 +43,11 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--scheduler", metavar="ADDRESS", help="a Dask scheduler whose workers cut records"
         )
-    for name in ("finetune", "rounds"):
+    for name, start in (("finetune", "ours"), ("rounds", "random ones")):
         command = commands.choices[name]
-        command.add_argument("--weights", type=Path, metavar="FILE", help="weights to start from")
+        command.add_argument(
+            "--weights", type=Path, metavar="FILE", help=f"weights to start from ({start})"
+        )
         command.add_argument("--nets", default="", help="nets to train, such as 'pnet rnet' (all)")
     commands.choices["rounds"].add_argument(
         "--rounds", type=int, default=ROUNDS, help="how many (%(default)s)"
@@ -55,6 +57,15 @@ def _parser() -> argparse.ArgumentParser:
     reference = commands.add_parser("settings-doc", help=f"write {REFERENCE}")
     reference.add_argument("--out", type=Path, default=REFERENCE, help="%(default)s")
     return parser
+
+
+def _purpose(stage: StageSpec) -> str:
+    """What a stage does, for its help."""
+    if stage.net is None:
+        return "merge the nets into one weights file"
+    if stage.makes_records:
+        return f"cut the records of {stage.net} from the images"
+    return f"train {stage.net}, then measure the recall so far"
 
 
 def _options(arguments: argparse.Namespace) -> Options:

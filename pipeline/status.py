@@ -38,7 +38,10 @@ def describe(run: Path) -> str:
     states = [_state(run, stage, settings) for stage in STAGES.values()]
     begun = any(state.since for state in states)
     if settings is None and not begun and not rounds:
-        raise UserError(f"{run} holds no run: `{make_command('train', False, RUN=run)}` starts it.")
+        named = run_recipe.DEFAULT.parent / f"{run.name}.yaml"  # runs are named after recipes
+        config = named if named.exists() and named != run_recipe.DEFAULT else None
+        start = make_command("train", False, CONFIG=config, RUN=run)
+        raise UserError(f"{run} holds no run: `{start}` starts it.")
     parts = []
     if begun or not rounds:
         states += _evaluation(run)

@@ -73,6 +73,12 @@ def test_a_net_with_constant_outputs_fails(
     )
 
 
+def test_a_command_without_a_file_says_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["export", "inspect"])
+    with pytest.raises(SystemExit, match="make inspect FILE="):
+        run_cli(main)
+
+
 def test_an_unknown_file_is_refused_in_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
