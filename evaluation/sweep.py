@@ -71,12 +71,13 @@ def choose(settings: Settings, count: int) -> list[Annotation]:
     """At most `count` images with labelled boxes, evenly spaced over all of them.
 
     Raises:
-        UserError: no validation source has labelled boxes.
+        UserError: no source that is on this machine has labelled boxes.
     """
-    sources = settings.data.validation or settings.data.train
-    if all(source.landmarks_only for source in sources.values()):
-        raise UserError("the sweep needs labelled boxes: data.validation has only landmarks.")
-    labelled = [data for data in data_sets(settings).values() if data.has_boxes]
+    sets = data_sets(settings)
+    labelled = [data for data in sets.values() if data.has_boxes]
+    if not labelled:
+        names = ", ".join(sets)
+        raise UserError(f"the sweep needs labelled boxes: {names} serve for landmarks alone.")
     annotations = [annotation for data in labelled for annotation in data.annotations]
     spaced = np.linspace(0, len(annotations) - 1, min(count, len(annotations)))
     return [annotations[row] for row in np.unique(spaced.round().astype(int))]

@@ -19,11 +19,12 @@ LEVELS: tuple[Level, ...] = get_args(Level)
 def curves(folder: Path, detections: Mapping[str, Detections]) -> dict[Level, PrecisionRecall]:
     """Precision and recall at each level, of detections by key "<source>/<event>/<image>.jpg".
 
-    WIDER's images come without these files, and all other metrics do without them: where one is
-    missing a warning is printed, and there are no curves.
+    A level of which no image has a face has no curve. WIDER's images come without these files, and
+    all other metrics do without them: where one is missing a warning is printed, and there are no
+    curves.
     """
-    missing = [f"wider_{level}_val.mat" for level in LEVELS]
-    missing = [name for name in missing if not (folder / name).exists()]
+    names = [f"wider_{level}_val.mat" for level in (*LEVELS, "face")]
+    missing = [name for name in names if not (folder / name).exists()]
     if missing:
         print(
             f"warning: {folder / missing[0]} is not there (`make data` brings it, from WIDER "
@@ -32,10 +33,11 @@ def curves(folder: Path, detections: Mapping[str, Detections]) -> dict[Level, Pr
         )
         return {}
     named = {key.partition("/")[2].rpartition(".")[0]: one for key, one in detections.items()}
-    truths = {level: read_wider_mats(folder, level) for level in LEVELS}
+    truths = {level: protocol.restrict(read_wider_mats(folder, level), named) for level in LEVELS}
     return {
-        level: protocol.evaluate(named, protocol.restrict(every, named))
-        for level, every in truths.items()
+        level: protocol.evaluate(named, at_hand)
+        for level, at_hand in truths.items()
+        if any((~truth.ignored).any() for truth in at_hand.values())
     }
 
 

@@ -352,6 +352,49 @@ def test_mats_missing_or_damaged_are_named(tmp_path: Path, monkeypatch: pytest.M
         wider_ground_truth.read_wider_mats(tmp_path, "easy")
 
 
+def write_mats(folder: Path, counting: dict[str, list[int]]) -> None:
+    """WIDER's four files for one image, event/image, of two faces: those that count, by level."""
+    scipy_io = pytest.importorskip("scipy.io")
+
+    def cells(value: object) -> np.ndarray:
+        inner, outer = np.empty((1, 1), object), np.empty((1, 1), object)
+        inner[0, 0] = value
+        outer[0, 0] = inner
+        return outer
+
+    event = np.empty((1, 1), object)
+    event[0, 0] = "event"
+    boxes = np.array([[10, 20, 30, 40], [100, 20, 9, 11]])
+    every = {
+        "event_list": event,
+        "file_list": cells("image"),
+        "face_bbx_list": cells(boxes),
+    }
+    scipy_io.savemat(folder / "wider_face_val.mat", every)
+    for level, places in counting.items():
+        content = {"gt_list": cells(np.array(places).reshape(-1, 1))}
+        scipy_io.savemat(folder / f"wider_{level}_val.mat", content)
+
+
+def test_levels_of_which_no_image_at_hand_has_a_face_have_no_curve(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_mats(tmp_path, {"easy": [], "medium": [1], "hard": [1, 2]})
+    found = {"wider/event/image.jpg": detections((10, 20, 40, 60, 0.9))}
+    curves = wider_ground_truth.curves(tmp_path, found)
+    assert {level: curve.ap for level, curve in curves.items()} == {"medium": 1.0, "hard": 0.5}
+    assert not capsys.readouterr().err
+
+
+def test_without_one_of_the_mats_there_are_no_curves(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_mats(tmp_path, {"easy": [1], "medium": [1], "hard": [1, 2]})
+    (tmp_path / "wider_face_val.mat").unlink()
+    assert wider_ground_truth.curves(tmp_path, {}) == {}
+    assert "wider_face_val.mat is not there" in capsys.readouterr().err
+
+
 @real_data
 @pytest.mark.parametrize("level", wider_ground_truth.LEVELS)
 def test_real_mats_hold_the_official_counts_and_score_one_themselves(

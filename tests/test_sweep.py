@@ -138,7 +138,11 @@ def test_images_are_evenly_spaced_and_only_those_with_boxes(tmp_path: Path) -> N
     keys = [annotation.key for annotation in sweep.choose(settings, 4)]
     assert keys == [f"scenes/{n}.png" for n in (0, 3, 6, 9)]
     assert len(sweep.choose(settings, 99)) == 10
-    landmarks = {"lfw": Source("mtfl", "a.txt", "images", sample_types=("landmark",))}
+    (tmp_path / "mtfl.txt").write_text("0.png 1 9 1 9" + " 5" * 10 + "\n")
+    landmarks = {"lfw": Source("mtfl", "mtfl.txt", "images", sample_types=("landmark",))}
     only_landmarks = replace(settings, data=replace(settings.data, validation=landmarks))
     with pytest.raises(UserError, match="the sweep needs labelled boxes"):
         sweep.choose(only_landmarks, 4)
+    absent = landmarks | {"wider": Source("wider", "absent.txt", "images", optional=True)}
+    with pytest.raises(UserError, match="the sweep needs labelled boxes"):
+        sweep.choose(replace(settings, data=replace(settings.data, validation=absent)), 4)
