@@ -31,6 +31,7 @@ NO_LANDMARKS = (
     "with a landmark head."
 )
 KNOWN = ", ".join(sorted(SUFFIXES))
+DEFAULTS = DetectorSettings()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,16 +46,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="a file with all three nets, a folder of exported nets, or a run",
     )
-    parser.add_argument("--min-face-size", type=int, default=20, help="pixels (%(default)s)")
+    parser.add_argument(
+        "--min-face-size", type=int, default=DEFAULTS.min_face_size, help="pixels (%(default)s)"
+    )
     parser.add_argument(
         "--thresholds",
         type=float,
         nargs=3,
-        default=(0.6, 0.7, 0.7),
+        default=DEFAULTS.thresholds,
         metavar=("P", "R", "O"),
         help="minimum probability of a face after each net (0.6 0.7 0.7)",
     )
-    parser.add_argument("--scale-factor", type=float, default=0.709, help="(%(default)s)")
+    parser.add_argument(
+        "--scale-factor", type=float, default=DEFAULTS.scale_factor, help="(%(default)s)"
+    )
     parser.add_argument(
         "--out",
         type=Path,
