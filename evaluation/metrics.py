@@ -144,7 +144,7 @@ def score_boxes(
 ) -> BoxScore:
     """Match all detections, by image key, with labelled boxes at IoU 0.5."""
     boxes = _scored_boxes(detections)
-    truths = {a.key: GroundTruth(a.key, a.boxes, a.ignored) for a in annotations}
+    truths = {a.key: GroundTruth(a.boxes, a.ignored) for a in annotations}
     return BoxScore(
         annotations,
         [detections[annotation.key] for annotation in annotations],

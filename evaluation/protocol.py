@@ -39,11 +39,9 @@ class Detections:
 class GroundTruth:
     """The labelled faces of one image.
 
-    `key` names the image as WIDER's lists do, "0--Parade/0_Parade_marchingband_1_465"; boxes
-    (M, 4) xyxy half-open in pixels; ignored (M,) bool: faces that neither count nor hurt.
+    boxes (M, 4) xyxy half-open in pixels; ignored (M,) bool: faces that neither count nor hurt.
     """
 
-    key: str
     boxes: Floats
     ignored: NDArray[np.bool_]
 

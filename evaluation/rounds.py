@@ -93,7 +93,7 @@ def _rounds(run: Path, export: str) -> list[Path]:
 def _truth(annotation: Annotation, min_face: int) -> GroundTruth:
     """Faces that no net is trained on are neither missed nor false alarms."""
     ignored = annotation.ignored | (longer_sides(annotation.boxes) < min_face)
-    return GroundTruth(annotation.key, annotation.boxes, ignored)
+    return GroundTruth(annotation.boxes, ignored)
 
 
 def _copy(source: Path, target: Path) -> None:

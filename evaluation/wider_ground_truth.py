@@ -44,6 +44,8 @@ def curves(folder: Path, detections: Mapping[str, Detections]) -> dict[Level, Pr
 def read_wider_mats(folder: Path, level: Level) -> dict[str, GroundTruth]:
     """The official ground truth of WIDER FACE's 3,226 validation images, by image key.
 
+    A key is as in WIDER's lists: "0--Parade/0_Parade_marchingband_1_465".
+
     `folder` holds `wider_face_val.mat` (all boxes) and `wider_<level>_val.mat`, whose `gt_list`
     gives the 1-based indices of the faces that count; the other faces of the image are ignored.
 
@@ -57,8 +59,7 @@ def read_wider_mats(folder: Path, level: Level) -> dict[str, GroundTruth]:
         for name, xywh, place in zip(names[:, 0], boxes[:, 0], places[:, 0], strict=True):
             corners = np.hstack([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]]).astype(np.float64)
             ignored = np.isin(np.arange(len(xywh)) + 1, place, invert=True)
-            key = f"{event[0]}/{name[0]}"
-            truths[key] = GroundTruth(key, corners, ignored)
+            truths[f"{event[0]}/{name[0]}"] = GroundTruth(corners, ignored)
     return truths
 
 

@@ -41,7 +41,7 @@ def detections(*rows: Row) -> Detections:
 
 def truth(*boxes: Row, ignored: Sequence[int] = ()) -> GroundTruth:
     corners = np.array(boxes, dtype=float).reshape(-1, 4)
-    return GroundTruth("image", corners, np.isin(np.arange(len(boxes)), ignored))
+    return GroundTruth(corners, np.isin(np.arange(len(boxes)), ignored))
 
 
 def hand_worked() -> Scene:
@@ -265,7 +265,7 @@ def scenes(draw: st.DrawFn) -> Scene:
         near = boxes[rng.integers(0, count, rng.integers(0, 9))]
         moved = near + rng.integers(-3, 4, near.shape).astype(float)
         found[key] = Detections(moved, rng.integers(0, 30, len(near)) / 32)
-        faces[key] = GroundTruth(key, boxes, rng.random(count) < 0.3)
+        faces[key] = GroundTruth(boxes, rng.random(count) < 0.3)
     faces["z"] = truth((0, 0, 8, 8))
     return found, faces
 

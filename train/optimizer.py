@@ -21,9 +21,7 @@ class AdamEMA(keras.optimizers.Adam):
     def _update_model_variables_moving_average(
         self, trainable_variables: list[keras.Variable]
     ) -> None:
-        """Called by Keras after each step, before the step is counted."""
-        if not self.use_ema:
-            return
+        """Called by Keras, if there is an average, after each step, before the step is counted."""
         step = tf.cast(self.iterations.value, tf.float32)
         decay = tf.minimum(step / (step + EMA_RAMP), self.ema_momentum)
         for variable, average in zip(
