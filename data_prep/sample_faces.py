@@ -16,7 +16,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from data_prep.scenes import Face, Floats, Scene, compose_scene
+from data_prep.scenes import Face, Scene, compose_scene
+from mtcnn_detector.boxes import FloatArray
 from mtcnn_detector.errors import UserError
 
 VERSION = 1  # part of sample.json: count up when the same arguments come to give other images
@@ -84,7 +85,7 @@ def _package_folder(package: str, inside: str) -> Path:
     return Path(spec.submodule_search_locations[0]) / inside
 
 
-def _read_image(path: Path, flags: int) -> Floats:
+def _read_image(path: Path, flags: int) -> FloatArray:
     image = cv2.imread(str(path), flags)
     if image is None:
         raise UserError(
@@ -112,7 +113,7 @@ def read_faces() -> list[Face]:
     return faces
 
 
-def read_backgrounds() -> list[Floats]:
+def read_backgrounds() -> list[FloatArray]:
     """Read the background photographs, each (H, W, 3) in 0..1.
 
     Raises:
@@ -149,6 +150,6 @@ def write_split(folder: Path, split: str, scenes: Iterable[Scene]) -> None:
     (labels / f"retinaface_{split}_label.txt").write_text(retina)
 
 
-def _box_text(box: Floats) -> str:
+def _box_text(box: FloatArray) -> str:
     x1, y1, x2, y2 = box.round().astype(int)
     return f"{x1} {y1} {x2 - x1} {y2 - y1}"

@@ -5,15 +5,12 @@ All coordinates are continuous: pixel i covers [i, i + 1). All colours are BGR, 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mtcnn_detector.boxes import MIRRORED_LANDMARKS
-
-Floats = NDArray[np.floating[Any]]
+from mtcnn_detector.boxes import MIRRORED_LANDMARKS, FloatArray
 
 PHOTO_WIDTH, PHOTO_HEIGHT = 92, 112
 SIZES = [(640, 480), (640, 428), (600, 450), (640, 480), (480, 640), (428, 640)]  # width, height
@@ -40,9 +37,9 @@ class Face:
     """A grey image (H, W), 0..1, of one face: its box (4,) x1 y1 x2 y2, landmarks (5, 2)."""
 
     person: int
-    pixels: Floats
-    box: Floats
-    landmarks: Floats
+    pixels: FloatArray
+    box: FloatArray
+    landmarks: FloatArray
 
 
 @dataclass(frozen=True)
@@ -52,10 +49,10 @@ class Placement:
     `extent` (4,) surrounds the whole image, `box` (4,) the face, as x1 y1 x2 y2 in the scene.
     """
 
-    affine: Floats
-    extent: Floats
-    box: Floats
-    landmarks: Floats
+    affine: FloatArray
+    extent: FloatArray
+    box: FloatArray
+    landmarks: FloatArray
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,9 @@ class Scene:
     faces: list[Placement]
 
 
-def compose_scene(cast: Sequence[Face], photographs: Sequence[Floats], seed: list[int]) -> Scene:
+def compose_scene(
+    cast: Sequence[Face], photographs: Sequence[FloatArray], seed: list[int]
+) -> Scene:
     """Paste faces of `cast` and decoys, which overlap no box, onto a new background."""
     rng = np.random.default_rng(seed)
     size = SIZES[int(rng.integers(len(SIZES)))]
@@ -87,7 +86,7 @@ def compose_scene(cast: Sequence[Face], photographs: Sequence[Floats], seed: lis
     return Scene(_expose(rng, canvas), [people[i] for i in real], [taken[i] for i in real])
 
 
-def _decoy(rng: np.random.Generator, photographs: Sequence[Floats]) -> Face:
+def _decoy(rng: np.random.Generator, photographs: Sequence[FloatArray]) -> Face:
     """A piece of background that is pasted just as faces are: the pasting must betray no face."""
     pixels = texture(rng, photographs, (PHOTO_WIDTH, PHOTO_HEIGHT)).mean(2)
     return Face(NOBODY, pixels, np.array([10.0, 16.0, 82.0, 108.0]), np.zeros((5, 2)))
@@ -104,7 +103,7 @@ def place(
     return None
 
 
-def _overlap(a: Floats, b: Floats) -> bool:
+def _overlap(a: FloatArray, b: FloatArray) -> bool:
     return bool((a[:2] < b[2:]).all() and (b[:2] < a[2:]).all())
 
 
@@ -131,7 +130,9 @@ def _draw_placement(rng: np.random.Generator, face: Face, size: tuple[int, int])
     )
 
 
-def paste(rng: np.random.Generator, canvas: Floats, pixels: Floats, placement: Placement) -> None:
+def paste(
+    rng: np.random.Generator, canvas: FloatArray, pixels: FloatArray, placement: Placement
+) -> None:
     """Blend a grey image (H, W), lit and tinted by chance, into `canvas` (H, W, 3) in place."""
     size = canvas.shape[1::-1]
     x1, y1 = np.floor(placement.extent[:2]).astype(int).clip(0, size)
@@ -149,7 +150,7 @@ def paste(rng: np.random.Generator, canvas: Floats, pixels: Floats, placement: P
     window += opacity * (lit - window)
 
 
-def oval(rng: np.random.Generator) -> Floats:
+def oval(rng: np.random.Generator) -> FloatArray:
     """Draw the opacity (112, 92) of an image: 1 within, fading to 0 at or before its borders."""
     exponent, feather = rng.uniform(2.2, 5), rng.uniform(0.06, 0.2)
     y = np.abs(np.linspace(-1, 1, PHOTO_HEIGHT, dtype=np.float32))[:, None]
@@ -158,7 +159,7 @@ def oval(rng: np.random.Generator) -> Floats:
     return np.asarray(edge * edge * (3 - 2 * edge), np.float32)
 
 
-def light(rng: np.random.Generator, grey: Floats) -> Floats:
+def light(rng: np.random.Generator, grey: FloatArray) -> FloatArray:
     """Light a grey image (H, W) from a side and colour it, most often like skin: (H, W, 3)."""
     slope = rng.uniform(-0.25, 0.25, 2)
     y = np.linspace(-1, 1, grey.shape[0])[:, None]
@@ -175,8 +176,8 @@ def light(rng: np.random.Generator, grey: Floats) -> Floats:
 
 
 def backdrop(
-    rng: np.random.Generator, photographs: Sequence[Floats], size: tuple[int, int]
-) -> Floats:
+    rng: np.random.Generator, photographs: Sequence[FloatArray], size: tuple[int, int]
+) -> FloatArray:
     """A background (H, W, 3) of `size` (width, height): a texture, or two along a winding seam."""
     first = texture(rng, photographs, size)
     if rng.random() < 0.4:
@@ -188,8 +189,8 @@ def backdrop(
 
 
 def texture(
-    rng: np.random.Generator, photographs: Sequence[Floats], size: tuple[int, int]
-) -> Floats:
+    rng: np.random.Generator, photographs: Sequence[FloatArray], size: tuple[int, int]
+) -> FloatArray:
     """A piece of a photograph, cut, turned, mirrored and tinted by chance: (H, W, 3) of `size`."""
     photograph = photographs[int(rng.integers(len(photographs)))]
     if rng.random() < 0.3:
@@ -204,7 +205,7 @@ def texture(
     return np.asarray(cv2.resize(piece, size, interpolation=way) ** exponents, np.float32)
 
 
-def _expose(rng: np.random.Generator, canvas: Floats) -> NDArray[np.uint8]:
+def _expose(rng: np.random.Generator, canvas: FloatArray) -> NDArray[np.uint8]:
     """Camera effects: a little blur and noise, at times no colour; (H, W, 3) bytes."""
     image = canvas
     if rng.random() < 0.1:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from data_prep.annotations import Annotation
 from mtcnn_detector import backend, exported, pixels
+from mtcnn_detector.boxes import FloatArray
 from mtcnn_detector.cascade import Cascade, Faces
 from mtcnn_detector.detector import MTCNN
 from mtcnn_detector.errors import UserError
@@ -25,7 +25,6 @@ from mtcnn_detector.weights import weight_files
 from pipeline import manifest
 from pipeline.make_command import make_command
 
-Floats = NDArray[np.floating]
 # RGB image -> the output of each net in turn; the last one is the faces. The mtcnn package
 # returns nothing but the faces.
 DetectFunction = Callable[[pixels.Image], list[Faces]]
@@ -45,7 +44,7 @@ class ImageDetections(NamedTuple):
     image_digest: str  # of the image file and the view of it
     seconds: float  # time of the detector alone, without reading the file
     faces: Faces
-    proposals: tuple[Floats, ...] = ()  # (N, 4) boxes after each net but the last
+    proposals: tuple[FloatArray, ...] = ()  # (N, 4) boxes after each net but the last
 
 
 def lazy_detector(runtime: Runtime, weights: Path, settings: DetectorSettings) -> DetectFunction:
@@ -129,7 +128,7 @@ class _Traced:
         signature = [tf.TensorSpec([None, None, None, 3], tf.float32)]
         self._call = tf.function(lambda x: model(x, training=False), input_signature=signature)
 
-    def predict(self, batch: Floats) -> list[Floats]:
+    def predict(self, batch: FloatArray) -> list[FloatArray]:
         """The outputs for a batch (N, H, W, 3)."""
         return [output.numpy() for output in self._call(batch.astype(np.float32))]
 

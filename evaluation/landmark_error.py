@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluation.protocol import MIN_OVERLAP, Floats, overlaps
+from evaluation.protocol import MIN_OVERLAP, overlaps
+from mtcnn_detector.boxes import FloatArray
 from mtcnn_detector.cascade import Faces
 from mtcnn_detector.errors import UserError
 
@@ -20,8 +21,8 @@ class LabelledFace:
     NaN where unknown, the eyes excepted.
     """
 
-    box: Floats
-    landmarks: Floats
+    box: FloatArray
+    landmarks: FloatArray
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class LandmarkErrors:
         """Share of the faces found whose error exceeds `FAILURE`; NaN where none was found."""
         return 1.0 - float(self.cumulative(np.array([FAILURE]))[0])
 
-    def cumulative(self, limits: Floats) -> Floats:
+    def cumulative(self, limits: FloatArray) -> FloatArray:
         """Share (K,) of the faces found whose error is at most each of `limits` (K,).
 
         NaN where no face was found.
@@ -54,7 +55,7 @@ class LandmarkErrors:
         if not self.errors:
             return np.full(limits.shape, np.nan)
         ranked = np.sort(list(self.errors.values()))
-        share: Floats = np.searchsorted(ranked, limits, side="right") / len(ranked)
+        share: FloatArray = np.searchsorted(ranked, limits, side="right") / len(ranked)
         return share
 
 
@@ -96,7 +97,7 @@ def evaluate(
     return LandmarkErrors(errors, tuple(key for key in faces if key not in errors))
 
 
-def point_error(landmarks: Floats, labelled: Floats) -> float:
+def point_error(landmarks: FloatArray, labelled: FloatArray) -> float:
     """Mean distance of landmarks (5, 2) from the labelled ones (5, 2), in labelled eye distances.
 
     Unknown landmarks, which are NaN, have no part in the mean.
@@ -109,15 +110,15 @@ def point_error(landmarks: Floats, labelled: Floats) -> float:
     return float(distances.mean()) / eye_distance(labelled)
 
 
-def eye_distance(landmarks: Floats) -> float:
+def eye_distance(landmarks: FloatArray) -> float:
     """Distance in pixels between the first two of landmarks (5, 2), the eyes."""
     return float(np.linalg.norm(landmarks[0] - landmarks[1]))
 
 
-def _landmarks_on(face: LabelledFace, detections: Faces, min_overlap: float) -> Floats | None:
+def _landmarks_on(face: LabelledFace, detections: Faces, min_overlap: float) -> FloatArray | None:
     overlap = overlaps(detections.boxes, face.box[None])[:, 0]
     on_face = np.flatnonzero(overlap >= min_overlap)
     if not len(on_face):
         return None
-    landmarks: Floats = detections.landmarks[on_face[detections.scores[on_face].argmax()]]
+    landmarks: FloatArray = detections.landmarks[on_face[detections.scores[on_face].argmax()]]
     return landmarks

