@@ -20,10 +20,10 @@ from configs.settings import NetSettings, Settings
 from data_prep import label_check, thinning
 from data_prep.annotations import LabelSet
 from data_prep.enough_landmarks import refuse_too_few
-from data_prep.readers.entries import Split, first_sentences
+from data_prep.readers.entries import first_sentences
 from data_prep.sources import (
     SPLITS,
-    LabelledImage,
+    Images,
     check_counts,
     fingerprint,
     label_sets,
@@ -117,7 +117,7 @@ def _checked_images(
     name: NetName,
     run: Path,
     sets: Mapping[str, LabelSet],
-    split: Mapping[Split, list[LabelledImage]],
+    split: Images,
 ) -> label_check.Checked:
     """Facts about the images; refused are labels that do not fit, and too many broken images."""
     checked = label_check.check(settings, sets, split, run, loud=name == NETS[0])
@@ -182,10 +182,10 @@ def _recipe(settings: Settings, name: NetName, nets: Mapping[NetName, Path]) -> 
     return recipe
 
 
-def _chunks(split: Mapping[Split, list[LabelledImage]], images_per_shard: int) -> Iterator[Chunk]:
+def _chunks(split: Images, images_per_shard: int) -> Iterator[Chunk]:
     for part in SPLITS:
         for number, start in enumerate(range(0, len(split[part]), images_per_shard)):
-            yield Chunk(part, number, split[part][start : start + images_per_shard])
+            yield Chunk(part, number, list(split[part][start : start + images_per_shard]))
 
 
 def _pool(plan: Plan, workers: int, scheduler: str | None) -> Pool:

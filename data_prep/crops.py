@@ -11,12 +11,15 @@ from mtcnn_detector.boxes import FloatArray
 
 
 class Crops(NamedTuple):
-    """N crops of one kind; NaN where a crop has no box or no landmarks."""
+    """N crops; NaN where one has no box or no landmarks.
+
+    A crop shows its window, and a margin around it where the records have one.
+    """
 
     images: NDArray[np.uint8]  # (N, size, size, 3) RGB
     boxes: NDArray[np.float32]  # (N, 4) offsets of the face, in sides of the window
-    landmarks: NDArray[np.float32]  # (N, 10) fractions of the crop
-    sides: NDArray[np.float32]  # (N, 1) sides of the windows, pixels of the image
+    landmarks: NDArray[np.float32]  # (N, 10) x1..x5, y1..y5 in sides of the window
+    sides: NDArray[np.float32]  # (N, 1) of the windows, pixels of the image
 
     @staticmethod
     def joined(parts: list["Crops"], size: int) -> "Crops":

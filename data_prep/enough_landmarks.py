@@ -1,13 +1,11 @@
 """Whether the labels have landmarks enough for the nets that are to learn them."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from configs.settings import Settings
-from data_prep.readers.entries import Split
-from data_prep.sources import LabelledImage, is_absent
+from data_prep.sources import Images, LabelledImage, is_absent
 from mtcnn_detector.boxes import BoolArray, longer_sides
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS
@@ -15,8 +13,6 @@ from pipeline.finetuning import begun_again
 from pipeline.make_command import make_command
 
 RARE = 0.01  # of the faces: so few are no small set, but labels that lack their landmarks
-
-Images = Mapping[Split, Sequence[LabelledImage]]
 
 
 def refuse_too_few(settings: Settings, images: Images) -> None:

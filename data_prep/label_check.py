@@ -16,8 +16,8 @@ from data_prep.image_check import ImageFacts
 from data_prep.image_headers import TURNED
 from data_prep.label_report import SourceFigures, report
 from data_prep.readers import READERS
-from data_prep.readers.entries import Split, first_sentences
-from data_prep.sources import LabelledImage, check_counts, fingerprint, label_sets, labelled_images
+from data_prep.readers.entries import first_sentences
+from data_prep.sources import Images, check_counts, fingerprint, label_sets, labelled_images
 from mtcnn_detector.boxes import FloatArray, iou, longer_sides
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.files import write_atomically
@@ -29,7 +29,6 @@ DOUBLE = 0.9  # IoU from which on two boxes of an image are one face labelled tw
 OUTSIDE_BOX = 0.3  # sides of its box by which a landmark may lie outside
 MAX_PRINTED = 60
 WITH_FIVE = "with five landmarks"
-Images = Mapping[Split, Sequence[LabelledImage]]
 
 
 class Checked(NamedTuple):

@@ -9,12 +9,10 @@ from configs.settings import Settings
 from data_prep.annotations import Annotation, LabelSet
 from data_prep.image_check import ImageFacts
 from data_prep.orientation import named
-from data_prep.readers.entries import Split
-from data_prep.sources import LabelledImage
+from data_prep.sources import Images
 
 MAX_NAMED = 5
 WARNED = 0.1  # share of faces or images from which on a property is suspicious
-Images = Mapping[Split, Sequence[LabelledImage]]
 Pairs = Sequence[tuple[Annotation, ImageFacts]]
 
 

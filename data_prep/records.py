@@ -4,10 +4,11 @@
 | --- | --- | --- |
 | `image` | bytes, size * size * 3 | raw RGB, row by row |
 | `kind` | int64 | index into `configs.record_settings.SAMPLE_TYPES` |
-| `box` | float[4] | offsets (dx1, dy1, dx2, dy2) of the face (`boxes.encode_offsets`) |
-| `landmarks` | float[10] | x1..x5, y1..y5 as fractions of the crop (`boxes.encode_landmarks`) |
-| `side` | float[1] | the side of the window that was cut, in pixels of the image |
+| `box` | float[4] | dx1 dy1 dx2 dy2 of the face, in sides of the window (`boxes.encode_offsets`) |
+| `landmarks` | float[10] | x1..x5, y1..y5 in sides of the window (`boxes.encode_landmarks`) |
+| `side` | float[1] | the side of the window, in pixels of the image |
 
+The window is what the net looks at; a crop with a margin (`records.margin`) shows more around it.
 What a crop does not have (a negative's box, unknown landmarks) is NaN.
 """
 

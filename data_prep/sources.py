@@ -33,6 +33,9 @@ class LabelledImage(NamedTuple):
     weight: float = 1.0  # factor on its numbers of crops
 
 
+Images = Mapping[Split, Sequence[LabelledImage]]  # of a recipe, by split
+
+
 def read_sources(folder: Path, sources: Mapping[str, Source]) -> dict[str, list[Annotation]]:
     """Annotations by source; optional sources that are not on this machine are left out.
 
@@ -177,7 +180,7 @@ def labelled_images(
     return split
 
 
-def check_counts(split: Mapping[Split, list[LabelledImage]], fraction: float) -> None:
+def check_counts(split: Images, fraction: float) -> None:
     """Raise UserError for a recipe without an image to train on, or without one to hold out."""
     counts = {part: len(split[part]) for part in SPLITS}
     total, enough = sum(counts.values()), math.ceil(3 / fraction)
@@ -202,7 +205,7 @@ def check_counts(split: Mapping[Split, list[LabelledImage]], fraction: float) ->
     )
 
 
-def fingerprint(split: Mapping[Split, Sequence[LabelledImage]]) -> str:
+def fingerprint(split: Images) -> str:
     """16 hexadecimal digits that change with any image listed, box or landmark."""
     total = hashlib.sha256()
     for part in SPLITS:

@@ -12,9 +12,8 @@ import numpy as np
 
 from configs.record_settings import SAMPLE_TYPES, SampleType
 from configs.settings import NetSettings, Settings
-from data_prep.readers.entries import Split
 from data_prep.sampling import Targets, Windows
-from data_prep.sources import LabelledImage
+from data_prep.sources import Images, LabelledImage
 from mtcnn_detector.boxes import FloatArray
 from mtcnn_detector.net import NETS, NetName
 from pipeline import manifest
@@ -69,9 +68,7 @@ def max_crops(labelled: LabelledImage, settings: Settings, name: NetName, mined:
     return [counts[kind] if kind in labelled.sample_types else 0 for kind in SAMPLE_TYPES]
 
 
-def plan(
-    split: Mapping[Split, list[LabelledImage]], settings: Settings, name: NetName, mined: bool
-) -> dict[SampleType, Kept]:
+def plan(split: Images, settings: Settings, name: NetName, mined: bool) -> dict[SampleType, Kept]:
     """Thinning to what the training draws of each kind, and what its memory may hold.
 
     Where memory is the limit, the kinds are thinned so that a crop of each is drawn equally often.
