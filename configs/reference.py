@@ -25,7 +25,10 @@ MEANINGS = {
     "layer.kernel": ("side of a convolution's kernel", "[1, inf)"),
     "layer.stride": ("of a convolution or a pool", "[1, inf)"),
     "layer.padding": ("of a convolution or a pool, as in TensorFlow", "valid, same"),
-    "layer.norm": ("batch: batch normalisation, folded into the kernel on export", "batch, null"),
+    "layer.norm": (
+        "batch: batch normalisation, folded into the kernel after training",
+        "batch, null",
+    ),
     "layer.relu": ("a ReLU before PReLU, or instead of it", "before, instead, null"),
 }
 HEAD = """# Settings
@@ -134,9 +137,9 @@ def _range(row: _Row) -> str:
     interval: Interval | None = row.field.metadata.get("interval")
     if interval is not None:
         return interval.text
-    arguments = typing.get_args(row.kind)
-    if typing.get_origin(row.kind) is typing.Literal:
-        return ", ".join(map(str, arguments))
+    for kind in (row.kind, *typing.get_args(row.kind)):  # `Literal[...] | None`, a tuple of them
+        if typing.get_origin(kind) is typing.Literal:
+            return ", ".join(map(str, typing.get_args(kind)))
     return "true, false" if row.kind is bool else ""
 
 

@@ -19,11 +19,13 @@ class AugmentSettings:
         "fraction at half the resolution, as small faces are enlarged", "[0, 1]"
     )
     noise: float = setting("fraction with sensor noise", "[0, 1]")
-    brightness: float = setting("largest change", "[0, 1]", 0.12)
-    contrast: float = setting("largest change", "[0, 1]", 0.35)
-    saturation: float = setting("largest change", "[0, 1]", 0.5)
-    hue: float = setting("largest change", "[0, 1]", 0.1)
-    channel_gain: float = setting("largest change of a colour channel's gain", "[0, 1]", 0.25)
+    brightness: float = setting("largest change, as a fraction of 255", "[0, 1]", 0.12)
+    contrast: float = setting("largest factor less 1, and its inverse", "[0, 1]", 0.35)
+    saturation: float = setting("largest relative change", "[0, 1]", 0.5)
+    hue: float = setting("largest change, in half turns of the colour circle", "[0, 1]", 0.1)
+    channel_gain: float = setting(
+        "largest factor of a colour channel less 1, and its inverse", "[0, 1]", 0.25
+    )
     grayscale: float = setting("fraction without colours", "[0, 1]", 0.08)
     monochrome: float = setting("fraction in shades of one colour", "[0, 1]", 0.04)
     blur: float = setting("fraction blurred", "[0, 1]", 0.08)

@@ -30,6 +30,12 @@ def test_every_setting_has_a_row() -> None:
         assert f"| `{key}` |" in text
 
 
+def test_values_that_are_words_are_listed() -> None:
+    text = reference.render(SETTINGS)
+    assert "| `exif` | null | upright, stored |" in text
+    assert "| `export.layout` | ipazc | ipazc, own |" in text
+
+
 def test_values_are_as_a_recipe_writes_them() -> None:
     text = reference.render(recipe.load(ROOT / "configs/mtcnn.yaml", ["onet.train.box_beta=null"]))
     (row,) = [line for line in text.splitlines() if line.startswith("| `train.box_beta`")]
