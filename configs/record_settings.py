@@ -59,8 +59,8 @@ class Source:
         default=None,
     )
     boxes: Literal["xywh", "xyxy", "fractions", "fractions_xyxy"] | None = setting(
-        "numbers of a box, where the format leaves them open: a corner, width and height (xywh) or two "
-        "corners (xyxy), in pixels or as fractions of the image's size",
+        "numbers of a box, where the format leaves them open: a corner, width and height (xywh) or "
+        "two corners (xyxy), in pixels or as fractions of the image's size",
         default=None,
     )
     first_pixel: Literal[0, 1] | None = setting(
