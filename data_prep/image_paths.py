@@ -26,12 +26,17 @@ class ImageFinder:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.renamed: dict[str, str] = {}  # path as listed -> path found, where they differ
+        self.guessed: set[str] = set()  # places of entries whose folder is not that of their image
         self._by_name: dict[str, list[PurePosixPath]] | None = None
 
     def find_all(
         self, entries: Sequence[Entry], options: ReadOptions
     ) -> tuple[list[Entry], list[PurePosixPath]]:
-        """Entries and the paths of their images; those for whom several fit get a `problem`."""
+        """Entries and the paths of their images; where none or several fit with a `problem`.
+
+        A file that others list in its own folder is not the one that an entry means by its name in
+        another folder.
+        """
         found, paths = [], []
         for entry in entries:
             path = PurePosixPath(UNWRITABLE.sub("?", entry.path))
@@ -41,7 +46,23 @@ class ImageFinder:
                 entry = entry if entry.problem else options.damaged(entry, error)
             found.append(entry)
             paths.append(path)
+        owned = {p for p, one in zip(paths, found, strict=True) if one.where not in self.guessed}
+        for place, (entry, path) in enumerate(zip(found, paths, strict=True)):
+            if entry.where in self.guessed and path in owned:
+                found[place], paths[place] = self._not_there(entry, path, options)
         return found, paths
+
+    def _not_there(
+        self, entry: Entry, other: PurePosixPath, options: ReadOptions
+    ) -> tuple[Entry, PurePosixPath]:
+        self.renamed.pop(entry.path, None)
+        problem = UserError(
+            f"{entry.where}: the image {entry.path!r} is not there; {other} is another one, whose "
+            "labels are listed, too."
+        )
+        folder = self._relative(entry.near) or PurePosixPath()
+        path = PurePosixPath(*_parts(entry.path))
+        return (entry if entry.problem else options.damaged(entry, problem)), folder / path
 
     def find(self, entry: Entry) -> PurePosixPath:
         """The path of an entry's image below the folder; as listed, if no file fits.
@@ -103,6 +124,9 @@ class ImageFinder:
             for file in files
         ]
         best = [file for file, rank in zip(files, ranks, strict=True) if rank == max(ranks)]
+        in_folder = len(parts) > 1 or near or entry.other_path  # that of the label, if it has one
+        if in_folder and len(best[0].parts) > 1 and not any(max(ranks)):
+            self.guessed.add(entry.where)
         if len(best) > 1:
             exact = [file for file in best if file.name == parts[-1]]
             best = exact if len(exact) == 1 else best

@@ -25,6 +25,7 @@ from mtcnn_detector.weights import weight_files
 from pipeline import folders, manifest
 from pipeline.make_command import make_command
 from pipeline.stages import EXPORT_FOLDERS, rounds_of
+from pipeline.status import rounds_again
 
 
 def keep_best(settings: Settings, run: Path, force: bool) -> None:
@@ -86,7 +87,7 @@ def _rounds(run: Path, export: str) -> list[Path]:
     if not rounds:
         raise UserError(f"{run} holds no round-1: `{make_command('rounds')}` trains the rounds.")
     for folder in rounds:
-        manifest.require_complete(folder / export, "rounds")
+        manifest.require_complete(folder / export, "rounds", rounds_again(run, rounds))
     return rounds
 
 

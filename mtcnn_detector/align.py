@@ -39,13 +39,16 @@ def align(image: NDArray[Any], face: Mapping[str, Any] | NDArray[Any], size: int
         (size, size, 3) uint8 RGB, black where it reaches over the border of the image.
 
     Raises:
-        ValueError: the image is of another kind; `size` is no positive whole number; or the face
-            has no landmarks, unknown ones, or all at one point.
+        ValueError: the image is of another kind, or has no pixel; `size` is no positive whole
+            number; or the face has no landmarks, unknown ones, or all at one point.
     """
     if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
         raise ValueError(f"size must be a positive whole number of pixels; got {size!r}.")
     transform = similarity(_landmarks(face), TEMPLATE * (size / TEMPLATE_SIZE))
-    aligned = cv2.warpAffine(as_rgb(image), transform, (int(size), int(size)))
+    rgb = as_rgb(image)
+    if not rgb.size:
+        raise ValueError(f"the image has no pixel to align: its shape is {rgb.shape}.")
+    aligned = cv2.warpAffine(rgb, transform, (int(size), int(size)))
     return np.asarray(aligned, np.uint8)
 
 

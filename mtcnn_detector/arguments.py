@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .backend import Precision
+from .errors import UserError
 from .pixels import Image
 from .settings import DetectorSettings
 
@@ -21,13 +22,19 @@ def check_path(weights_file: Any) -> Path:
 
     Raises:
         TypeError: it is neither.
+        UserError: it is too long for a path, or leads through a folder that may not be read.
     """
     if not isinstance(weights_file, str | Path):
         raise TypeError(
             f"weights_file must be the path of a weights file or of a run's folder, "
             f"not {_description(weights_file)}."
         )
-    return Path(weights_file)
+    path = Path(weights_file)
+    try:
+        path.exists()
+    except OSError as error:
+        raise UserError(f"weights_file {path} cannot be read: {error.strerror}.") from None
+    return path
 
 
 def check_settings(size: Any, thresholds: Any, factor: Any) -> DetectorSettings:

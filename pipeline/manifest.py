@@ -127,12 +127,13 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     return manifest
 
 
-def require_complete(folder: Path, target: str) -> dict[str, Any]:
+def require_complete(folder: Path, target: str, command: str | None = None) -> dict[str, Any]:
     """The manifest of a completed stage.
 
     Args:
         folder: The stage's folder.
         target: The make target that completes it.
+        command: The whole command, where it takes more than this command's variables.
 
     Raises:
         UserError: it is missing or unfinished; the sentence holds the command that makes it.
@@ -140,7 +141,7 @@ def require_complete(folder: Path, target: str) -> dict[str, Any]:
     manifest = read_manifest(folder)
     if manifest is None or not manifest["complete"]:
         state = "is not there" if manifest is None else "is not complete"
-        raise UserError(f"{folder} {state}: `{make_command(target)}` makes it.")
+        raise UserError(f"{folder} {state}: `{command or make_command(target)}` makes it.")
     return manifest
 
 

@@ -52,7 +52,7 @@ def describe(run: Path) -> str:
         states += stages
     if (run / "rounds.md").exists():
         parts.append((run / "rounds.md").read_text(encoding="utf-8").strip())
-    again = None if begun or not rounds else _rounds_again(run, rounds)
+    again = None if begun or not rounds else rounds_again(run, rounds)
     return "\n\n".join([*parts, _next(run, states, again)])
 
 
@@ -108,7 +108,7 @@ def _evaluation(run: Path) -> list[StageState]:
     return [StageState("evaluate", COMPLETE, _time(report), f"{label}: {'; '.join(shown)}")]
 
 
-def _rounds_again(run: Path, rounds: Sequence[Path]) -> str:
+def rounds_again(run: Path, rounds: Sequence[Path]) -> str:
     """The command that goes on with a run's rounds: as many as are there, or more, begun alike."""
     variables: dict[str, Any] = {"RUN": run}
     if len(rounds) > ROUNDS:

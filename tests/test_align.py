@@ -85,5 +85,7 @@ def test_impossible_arguments_are_refused() -> None:
     for size in (0, -1, 1.5, True, "112"):
         with pytest.raises(ValueError, match="size must be a positive whole number"):
             align(image, TEMPLATE, size)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"no pixel to align: its shape is \(0, 20, 3\)"):
+        align(image[:0], TEMPLATE)
     with pytest.raises(ValueError, match="expected"):
         align("face.jpg", TEMPLATE)  # type: ignore[arg-type]

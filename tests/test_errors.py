@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 def run(body: str, unbuffered: str = "") -> tuple[int, str, str]:
     """Exit status, stdout and stderr of a command whose `main` has this body."""
     script = (
-        "import errno, os, signal, time\n"
+        "import errno, os, signal, time; from pathlib import Path\n"
         "from mtcnn_detector.errors import UserError; from pipeline.cli import run_cli\n"
         f"def main() -> None:\n    print('begun')\n    {body}\nrun_cli(main)\n"
     )
@@ -102,6 +102,9 @@ def test_a_place_that_cannot_be_written_is_reported() -> None:
     status, _, message = run("raise PermissionError(errno.EACCES, 'Permission denied', 'runs/x')")
     assert status == 1
     assert message == "error: runs/x: Permission denied; mend that, or name another place.\n"
+    status, _, message = run("Path('a' * 300).exists()")
+    assert status == 1
+    assert message.endswith("aaa: File name too long; mend that, or name another place.\n")
 
 
 def test_our_own_faults_keep_their_traceback() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from data_prep.image_paths import ImageFinder
-from data_prep.readers.entries import Entry
+from data_prep.readers.entries import Entry, ReadOptions
 from mtcnn_detector.errors import UserError
 
 
@@ -69,6 +69,26 @@ def test_the_folder_of_the_label_file_comes_first(tmp_path: Path) -> None:
     find = finder(tmp_path, "train/a.jpg", "valid/a.jpg")
     assert find.find(entry("a.jpg", near=tmp_path / "valid")) == PurePosixPath("valid/a.jpg")
     assert find.find(entry("A.jpg", near=tmp_path / "train")) == PurePosixPath("train/a.jpg")
+
+
+def test_an_image_that_others_list_is_not_that_of_another_folder(tmp_path: Path) -> None:
+    find = finder(tmp_path, "one/1.jpg", "one/2.jpg", "3.jpg", "one/4.jpg")
+    one, two, labels = tmp_path / "one", tmp_path / "two", tmp_path.parent / "labels"
+    listed = [
+        *[entry(name) for name in ("one/1.jpg", "two/1.jpg")],  # the folder two was not copied
+        *[entry("2", near=near, other="2") for near in (one, two)],  # YOLO's
+        *[entry("3.jpg"), entry("/home/me/3.jpg")],  # one image, at two places of a file
+        *[entry("4.jpg", labels / name, "4") for name in ("one", "two")],  # VOC's
+    ]
+    listed = [e._replace(where=f"labels.json: images[{i}]") for i, e in enumerate(listed)]
+    options = ReadOptions()
+    entries, paths = find.find_all(listed, options)
+    wanted = ["one/1.jpg", "two/1.jpg", "one/2.jpg", "two/2", "3.jpg", "3.jpg"]
+    assert [str(path) for path in paths] == [*wanted, "one/4.jpg", "4.jpg"]
+    assert [i for i, one in enumerate(entries) if one.problem] == [1, 3, 7]
+    sentence = "labels.json: images[1]: the image 'two/1.jpg' is not there; one/1.jpg is another"
+    assert options.damages[0].startswith(sentence)
+    assert "two/1.jpg" not in str(find.note())
 
 
 def test_two_letter_cases_are_two_files(tmp_path: Path) -> None:

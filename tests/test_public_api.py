@@ -41,6 +41,7 @@ def detector(weights: Path) -> MTCNN:
     [
         ({"weights_file": None}, TypeError, "weights_file must be the path"),
         ({"weights_file": 3}, TypeError, "weights_file must be the path"),
+        ({"weights_file": 300 * "a"}, UserError, "weights_file a+ cannot be read: File name too"),
         ({"min_face_size": "20"}, TypeError, "min_face_size must be a number, not str"),
         ({"min_face_size": None}, TypeError, "min_face_size must be a number"),
         ({"min_face_size": True}, TypeError, "min_face_size must be a number"),

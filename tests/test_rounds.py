@@ -1,5 +1,6 @@
 """Of several rounds the weights with the highest AP on held-out images are kept."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -13,7 +14,10 @@ from data_prep.sources import LabelledImage
 from evaluation import rounds
 from evaluation.detections import Runtime
 from mtcnn_detector.errors import UserError
+from mtcnn_detector.net import NETS
 from mtcnn_detector.settings import DetectorSettings
+from pipeline import run_recipe
+from pipeline.finetuning import as_overrides, start_from
 from pipeline.manifest import Stage
 from tests.test_evaluation import FakeDetector, found, labelled_image
 
@@ -65,7 +69,12 @@ def test_the_best_round_is_kept_and_reported(run: Path, capsys: pytest.CaptureFi
 
 def test_an_unfinished_round_is_refused(run: Path) -> None:
     shutil.rmtree(run / "round-10" / "export")
-    with pytest.raises(UserError, match=r"round-10/export is not there: `make rounds` makes it"):
+    again = f"`make rounds RUN={run} ROUNDS=3 WEIGHTS=w.npy NETS='rnet onet'` makes it"
+    run_recipe.keep(run, recipe.load(RECIPE))
+    changes = start_from(dict.fromkeys(NETS, Path("w.npy")), ["rnet", "onet"])
+    for number in (1, 10):
+        run_recipe.keep(run / f"round-{number}", recipe.load(RECIPE, as_overrides(changes)))
+    with pytest.raises(UserError, match=f"round-10/export is not there: {re.escape(again)}"):
         rounds.keep_best(recipe.load(RECIPE), run, False)
     for folder in run.glob("round-*"):
         shutil.rmtree(folder)
