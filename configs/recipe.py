@@ -16,7 +16,7 @@ from mtcnn_detector.net import NETS
 from mtcnn_detector.schema import Schema
 from mtcnn_detector.weights import weight_files
 
-# The last part of a key in recipes of before version 0.2 -> its name now.
+# The last part of a key in recipes of version 0.1.0 -> its name now.
 RENAMED = {
     "batch_shares": "batch_fractions",
     "broken_share": "max_broken_fraction",

@@ -61,10 +61,12 @@ def write_recipe(
     _refuse_written(config, folder / FILE)
     own, common = _flat(recipe.read_own(config)), _flat(recipe.read_own(SETTINGS))
     changes = {key: value for key, value in common.items() if key not in own}
-    settings = recipe.load(config, [*as_overrides(changes), *overrides])
+    # What needs an init, such as frozen layers, has one.
+    inits = _inits(config, weights)
+    settings = recipe.load(config, [*as_overrides(inits | changes), *overrides])
     trained = _trained_nets(settings, nets)
-    inits = {net: settings.for_net(net).train.init or known_weights.WEIGHTS for net in NETS}
-    start = {net: weights or Path(init) for net, init in inits.items()}
+    named = {net: settings.for_net(net).train.init or known_weights.WEIGHTS for net in NETS}
+    start = {net: weights or Path(init) for net, init in named.items()}
     for path in start.values():
         if not path.exists():
             raise UserError(f"WEIGHTS={path} is not there: it names the weights to start from.")
@@ -77,6 +79,13 @@ def write_recipe(
     kept = [key for key in common if key in own]
     print(_summary(settings, start, kept, config, folder / FILE), flush=True)
     return folder / FILE, folder
+
+
+def _inits(config: Path, weights: Path | None) -> Changes:
+    """The `init` of each net: the weights, else the recipe's, else this project's weights."""
+    named = manifest.flatten(recipe.read_tree(config))
+    keys = [f"{net}.train.init" for net in NETS]
+    return {key: str(weights or named.get(key) or known_weights.WEIGHTS) for key in keys}
 
 
 def _refuse_written(config: Path, target: Path) -> None:

@@ -152,6 +152,22 @@ def test_the_start_teaches_landmarks_where_the_images_have_none(tmp_path: Path) 
     assert finetuned(own, fractions).onet.train.teacher is None
 
 
+def test_layers_are_frozen_as_they_are_in_the_weights(tmp_path: Path) -> None:
+    settings = finetuned(own_recipe(tmp_path), "pnet.train.frozen=[layer1]")
+    assert settings.pnet.train.frozen == ("layer1",)
+    assert settings.pnet.train.init == str(OURS)
+    with pytest.raises(UserError, match=r"knows no layer5; near: layer4, layer3\."):
+        finetuned(own_recipe(tmp_path), "pnet.train.frozen=[layer5]")
+
+
+def test_the_weights_named_come_before_those_of_the_recipe(tmp_path: Path) -> None:
+    first, second = (Path(shutil.copy(OURS, tmp_path / f"{n}.npy")) for n in (1, 2))
+    own = own_recipe(tmp_path, f"pnet: {{train: {{init: {first}, init_average: 0.5}}}}")
+    assert finetuned(own).pnet.train.init == str(first)
+    assert finetuned(own).rnet.train.init == str(OURS)
+    assert finetuned(own, weights=second).pnet.train.init == str(second)
+
+
 def test_images_for_landmarks_alone_train_the_landmarks_of_onet(tmp_path: Path) -> None:
     settings = finetuned(own_recipe(tmp_path, f"data: {{{POINTS}}}"))
     assert [settings.for_net(net).train.steps > 0 for net in NETS] == [False, False, True]

@@ -66,13 +66,13 @@ def read_archive(archive: zipfile.ZipFile, path: Path) -> dict[NetName, TrainedN
 
 
 def _old_name(key: str) -> str:
-    """The name of a head's array before version 0.2."""
+    """The name of a head's array in version 0.1.0."""
     head, slash, array = key.partition("/")
     return {"cls": "face", "landmarks": "points"}.get(head, head) + slash + array
 
 
 def _read_net(settings: Any, path: Path) -> Net:
-    """A net's description; before version 0.2 its landmarks were called points."""
+    """A net's description; in version 0.1.0 its landmarks were called points."""
     if isinstance(settings, dict) and "points" in settings:
         settings["landmarks"] = settings.pop("points")
     net: Net = Schema(str(path)).build(Net, settings, "net")
