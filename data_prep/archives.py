@@ -1,6 +1,6 @@
 """Published archives of data sets: their addresses, licences and contents, from a YAML file."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -63,6 +63,15 @@ class Archive:
         if self.instead is not None and (folder / self.instead).exists():
             return []
         return [path for path in self.unpack if not (folder / path).exists()]
+
+    def brings(self, paths: Iterable[str]) -> bool:
+        """Whether it brings one of the paths below the data, or what is above or below it."""
+        brought = [PurePosixPath(path) for path in self.unpack]
+        return any(
+            one == path or one in path.parents or path in one.parents
+            for path in map(PurePosixPath, paths)
+            for one in brought
+        )
 
 
 @dataclass(frozen=True)

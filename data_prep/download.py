@@ -1,7 +1,7 @@
 """Download of research data: each archive by itself, verified, unpacked, resumable."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -77,9 +77,7 @@ def download_data(folder: Path, data: DataSettings, sets: Mapping[str, DownloadS
     named = [path for source in sources for path in _paths(source)]
     needed = [path for source in sources if not source.optional for path in _paths(source)]
     wanted = {
-        name: replace(
-            one, archives={key: a for key, a in one.archives.items() if _brings(a, named)}
-        )
+        name: replace(one, archives={key: a for key, a in one.archives.items() if a.brings(named)})
         for name, one in sets.items()
     }
     if not any(one.archives for one in wanted.values()):
@@ -88,7 +86,7 @@ def download_data(folder: Path, data: DataSettings, sets: Mapping[str, DownloadS
     missing = [failed for one in wanted.values() for failed in _download_set(folder, one)]
     for failed in missing:
         print(_by_hand(folder, failed), file=sys.stderr)
-    lost = [failed.archive.file for failed in missing if _brings(failed.archive, needed)]
+    lost = [failed.archive.file for failed in missing if failed.archive.brings(needed)]
     if lost:
         raise UserError(
             f"the recipe needs what is in {', '.join(lost)}, which could not be had; "
@@ -183,16 +181,6 @@ def _paths(source: Source) -> list[str]:
     if source.wider_ground_truth is not None:  # a folder that holds other files, too
         paths.append(f"{source.wider_ground_truth}/wider_face_val.mat")
     return paths
-
-
-def _brings(archive: Archive, paths: Sequence[str]) -> bool:
-    """Whether an archive brings one of the paths, or what is above or below it."""
-    brought = [PurePosixPath(path) for path in archive.unpack]
-    return any(
-        one == path or one in path.parents or path in one.parents
-        for path in map(PurePosixPath, paths)
-        for one in brought
-    )
 
 
 def _by_hand(folder: Path, missing: Missing) -> str:

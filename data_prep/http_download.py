@@ -7,7 +7,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.client import HTTPException
+from http.client import HTTPException, InvalidURL
 from pathlib import Path
 from typing import Any
 
@@ -101,10 +101,13 @@ def _resume(url: str, part: Path, size: int | None) -> str | None:
 
 def _open(url: str, start: int, redirects: _Redirects) -> Any:
     """The response to a request for the bytes of `url` from `start` on; its status may be 416."""
-    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
     try:
+        ranged = {"Range": f"bytes={start}-"} if start else {}
+        request = urllib.request.Request(url, headers=ranged)
         with _broken_connections():
             return urllib.request.build_opener(redirects).open(request, timeout=TIMEOUT)
+    except ValueError as error:
+        raise NotOnServerError(f"{url} is no address: {error}.") from error
     except urllib.error.HTTPError as error:
         if error.code == 416:
             return error
@@ -121,6 +124,8 @@ def _broken_connections() -> Iterator[None]:
         yield
     except urllib.error.HTTPError:
         raise
+    except InvalidURL as error:
+        raise ValueError(str(error)) from error
     except (OSError, HTTPException) as error:
         raise BrokenConnectionError(f"no connection ({error})") from error
 

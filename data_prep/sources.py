@@ -12,6 +12,7 @@ import numpy as np
 
 from configs.record_settings import SampleType, Source
 from configs.settings import Settings
+from data_prep import archives
 from data_prep.annotations import Annotation, LabelSet, read_labels
 from data_prep.detections import add_detections
 from data_prep.label_request import LabelRequest
@@ -89,15 +90,9 @@ def read_source(folder: Path, name: str, source: Source, use_landmarks: bool = T
     Raises:
         UserError: labels or images are missing, or as `annotations.read_labels`.
     """
+    for file in (*source.label_files, source.images):
+        _require(folder, name, file)
     labels, images = [folder / file for file in source.label_files], folder / source.images
-    for path in (*labels, images):
-        if not path.exists():
-            other = None if folder == Path("data") else folder
-            raise UserError(
-                f"{path} is not there: `{make_command('data', False, DATA=other)}` downloads "
-                f"WIDER FACE and landmarks into {folder}, or "
-                f'SET="data.folder=..." names the folder that has it.'
-            )
     landmarks = None if source.landmarks is None else folder / source.landmarks
     if not use_landmarks:
         landmarks = None
@@ -133,6 +128,21 @@ def read_source(folder: Path, name: str, source: Source, use_landmarks: bool = T
         )
         return found
     return replace(found, annotations=add_detections(found.annotations, detections, use_landmarks))
+
+
+def _require(folder: Path, name: str, file: str) -> None:
+    """Raise UserError where a file or folder that a source names is not in the data's folder."""
+    if (folder / file).exists():
+        return
+    published = [archive for one in archives.load().values() for archive in one.archives.values()]
+    other = None if folder == Path("data") else folder
+    remedy = f"the source {name} names it, below data.folder ({folder}): mend the recipe"
+    if any(archive.brings([file]) for archive in published):
+        remedy = f"`{make_command('data', False, DATA=other)}` downloads what is published"
+    raise UserError(
+        f'{folder / file} is not there: {remedy}, or SET="data.folder=..." names the folder that '
+        "has it."
+    )
 
 
 def labelled_images(

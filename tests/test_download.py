@@ -138,6 +138,12 @@ def test_no_server_at_all(tmp_path: Path) -> None:
         download(tmp_path, "file:///etc/", FILES)
 
 
+@pytest.mark.parametrize("host", ["[::1", "127.0.0.1:port", "127.0.0.1/ä", "127.0.0.1/a b"])
+def test_an_address_that_is_none_is_said_at_once(tmp_path: Path, host: str) -> None:
+    with pytest.raises(UserError, match=r"is no address: .*: check --url \(URL=\)\."):
+        download_wider(tmp_path, f"http://{host}", DownloadSet("", "", {"a": FILES[0]}))
+
+
 def test_a_server_that_ignores_range_starts_over(server: Server, tmp_path: Path) -> None:
     server.ignores_range = True
     server.breaks_after = [100_000]

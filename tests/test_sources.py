@@ -124,8 +124,11 @@ def test_the_fingerprint_tells_any_change(tmp_path: Path) -> None:
 
 
 def test_a_missing_source_names_what_brings_it(tmp_path: Path) -> None:
+    published = replace(OWN, labels="wider/wider_face_split/wider_face_train_bbx_gt.txt")
+    with pytest.raises(UserError, match=r"gt\.txt is not there: `make data DATA=\S+` downloads"):
+        labelled_images(settings_of(tmp_path, wider=published), 0.5)
     with pytest.raises(
-        UserError, match=r"labels\.txt is not there: `make data DATA=\S+` downloads"
+        UserError, match=rf"labels\.txt is not there: the source own names it, .*\({tmp_path}\)"
     ):
         labelled_images(settings_of(tmp_path), 0.5)
     listed(tmp_path, NAMES)

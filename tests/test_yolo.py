@@ -41,6 +41,30 @@ def test_yolo_images_that_are_both_in_train_and_val_are_read_once(
     assert any("val: shares with train:" in note for note in found.notes)
 
 
+def test_linked_folders_are_read_once(tmp_path: Path) -> None:
+    for part, scene in (("one", SCENES[0]), ("two", SCENES[1])):
+        write_images(tmp_path / part / "images", [scene])
+        (tmp_path / part / "labels").mkdir()
+        label = tmp_path / part / "labels" / Path(scene.name).with_suffix(".txt")
+        label.write_text(yolo_lines(scene, pose=False))
+    for kind in ("images", "labels"):
+        (tmp_path / "all" / kind).mkdir(parents=True)
+        for part in ("one", "two"):
+            (tmp_path / "all" / kind / part).symlink_to(tmp_path / part / kind)
+    (tmp_path / "all" / "labels" / "again").symlink_to(tmp_path / "all" / "labels")
+    found = read(tmp_path / "all" / "labels", tmp_path / "all" / "images")
+    assert by_name(found).keys() == {"one/a.jpg", "two/b.jpg"}
+
+
+def test_labels_may_lie_beside_images_in_any_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "images" / "set"
+    write_images(folder / "train", [SCENES[0]])
+    (folder / "train" / "a.txt").write_text(yolo_lines(SCENES[0], pose=False))
+    (folder / "train" / "notes.txt").mkdir()
+    (folder / "data.yaml").write_text("train: train\nnames: [face]\n")
+    assert by_name(read(folder / "data.yaml", folder)).keys() == {"train/a.jpg"}
+
+
 def test_yolo_images_without_a_file_are_left_out_and_named(tmp_path: Path, images: Path) -> None:
     labels = WRITERS["yolo"](tmp_path)
     (labels / "e.txt").unlink()

@@ -72,7 +72,7 @@ def _of_folder(folder: Path) -> str | None:
 
 def _label_files(folder: Path) -> Iterator[list[Path]]:
     """A few files of each kind that labels have, those of XML and JSON first."""
-    files = [path for path in paths_below(folder) if path.is_file()]
+    files = paths_below(folder)
     for suffix in (".xml", ".json", ".csv", ".txt"):
         yield [path for path in files if path.suffix.lower() == suffix][:LOOKED_AT]
 

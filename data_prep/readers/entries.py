@@ -4,6 +4,7 @@ import contextlib
 import csv
 import errno
 import json
+import os
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -214,8 +215,19 @@ def unexpected(where: str, wanted: str, got: str) -> UserError:
 
 
 def paths_below(folder: Path) -> list[Path]:
-    """What is in a folder and below, sorted, without macOS's companions of files (`._a.jpg`)."""
-    return sorted(path for path in folder.rglob("*") if not path.name.startswith("._"))
+    """The files in a folder and below, sorted, without macOS's companions of files (`._a.jpg`).
+
+    Links to folders are followed, as those of the images are; a folder is looked into once.
+    """
+    found, seen = [], set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(parent)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        found += [Path(parent, name) for name in names if not name.startswith("._")]
+    return sorted(found)
 
 
 def is_there(path: Path, test: Callable[[Path], bool] = Path.exists) -> bool:

@@ -118,18 +118,19 @@ def _label_files(labels: Path) -> list[Path]:
     return [
         path
         for path in paths_below(labels)
-        if path.suffix == ".txt"
+        if path.suffix.lower() == ".txt"
         and path.name.lower() not in NOT_LABELS
         and not path.name.lower().startswith("readme")
     ]
 
 
 def _labels_beside(images: Path) -> Path:
-    """The folder of labels: `labels` in place of the last `images` of the path."""
+    """The folder of labels: `labels` in place of the last `images` of the path, if it is there."""
     parts = list(images.parts)
     if "images" in parts:
         last = len(parts) - 1 - parts[::-1].index("images")
-        return Path(*parts[:last], "labels", *parts[last + 1 :])
+        labels = Path(*parts[:last], "labels", *parts[last + 1 :])
+        return labels if labels.is_dir() else images
     return images
 
 
