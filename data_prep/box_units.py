@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.readers.entries import BoxUnits, Entry, FaceLabel
+from data_prep.readers.entries import BoxUnits, Entry, FaceLabel, Size
 from mtcnn_detector.boxes import FloatArray
 from mtcnn_detector.errors import UserError
 
@@ -14,7 +14,6 @@ ROUNDING = 0.01  # of an image by which centre and size may reach over its borde
 PERCENT = 100.5  # the last edge that a percentage can be, with rounding
 MIN_SIDE, MIN_BOXES = 150, 10  # images and boxes from which edges of 100 pixels are no accident
 SUSPICIOUS = 0.2  # share of boxes that fit the image in another reading only
-Size = tuple[float, float]
 
 
 def in_pixels(

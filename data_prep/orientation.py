@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_prep.image_headers import Header, read_header
-from data_prep.readers.entries import Entry, first_names
+from data_prep.readers.entries import Entry, Size, first_names
 from mtcnn_detector.errors import UserError
 
 SETTING = "set exif: upright or exif: stored in the source"
-Size = tuple[float, float]
 
 
 class Views(NamedTuple):

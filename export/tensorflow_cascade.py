@@ -32,10 +32,9 @@ from mtcnn_detector.weights.weight_files import TrainedNet
 from pipeline import tf_setup
 
 SETTINGS = DetectorSettings()
-NMS_LEVEL = cascade.NMS_IN_LEVEL
 TIE = 1e-6  # means between two grey levels: OpenCV mostly takes the upper one
-Tensors = tuple[tf.Tensor, tf.Tensor, tf.Tensor]  # boxes (N, 4), offsets (N, 4), scores (N,)
-Faces = dict[str, tf.Tensor]
+Proposals = tuple[tf.Tensor, tf.Tensor, tf.Tensor]  # boxes (N, 4), offsets (N, 4), scores (N,)
+NamedTensors = dict[str, tf.Tensor]
 
 
 def write_cascade(path: Path, nets: Mapping[NetName, TrainedNet]) -> None:
@@ -90,7 +89,7 @@ class CascadeModule(tf.Module):
         )
         self.detect = tf.function(self._detect_by_default, input_signature=[image], autograph=False)
 
-    def _detect_by_default(self, image: tf.Tensor) -> Faces:
+    def _detect_by_default(self, image: tf.Tensor) -> NamedTensors:
         min_face = tf.constant(SETTINGS.min_face_size, tf.float64)
         factor = tf.constant(SETTINGS.scale_factor, tf.float64)
         return self._detect(image, min_face, factor, tf.constant(SETTINGS.thresholds, tf.float32))
@@ -101,7 +100,7 @@ class CascadeModule(tf.Module):
         min_face_size: tf.Tensor,
         scale_factor: tf.Tensor,
         thresholds: tf.Tensor,
-    ) -> Faces:
+    ) -> NamedTensors:
         """RGB image (H, W, 3) uint8 -> boxes (N, 4), scores (N,), landmarks (N, 5, 2), if any."""
         pixels = tf.cast(image, tf.float64)
         resizer = Resizer(pixels)
@@ -137,7 +136,7 @@ class CascadeModule(tf.Module):
         corners, offsets = tf.gather(corners, keep), tf.gather(offsets, keep)
         return to_squares(corners + offsets * sides(corners))
 
-    def _propose_level(self, resizer: Resizer, scale: tf.Tensor, threshold: tf.Tensor) -> Tensors:
+    def _propose_level(self, resizer: Resizer, scale: tf.Tensor, threshold: tf.Tensor) -> Proposals:
         """P-Net on one level -> boxes, offsets and scores after NMS."""
         level_sides = tf.cast(tf.math.ceil(tf.cast(resizer.sides, tf.float64) * scale), tf.int32)
         level = tf.floor(resizer.level(level_sides) + 0.5 + TIE)
@@ -153,7 +152,7 @@ class CascadeModule(tf.Module):
         first, size = first[:, ::-1], self._grid["size"]
         corners = truncate(tf.concat([first + size / 12, first + size], axis=1) / scale)
         scores, moves = tf.gather_nd(score, cells), tf.gather_nd(box, cells)
-        keep = nms(to_windows(corners), scores, NMS_LEVEL)
+        keep = nms(to_windows(corners), scores, cascade.NMS_IN_LEVEL)
         moves = tf.cast(tf.gather(moves, keep), tf.float64)
         return tf.gather(corners, keep), moves, tf.gather(scores, keep)
 
@@ -167,7 +166,7 @@ class CascadeModule(tf.Module):
         squares, offsets = tf.gather(squares, best), tf.gather(offsets, best)
         return to_squares(squares + offsets * sides(to_windows(squares)))
 
-    def _output(self, resizer: Resizer, squares: tf.Tensor, threshold: tf.Tensor) -> Faces:
+    def _output(self, resizer: Resizer, squares: tf.Tensor, threshold: tf.Tensor) -> NamedTensors:
         """O-Net on the crops of R-Net's squares -> the faces, best first."""
         heads = self._run_on_crops(2, resizer, squares)
         keep = tf.where(heads["score"] > threshold)[:, 0]
@@ -182,7 +181,7 @@ class CascadeModule(tf.Module):
         best = nms_over_smaller(to_windows(boxes), scores, cascade.NMS_LAST)
         return {key: tf.cast(tf.gather(x, best), tf.float32) for key, x in arrays.items()}
 
-    def _run_on_crops(self, place: int, resizer: Resizer, squares: tf.Tensor) -> Faces:
+    def _run_on_crops(self, place: int, resizer: Resizer, squares: tf.Tensor) -> NamedTensors:
         size = self._sizes[place]
         crops = resizer.crops(tf.cast(to_windows(squares), tf.int32), size)
         # One more, since TensorFlow's convolutions on the CPU fail on an empty batch.

@@ -14,6 +14,7 @@ from data_prep.readers.entries import (
     Entry,
     FaceLabel,
     ReadOptions,
+    Size,
     numbers,
     positive_size,
     read_rows,
@@ -217,7 +218,7 @@ def _numbers(cells: list[str], layout: tuple[str, ...], where: str) -> list[floa
     return [first, second, third, fourth]
 
 
-def _size(row: Row, table: _Table, layout: tuple[str, ...]) -> tuple[float, float] | None:
+def _size(row: Row, table: _Table, layout: tuple[str, ...]) -> Size | None:
     """The image's size: `width` and `height`, too, where they are not the box's."""
     keys = ["image_width", "image_height"]
     if "image_width" not in table.columns and "width" not in layout:

@@ -23,6 +23,7 @@ SEPARATOR = re.compile(r'\s*"?sep=(.)"?[ \t;,]*(?=[\r\n])', re.IGNORECASE)
 TEN_LANDMARKS = "left eye, right eye, nose, left and right mouth corner"
 BoxUnits = Literal["xywh", "xyxy", "fractions", "fractions_xyxy"]
 Split = Literal["train", "validation"]
+Size = tuple[float, float]  # width and height of an image, pixels
 
 
 class FaceLabel(NamedTuple):
@@ -40,7 +41,7 @@ class Entry(NamedTuple):
     where: str
     path: str  # of the image, as the file has it
     faces: list[FaceLabel]
-    size: tuple[float, float] | None = None  # width and height of the image, if the file has them
+    size: Size | None = None  # of the image, if the file has it
     units: BoxUnits = "xywh"  # of boxes; of fractions, of landmarks too
     split: Split | None = None  # if the set brings its own
     near: Path | None = None  # folder in which the image is looked for first
@@ -260,7 +261,7 @@ def first_sentences(sentences: Sequence[str]) -> str:
     return "; ".join(sentences[:MAX_SENTENCES]) + (f"; and {left} more" if left > 0 else "")
 
 
-def positive_size(width: Any, height: Any) -> tuple[float, float] | None:
+def positive_size(width: Any, height: Any) -> Size | None:
     """Width and height as numbers; None where a file has none, or zeros."""
     try:
         size = float(width), float(height)

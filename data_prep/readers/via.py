@@ -23,7 +23,8 @@ from mtcnn_detector.errors import UserError
 
 CATEGORY_KEYS = ("class", "label", "name", "category", "type", "object")
 Region = tuple[str, dict[str, Any], dict[str, Any]]  # place, shape and region attributes
-Image = tuple[str, str, Callable[[], Iterator[Region]]]  # place, name of the file and its regions
+# Place, name of the file and its regions.
+ImageRegions = tuple[str, str, Callable[[], Iterator[Region]]]
 Row = tuple[str, dict[str, str]]  # place and cells by name of the column
 
 
@@ -39,7 +40,7 @@ def read_via(labels: Path, options: ReadOptions) -> list[Entry]:
     ]
 
 
-def _json_images(labels: Path) -> Iterator[Image]:
+def _json_images(labels: Path) -> Iterator[ImageRegions]:
     whole = read_json(labels)
     if isinstance(whole, dict) and whole.keys() >= via3.KEYS:
         for where, name, listed in via3.images(whole, labels):
@@ -69,7 +70,7 @@ def _dictionary(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _csv_images(labels: Path) -> Iterator[Image]:
+def _csv_images(labels: Path) -> Iterator[ImageRegions]:
     images: dict[str, tuple[str, list[Row]]] = {}
     header, *rows = read_rows(labels, ",") or [(1, [])]
     names = [name.strip().lstrip("#") for name in header[1]]
