@@ -78,7 +78,7 @@ rounds: $(READY)  ## `train` ROUNDS=2 times, each from the nets before (the firs
 status: $(READY)  ## which stages of RUN= are complete, with which figures, and what comes next
 	$(PY) -m pipeline status $(call option,RUN,run)
 
-evaluate: $(READY)  ## report on WEIGHTS= (the run's) beside AGAINST= (mtcnn's, or none); LABELS= IMAGES= your own; MTCNN= a folder of mtcnn 0.1.1, to run it
+evaluate: $(READY)  ## report on WEIGHTS= (the run's) beside AGAINST= (mtcnn's, or none); LABELS= IMAGES= your own; MTCNN= runs that package
 	$(PY) -m evaluation score $(RECIPE) $(INPUTS) $(call option,AGAINST,against)
 
 sweep: $(READY)  ## what each setting of the detector does, on COUNT= (60) images

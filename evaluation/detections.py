@@ -106,7 +106,8 @@ def load_package(weights: Path, settings: DetectorSettings, folder: Path) -> Det
         import mtcnn as package
     except ImportError as error:
         raise UserError(
-            f"{folder} holds no usable mtcnn ({error}): `make consumers` installs it there."
+            f"{folder} holds no usable mtcnn ({error}): `make consumers` puts one "
+            "into .consumers/mtcnn-0.1.1."
         ) from None
     module = Path(sys.modules["mtcnn"].__file__ or "")
     if folder.resolve() not in module.resolve().parents:
