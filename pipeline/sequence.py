@@ -66,6 +66,13 @@ def run_stage(stage: StageSpec, options: Options) -> None:
 
 def train(options: Options) -> None:
     """Run all stages of a run in their order."""
+    if options.force:
+        print(
+            "FORCE=1 makes all stages anew, from the first. After an interruption, repeat the "
+            "command without it: it goes on in the stage where it was; where a later one is still "
+            "of before, it stops and says what to type.",
+            flush=True,
+        )
     for stage in STAGES.values():
         run_stage(stage, options)
 

@@ -52,6 +52,16 @@ def test_a_training_runs_all_stages_in_their_order(
     assert [" ".join(command) for command in commands] == ORDER
 
 
+def test_what_to_type_after_a_forced_training_was_interrupted(
+    commands: list[list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(monkeypatch, "train")
+    assert capsys.readouterr().out == ""
+    main(monkeypatch, "train", "--force")
+    assert "After an interruption, repeat the command without it" in capsys.readouterr().out
+    assert len(commands) == 2 * len(ORDER)
+
+
 def test_options_reach_the_stages_that_take_them(
     commands: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -121,6 +121,16 @@ def test_a_net_is_adopted_without_records(
     assert not (tmp_path / "records").exists()
 
 
+def test_the_weights_that_a_training_starts_from_are_not_removed(
+    tmp_path: Path, start: Path
+) -> None:
+    train(tmp_path, f"pnet.train.init={start}", "pnet.train.steps=0")
+    again = [f"pnet.train.init={tmp_path}", "pnet.train.steps=0"]
+    with pytest.raises(UserError, match=r"pnet, which FORCE=1 removes: name another run's"):
+        train(tmp_path, *again, force=True)
+    assert saved_net(tmp_path).net == PAPER_NETS["pnet"]
+
+
 def test_a_net_that_lacks_something_is_not_adopted(tmp_path: Path, start: Path) -> None:
     settings = [f"pnet.train.init={start}", "pnet.train.steps=0", "pnet.net.layers.1.conv=12"]
     with pytest.raises(

@@ -55,6 +55,8 @@ def _train(settings: Settings, name: NetName, run: Path, force: bool) -> None:
     recipe |= _box_target(settings, name, None if force else run) if steps else {}
     stage = manifest.Stage(run / name, recipe, f"train-{name}")
     custom.load_functions(settings.for_net(name).train, name)
+    if force:
+        _refuse_own_start(settings, name, stage.folder)
     if not stage.begin(force, may_grow=[f"{name}.train.steps"]):
         return
     run_recipe.keep(run, settings)
@@ -73,6 +75,18 @@ def _train(settings: Settings, name: NetName, run: Path, force: bool) -> None:
     without = name == NETS[-1] and not weight_files.read_net(weights, name).net.landmarks
     stage.finish({"validation": known} | ({"landmarks": False} if without else {}))
     print(f"train-{name}: {result}{'; no landmark head' * without}; {weights}")
+
+
+def _refuse_own_start(settings: Settings, name: NetName, folder: Path) -> None:
+    """Refuse to remove the weights that the training starts from, with what was made before."""
+    train = settings.for_net(name).train
+    for key, path in (("init", train.init), ("teacher", train.teacher)):
+        files = [] if path is None else weight_files.files(Path(path))
+        if any(folder.resolve() in file.resolve().parents for file in files):
+            raise UserError(
+                f"{path}, which {name}.train.{key} names, is in {folder}, which FORCE=1 removes: "
+                "name another run's folder by RUN=."
+            )
 
 
 def _refuse_replicas() -> None:
