@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -160,9 +161,12 @@ def test_nms_over_the_smaller_area_keeps_what_the_detector_keeps() -> None:
 def test_a_cascade_with_other_faces_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from export import tensorflow_cascade
+    from export import tensorflow_boxes, tensorflow_cascade
 
-    monkeypatch.setattr(tensorflow_cascade, "NMS_LEVEL", 0.01)
+    def strict_nms(windows: Any, scores: Any, _: float) -> Any:
+        return tensorflow_boxes.nms(windows, scores, 0.01)
+
+    monkeypatch.setattr(tensorflow_cascade, "nms", strict_nms)
     with pytest.raises(UserError, match=r"the written cascade finds .* boxes on a random image"):
         merge(tmp_path, dict.fromkeys(NETS, WEIGHTS), False, "savedmodel-cascade")
     assert not (tmp_path / "savedmodel-cascade").exists()
