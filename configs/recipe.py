@@ -88,6 +88,8 @@ def read_tree(path: Path, over: tuple[Path, ...] = ()) -> dict[str, Any]:
         return tree
     over = (*over, path.resolve())
     below = path.parent / Schema(str(path)).expect(base, str, "base")
+    if not below.exists():
+        raise UserError(f"{path}: base names {below}, which is not there.")
     if below.resolve() in over:
         raise UserError(f"{path}: base leads back to {below}; a recipe cannot be its own base.")
     return _merged(read_tree(below, over), tree)
@@ -105,7 +107,7 @@ def read_own(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: there is no such recipe; CONFIG= names one.") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read as a recipe: {error.strerror}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # of no UTF-8, or of a date such as 2024-31-12
         raise UserError(f"{path} is not a YAML file: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
         raise UserError(f"{path}: a recipe is a mapping of keys to values.")
@@ -183,7 +185,7 @@ def _override(tree: dict[str, Any], override: str) -> None:
         raise UserError(f"SET={override!r}: write key.path=value, for example seed=7.")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         raise UserError(f"SET {key}: cannot read the value {text!r}.") from None
     *parents, last = key.split(".")
     at: Any = tree

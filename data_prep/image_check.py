@@ -66,7 +66,8 @@ def look_at(paths: Sequence[Path], kept: Path) -> dict[Path, ImageFacts]:
     stale = []
     for path in dict.fromkeys(paths):
         fact, stat = known.get(str(path)), _stat(path)
-        current = fact is not None and (fact.size, fact.mtime_ns) == stat
+        # What could not be read, such as a locked file, may be readable without being another one.
+        current = fact is not None and fact.digest and (fact.size, fact.mtime_ns) == stat
         if fact is not None and current and (fact.decoded or not decode or fact.problem):
             facts[path] = fact
         else:

@@ -11,6 +11,7 @@ from configs.settings import Settings
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS
 from pipeline import manifest, run_recipe
+from pipeline.finetuning import FILE as FINETUNE
 from pipeline.make_command import make_command
 from pipeline.stages import EXPORT_FOLDERS, ROUNDS, STAGES, StageSpec, rounds_of
 from pipeline.survival import FILE as SURVIVAL
@@ -40,6 +41,8 @@ def describe(run: Path) -> str:
     if settings is None and not begun and not rounds:
         named = run_recipe.DEFAULT.parent / f"{run.name}.yaml"  # runs are named after recipes
         config = named if named.exists() and named != run_recipe.DEFAULT else None
+        if (run / FINETUNE).exists():  # refused before it made anything
+            config = run / FINETUNE
         start = make_command("train", False, CONFIG=config, RUN=run)
         raise UserError(f"{run} holds no run: `{start}` starts it.")
     parts = []

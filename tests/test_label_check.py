@@ -192,7 +192,13 @@ def test_a_second_check_reads_no_image(folder: Path, monkeypatch: pytest.MonkeyP
     cv2.imwrite(str(folder / "images" / "05.jpg"), np.zeros((140, 205, 3), np.uint8))
     assert run_check(settings, folder / "run").digests != first.digests
     assert read == ["05.jpg"]
-    (folder / "run" / "labels" / "images.json").write_text("{")
+    kept = folder / "run" / "labels" / "images.json"
+    facts = json.loads(kept.read_text())
+    locked = str(folder / "images" / "07.jpg")
+    facts["images"][locked][2:] = ["", 0, 0, 1, "is missing or unreadable: Permission denied"]
+    kept.write_text(json.dumps(facts))
+    assert run_check(settings, folder / "run").problems == {}, "it was unlocked"
+    kept.write_text("{")
     assert run_check(settings, folder / "run").problems == {}
 
 

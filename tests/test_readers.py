@@ -218,6 +218,7 @@ DAMAGES: list[tuple[str, str, str, str]] = [
     ("coco", '{"images": [], "annotations": [], "version": ' + 5000 * "1" + "}", "a.json", "damaged JSON: a number of thousands"),
     ("via", VIA_ROWS + 'a.jpg,1,{},1,0,"{""x"": ' + 5000 * "1" + '}",{}\n', "a.csv", "a.csv:2: expected a JSON object"),
     ("via", '{"project": {}, "file": {"1": {"fname": "a.jpg"}}, "view": {"1": {"fid_list": [1]}}, "metadata": {"1": {"vid": 1, "xy": [[2], 3, 4]}}}', "a.json", "region 0"),
+    ("yolo", "train: train\nval: 2024-31-12\n", "data.yaml", "is not a YAML file: month must"),
     ("yolo", "train: " + 400 * "z" + "\nnames: [face]\n", "data.yaml", "zzz is not there"),
     ("auto", '[{"image_id": 1, "bbox": [1, 2, 3, 4], "score": 1}]', "a.json", "list of COCO results"),
     ("auto", '[{"data": {}, "annotations": []}]', "a.json", "Label Studio"),

@@ -169,6 +169,7 @@ def test_whole_numbers_do_for_fractions_but_not_the_other_way() -> None:
         ("data.train.own={format: coco, labels: x}", "data.train.own.images is missing."),
         ("seed", "SET='seed': write key.path=value"),
         ("pnet.train.steps.more=1", "SET pnet.train.steps.more: steps is a value, not a section"),
+        ("seed=2024-31-12", "SET seed: cannot read the value '2024-31-12'"),
         ("seed=[", "SET seed: cannot read the value '['"),
     ],
 )
@@ -299,7 +300,8 @@ def test_a_base_may_be_corrected_in_one_source(tmp_path: Path) -> None:
         ("seed: 1\n", "data is missing"),
         ("base: 5\n", "base must be text; got 5"),
         ("base: own.yaml\n", "base leads back to"),
-        ("base: gone.yaml\n", "gone.yaml: there is no such recipe"),
+        ("base: gone.yaml\n", "own.yaml: base names "),
+        ("name: 2024-31-12\n", "is not a YAML file: month must be in 1..12"),
     ],
 )
 def test_files_that_are_no_recipes(tmp_path: Path, content: str, message: str) -> None:

@@ -113,6 +113,9 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     sentence = rf"{tmp_path} holds no run: `make train RUN={tmp_path}` starts it\."
     with pytest.raises(UserError, match=sentence):
         status.describe(tmp_path)
+    (tmp_path / "finetune.yaml").touch()
+    with pytest.raises(UserError, match=rf"`make train CONFIG={tmp_path}/finetune.yaml RUN="):
+        status.describe(tmp_path)
     sentence = rf"`make train CONFIG=configs/demo\.yaml RUN={tmp_path}/demo` starts it\."
     with pytest.raises(UserError, match=sentence):
         status.describe(tmp_path / "demo")

@@ -152,7 +152,7 @@ def _skipped(folder: Path | None) -> str | None:
 def _yaml(file: Path) -> dict[str, Any]:
     try:
         whole = yaml.safe_load(read_text(file))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{file} is not a YAML file: {' '.join(str(error).split())}") from None
     if not isinstance(whole, dict):
         raise UserError(f"{file}: expected a mapping with train, val and names.")
