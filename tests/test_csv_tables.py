@@ -96,6 +96,22 @@ def test_landmarks_of_several_tables_are_counted_once(tmp_path: Path, images: Pa
         np.testing.assert_allclose(by_name(found)[name].landmarks, wanted, atol=1e-3)
 
 
+@pytest.mark.parametrize("cell", ["", "nan", "NA", "-1", "0", "-1.0"])
+def test_landmarks_that_are_not_labelled(tmp_path: Path, images: Path, cell: str) -> None:
+    first, second = SCENES[0].boxes
+    rows = [f"a.jpg,{','.join(map(str, box))}," for box in (first, second)]
+    flat = points_row(second).split(",")
+    flat[2:4] = [cell, cell]  # the right eye
+    rows = [rows[0] + ",".join([cell] * 10), rows[1] + ",".join(flat)]
+    (tmp_path / "labels.csv").write_text("\n".join([f"image,x,y,w,h,{POINTS_HEADER}", *rows]))
+    found = read(tmp_path / "labels.csv", images)
+    wanted = np.array(points(second), np.float32)
+    wanted[1] = np.nan
+    assert np.isnan(found.annotations[0].landmarks[0]).all()
+    np.testing.assert_allclose(found.annotations[0].landmarks[1], wanted, atol=1e-3)
+    assert any("are not labelled" in note for note in found.notes) == (cell[-1:] in tuple("01"))
+
+
 def points_row(box: Box) -> str:
     return ",".join(str(value) for point in points(box) for value in point)
 

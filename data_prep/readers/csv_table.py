@@ -47,6 +47,7 @@ LAYOUTS = (  # the columns of a box, best known first
     ("x", "y", "width", "height"),
     ("x1", "y1", "width", "height"),
 )
+EMPTY = ("", "nan", "na", "null", "none")  # cells without a number, as pandas and R write them
 Row = Mapping[str, str]
 Landmarks = Callable[[], Sequence[float]]  # the ten numbers of a row, which may be damaged
 
@@ -88,7 +89,7 @@ def read_csv(labels: Path, options: ReadOptions) -> list[Entry]:
             wanted = f"expected {boxes[path]}, one for each of its boxes in {labels}"
             entries.append(options.damaged(entry, UserError(f"{got}; {wanted}.")))
         else:
-            read = partial(_faces, table, layout, where, row, left.get(path))
+            read = partial(_faces, table, layout, where, row, left.get(path), options)
             entries.append(options.with_faces(entry, read))
     return entries
 
@@ -110,13 +111,14 @@ def _faces(
     where: str,
     row: Row,
     others: Iterator[Landmarks] | None,
+    options: ReadOptions,
 ) -> list[FaceLabel]:
     """The face of a row, with the next landmarks of another file if it has some; or none."""
     cells = _cells(row, table, layout)
     if not any(cells):
         return []
     category = row.get(table.columns.get("category", ""), "").strip() or None
-    ten = next(others)() if others else _ten(row, table.points, where)
+    ten = next(others)() if others else _ten(row, table.points, where, options)
     return [FaceLabel(_numbers(cells, layout, where), ten, category=category)]
 
 
@@ -226,13 +228,18 @@ def _size(row: Row, table: _Table, layout: tuple[str, ...]) -> Size | None:
     return positive_size(*(row.get(table.columns.get(key, "")) for key in keys))
 
 
-def _ten(row: Row, columns: list[tuple[str, str]], where: str) -> Sequence[float]:
+def _ten(
+    row: Row, columns: list[tuple[str, str]], where: str, options: ReadOptions
+) -> Sequence[float]:
     cells = [(row.get(name) or "").strip() for pair in columns for name in pair]
-    if not any(cells):
-        return UNKNOWN
-    known = numbers(where, [c for c in cells if c], sum(map(bool, cells)), "numbers of landmarks")
-    left = iter(known)
-    return [next(left) if cell else float("nan") for cell in cells]
+    known = [cell for cell in cells if cell.lower() not in EMPTY]
+    left = iter(numbers(where, known, len(known), "numbers of landmarks"))
+    ten = [float("nan") if cell.lower() in EMPTY else next(left) for cell in cells]
+    for at in range(0, len(ten), 2):
+        if ten[at : at + 2] in ([0, 0], [-1, -1]):
+            options.note("landmarks at 0, 0 or at -1, -1 are taken for such as are not labelled.")
+            ten[at : at + 2] = UNKNOWN[:2]
+    return ten or UNKNOWN
 
 
 def _landmarks_by_path(boxes: _Table, options: ReadOptions) -> dict[str, list[Landmarks]]:
@@ -252,5 +259,5 @@ def _landmarks_by_path(boxes: _Table, options: ReadOptions) -> dict[str, list[La
         )
     found: dict[str, list[Landmarks]] = defaultdict(list)
     for where, path, row in _rows(table, options):
-        found[path].append(partial(_ten, row, table.points, where))
+        found[path].append(partial(_ten, row, table.points, where, options))
     return found
