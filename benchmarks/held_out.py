@@ -16,8 +16,8 @@ from tqdm import tqdm
 from configs import recipe
 from configs.settings import Settings
 from data_prep.annotations import Annotation
-from data_prep.sources import labelled_images
 from evaluation import metrics
+from evaluation.data_sets import held_out
 from evaluation.detections import ImageDetections
 from evaluation.metrics import BoxScore
 from mtcnn_detector.boxes import longer_sides
@@ -48,14 +48,14 @@ def main() -> None:
 
 def _groups(settings: Settings) -> Iterator[tuple[str, list[Annotation]]]:
     """The held-out images of the recipe, by groups of sources; sources of landmarks by name."""
-    held_out: dict[str, list[Annotation]] = defaultdict(list)
-    for labelled in labelled_images(settings, 0)["validation"]:
+    groups: dict[str, list[Annotation]] = defaultdict(list)
+    for labelled in held_out(settings):
         source = labelled.annotation.key.partition("/")[0]
         boxed = not settings.data.train[source].landmarks_only
         kind = "masks" if source.startswith(("mafa", "mask")) else "others"
         group = kind if boxed and source != "wider" else source
-        held_out[group].append(labelled.annotation)
-    yield from sorted(held_out.items())
+        groups[group].append(labelled.annotation)
+    yield from sorted(groups.items())
 
 
 def _detect(

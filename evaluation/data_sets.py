@@ -10,7 +10,7 @@ from pathlib import Path
 from configs.settings import Settings
 from data_prep.annotations import Annotation
 from data_prep.readers.entries import first_sentences
-from data_prep.sources import is_absent, labelled_images, read_sources
+from data_prep.sources import LabelledImage, is_absent, labelled_images, read_sources
 from mtcnn_detector.errors import UserError
 
 HELD_OUT = " held out"  # ends the name of a training source whose held-out images are evaluated
@@ -84,10 +84,15 @@ def _below(root: Path, path: str | None) -> Path | None:
     return None if path is None else root / path
 
 
+def held_out(settings: Settings) -> list[LabelledImage]:
+    """The images of the training sources that are held out: no net was trained on them."""
+    return labelled_images(settings, 0)["validation"]  # their faces' weights do not matter
+
+
 def _held_out(settings: Settings, root: Path) -> dict[str, DataSet]:
-    split = labelled_images(settings, settings.pnet.records.scale_balance)["validation"]
     sets: dict[str, DataSet] = {}
-    for annotation in usable("held-out images", [labelled.annotation for labelled in split]):
+    annotations = [labelled.annotation for labelled in held_out(settings)]
+    for annotation in usable("held-out images", annotations):
         name = annotation.key.partition("/")[0]
         source = settings.data.train[name]
         new = DataSet([], not source.landmarks_only, root / source.label_files[0])

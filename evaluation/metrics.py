@@ -143,7 +143,7 @@ def score_boxes(
     wider_curves: Mapping[str, PrecisionRecall],
 ) -> BoxScore:
     """Match all detections, by image key, with labelled boxes at IoU 0.5."""
-    boxes = _scored_boxes(detections)
+    boxes = scored_boxes(detections)
     truths = {a.key: GroundTruth(a.boxes, a.ignored) for a in annotations}
     return BoxScore(
         annotations,
@@ -154,7 +154,8 @@ def score_boxes(
     )
 
 
-def _scored_boxes(detections: Mapping[str, ImageDetections]) -> dict[str, Detections]:
+def scored_boxes(detections: Mapping[str, ImageDetections]) -> dict[str, Detections]:
+    """The boxes and scores of detections, by image key, as `protocol` takes them."""
     return {key: Detections(one.faces.boxes, one.faces.scores) for key, one in detections.items()}
 
 
@@ -164,7 +165,7 @@ def _wider_curves(
     """Curves of WIDER FACE's own protocol, where its ground truth files are present."""
     if data.wider_ground_truth is None:
         return {}
-    curves = wider_ground_truth.curves(data.wider_ground_truth, _scored_boxes(detections))
+    curves = wider_ground_truth.curves(data.wider_ground_truth, scored_boxes(detections))
     return {str(level): curve for level, curve in curves.items()}
 
 

@@ -12,7 +12,8 @@ import numpy as np
 from tqdm import tqdm
 
 from configs.settings import Settings
-from data_prep.sources import LabelledImage, labelled_images
+from data_prep.sources import LabelledImage
+from evaluation.data_sets import held_out
 from evaluation.wording import with_object
 from mtcnn_detector import boxes
 from mtcnn_detector.boxes import BoolArray, FloatArray
@@ -42,7 +43,7 @@ class Survival(NamedTuple):
     boxes: FloatArray  # (M,) mean number of boxes per image after each net
 
 
-def measure(cascade: Cascade, held_out: list[LabelledImage], min_face: int) -> Survival:
+def measure(cascade: Cascade, images: list[LabelledImage], min_face: int) -> Survival:
     """Run the cascade over images and look for every labelled face after every net.
 
     Ignored faces and those with a longer side below `min_face` px do not count; images that
@@ -52,7 +53,7 @@ def measure(cascade: Cascade, held_out: list[LabelledImage], min_face: int) -> S
         UserError: no face counts.
     """
     sides, passed, counts = [], [], []
-    for labelled in tqdm(held_out, unit="img", desc="recall"):
+    for labelled in tqdm(images, unit="img", desc="recall"):
         image = labelled.annotation.load_checked()
         if isinstance(image, str):
             continue
@@ -145,7 +146,5 @@ def write_report(settings: Settings, name: NetName, run: Path) -> None:
 
 def measure_nets(settings: Settings, trained: Mapping[NetName, TrainedNet]) -> Survival:
     """The survival of the faces on the recipe's held-out images."""
-    split = labelled_images(settings, settings.pnet.records.scale_balance)["validation"]
-    held_out = [labelled for labelled in split if "positive" in labelled.sample_types]
-    cascade = Cascade(trained, settings.detector)
-    return measure(cascade, held_out, settings.data.min_face)
+    with_faces = [one for one in held_out(settings) if "positive" in one.sample_types]
+    return measure(Cascade(trained, settings.detector), with_faces, settings.data.min_face)

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from configs.settings import Settings
 from data_prep.annotations import Annotation
-from data_prep.sources import labelled_images
 from evaluation import protocol
 from evaluation.cli_inputs import exported, refuse_stale
-from evaluation.data_sets import usable
+from evaluation.data_sets import held_out, usable
 from evaluation.detections import detect_all, lazy_detector, log_folder, our_runtime
+from evaluation.metrics import scored_boxes
 from evaluation.protocol import Detections, GroundTruth
 from mtcnn_detector.boxes import longer_sides
 from mtcnn_detector.errors import UserError
@@ -39,16 +39,16 @@ def keep_best(settings: Settings, run: Path, force: bool) -> None:
     target = run / exported(rounds[0]).name
     if target.exists() and not force:
         _refuse_foreign(target, rounds)
-    held_out = _held_out(settings)
-    truths = {annotation.key: _truth(annotation, settings.data.min_face) for annotation in held_out}
+    images = _held_out(settings)
+    truths = {annotation.key: _truth(annotation, settings.data.min_face) for annotation in images}
     precision: dict[Path, float] = {}
     for folder in rounds:
-        found = _detections(folder, settings.detector, held_out)
+        found = _detections(folder, settings.detector, images)
         precision[folder] = protocol.average_precision(found, truths).ap
     best = max(precision, key=lambda folder: precision[folder])  # the first of equals
     _copy(exported(best), target)
     rows = [f"| {folder.name} | {ap:.4f} |" for folder, ap in precision.items()]
-    head = f"AP on {len(held_out)} held-out images:\n\n| round | AP |\n| --- | --- |\n"
+    head = f"AP on {len(images)} held-out images:\n\n| round | AP |\n| --- | --- |\n"
     text = head + "\n".join(rows)
     (run / "rounds.md").write_text(text + "\n", encoding="utf-8")
     print(f"{text}\n{best.name} is kept: {target}")
@@ -65,20 +65,19 @@ def _refuse_foreign(target: Path, rounds: Sequence[Path]) -> None:
 
 def _held_out(settings: Settings) -> list[Annotation]:
     """Held-out images with labelled faces, without those that training leaves out."""
-    split = labelled_images(settings, settings.pnet.records.scale_balance)["validation"]
-    labelled = [image.annotation for image in split if "positive" in image.sample_types]
-    return usable("held-out images", labelled)
+    with_faces = [one for one in held_out(settings) if "positive" in one.sample_types]
+    return usable("held-out images", [one.annotation for one in with_faces])
 
 
 def _detections(
-    folder: Path, settings: DetectorSettings, held_out: Sequence[Annotation]
+    folder: Path, settings: DetectorSettings, images: Sequence[Annotation]
 ) -> dict[str, Detections]:
     """The detections of a round's cascade, by image key; logged in the round's folder."""
     runtime, weights = our_runtime(), exported(folder)
     refuse_stale(weights)
     log = log_folder(folder / "evaluation", weights, settings, runtime) / "held-out.jsonl"
-    found = detect_all(lazy_detector(runtime, weights, settings), held_out, log)
-    return {key: Detections(one.faces.boxes, one.faces.scores) for key, one in found.items()}
+    found = detect_all(lazy_detector(runtime, weights, settings), images, log)
+    return scored_boxes(found)
 
 
 def _rounds(run: Path, export: str) -> list[Path]:

@@ -47,7 +47,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             labelled_image(tmp_path, 3, [OTHER]), ("landmark",), np.ones(1)
         ),  # others unlabelled
     ]
-    monkeypatch.setattr(rounds, "labelled_images", lambda *_: {"validation": held_out, "train": []})
+    monkeypatch.setattr(rounds, "held_out", lambda _: held_out)
 
     def by_file(_runtime: Runtime, file: Path, _settings: DetectorSettings) -> FakeDetector:
         return FakeDetector(ROUNDS[int(file.read_text())])
