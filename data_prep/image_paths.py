@@ -6,7 +6,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from data_prep.readers.entries import Entry, ReadOptions, is_there
 from mtcnn_detector.errors import UserError
@@ -202,9 +202,8 @@ def _index(folder: Path) -> dict[str, list[PurePosixPath]]:
 
 def _parts(listed: str) -> list[str]:
     """The folders and the name of a path as a tool wrote it: of Windows, a URL, with %20."""
-    if re.match(r"[a-z][a-z0-9+.\-]+://", listed, re.IGNORECASE):
-        split = urlsplit(listed)
-        listed = unquote(split.path or split.netloc)
+    if address := re.match(r"[a-z][a-z0-9+.\-]+://([^/?#]*)([^?#]*)", listed, re.IGNORECASE):
+        listed = unquote(address[2] or address[1])
     elif re.search("%[0-9a-f]{2}", listed, re.IGNORECASE):
         listed = unquote(listed)
     parts = re.sub(r"^[a-zA-Z]:", "", listed.replace("\\", "/")).split("/")

@@ -17,7 +17,8 @@ from .boxes import FloatArray, IntArray
 from .errors import UserError
 
 Image = NDArray[np.uint8]
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}  # of image files
+JFIF = ".jfif"  # Windows' ending of JPEG files, which OpenCV reads, but does not know
+SUFFIXES = {".jpg", ".jpeg", ".jpe", JFIF, ".png", ".bmp", ".webp", ".tif", ".tiff"}  # of images
 Pixels = TypeVar("Pixels", bound=Any)
 Rows = Callable[[int, int], Image]  # (first, last) -> rows [first, last) of an image
 PIXEL_MEAN, PIXEL_SCALE = 127.5, 128.0
@@ -54,7 +55,8 @@ def write_image(path: Path, image: Image) -> None:
         OSError: it could not be written, for the reason of its `errno`.
         UserError: the format cannot hold it, such as a JPEG file of more than 65,500 pixels.
     """
-    done, coded = cv2.imencode(path.suffix, image[:, :, ::-1])
+    suffix = ".jpg" if path.suffix.lower() == JFIF else path.suffix
+    done, coded = cv2.imencode(suffix, image[:, :, ::-1])
     if not done:
         height, width = image.shape[:2]
         raise UserError(f"{path}: an image of {width} x {height} pixels does not fit its format.")

@@ -37,6 +37,8 @@ def entry(path: str, near: Path | None = None, other: str | None = None) -> Entr
         ("file:///home/me/set/a%20b.jpg", "set/a b.jpg"),
         ("https://host.example/data/upload/a%20b.jpg?d=1", "set/a b.jpg"),
         ("s3://bucket/set/a b.jpg", "set/a b.jpg"),
+        ("http://[bad/set/a b.jpg#top", "set/a b.jpg"),
+        ("set/a b.jfif", "set/a b.jpg"),  # converted since
         ("SET/A B.JPG", "set/a b.jpg"),  # another letter case
         ("set/a b", "set/a b.jpg"),  # no suffix
         ("set/a b.JPG", "set/a b.jpg"),

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mtcnn_detector import pixels
 from mtcnn_detector.errors import UserError
 from tests.label_files import SCENES, WRITERS, coco_of, points, write_images, yolo_lines
 from tests.reading import by_name, check, lenient, read
@@ -63,6 +64,19 @@ def test_labels_may_lie_beside_images_in_any_folder(tmp_path: Path) -> None:
     (folder / "train" / "notes.txt").mkdir()
     (folder / "data.yaml").write_text("train: train\nnames: [face]\n")
     assert by_name(read(folder / "data.yaml", folder)).keys() == {"train/a.jpg"}
+
+
+def test_endings_of_jpeg_files(tmp_path: Path) -> None:
+    write_images(tmp_path / "images", SCENES)
+    for name, ending in (("a", ".jfif"), ("b", ".JPE")):
+        path = tmp_path / "images" / f"{name}.jpg"
+        path.rename(path.with_suffix(ending))
+    found = by_name(read(WRITERS["yolo"](tmp_path), tmp_path / "images"))
+    assert found.keys() == {"a.jfif", "b.JPE", "c d.png", "e.jpg"}
+    assert found["a.jfif"].load() is not None
+    pixels.write_image(tmp_path / "copy.JFIF", np.zeros((7, 5, 3), np.uint8))
+    copy = pixels.read_image(tmp_path / "copy.JFIF")
+    assert copy is not None and copy.shape == (7, 5, 3)
 
 
 def test_yolo_images_without_a_file_are_left_out_and_named(tmp_path: Path, images: Path) -> None:
