@@ -45,6 +45,12 @@ class LabelRequest:
 
 
 def checked_format(request: LabelRequest) -> str:
+    """The format of a request's labels: the one it names, or the one that they look like.
+
+    Raises:
+        UserError: the format is unknown; or the labels look like another one or, with `auto`, like
+            none; or a setting is given that is not for labels of the format.
+    """
     format, first = request.format, request.labels[0]
     if format != "auto" and format not in READERS:
         known = ", ".join(READERS)

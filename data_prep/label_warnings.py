@@ -107,6 +107,7 @@ def copies(images: Images, facts: Mapping[Path, ImageFacts]) -> list[str]:
 
 
 def no_landmarks(settings: Settings, sets: Mapping[str, LabelSet]) -> list[str]:
+    """A sentence where landmarks are to be learned, and no face has all five."""
     known = not settings.data.landmarks or any(
         np.isfinite(one.landmarks).all(axis=(1, 2)).any()
         for labels in sets.values()

@@ -43,6 +43,7 @@ class DeployedNet(tf.Module):
         self.run = tf.function(self.heads, input_signature=signature, autograph=False)
 
     def heads(self, pixels: tf.Tensor) -> dict[str, tf.Tensor]:
+        """[N, H, W, 3] float32, 0 to 255 -> `score`, `box` and, of O-Net, `landmarks`."""
         heads, _ = self._model.stateless_call(*self._constants, normalise(pixels), training=False)
         score = tf.nn.softmax(heads.pop("cls"))[..., 1]
         return {"score": score, **heads}
