@@ -24,7 +24,6 @@ HEAD = (
     "# Written by `make finetune`: the recipe under `base`, and what fine-tuning changes in it.\n"
 )
 
-CONTEXT = ".records.context"  # after a net's name; the user's own comes before the weights'
 MAX_NAMED = 3  # settings that a message names
 
 Changes = dict[str, Any]  # settings by their full names
@@ -70,8 +69,8 @@ def write_recipe(
     for path in start.values():
         if not path.exists():
             raise UserError(f"WEIGHTS={path} is not there: it names the weights to start from.")
-    started = start_from(start, trained)
-    changes |= {k: v for k, v in started.items() if k not in own or not k.endswith(CONTEXT)}
+    changes |= start_from(start, trained)
+    changes |= {k: v for k, v in contexts(start).items() if k not in own}
     changes |= {k: v for k, v in _about_landmarks(settings, start).items() if k not in own}
     # Loaded from the user's recipe, so that an error names it and not the file written here.
     settings = recipe.load(config, [*as_overrides(changes), *overrides])
@@ -101,19 +100,24 @@ def _refuse_written(config: Path, target: Path) -> None:
 def start_from(start: Mapping[NetName, Path], trained: Sequence[NetName]) -> Changes:
     """Settings that start every net from weights, and take over those that are not trained.
 
-    P-Net's records get the mistakes of the P-Net that it starts from; the other nets look at as
-    much about a face as those that they start from.
+    P-Net's records get the mistakes of the P-Net that it starts from.
     """
     changes: Changes = {f"{net}.train.init": str(path) for net, path in start.items()}
     first = NETS[0]
     if first in trained:
         changes[f"{first}.records.mined_by"] = str(start[first])
         changes[f"{first}.records.proposal_thresholds"] = [0.5]
-    for net in NETS[1:]:
+    return changes | {f"{net}.train.steps": 0 for net in NETS if net not in trained}
+
+
+def contexts(start: Mapping[NetName, Path]) -> Changes:
+    """Settings by which nets look at as much about a face as those that they start from."""
+    changes: Changes = {}
+    for net in (net for net in NETS[1:] if net in start):
         made_by = known_weights.recipe_of(start[net])
         context = PUBLISHED if made_by is None else made_by.for_net(net).records.context
-        changes[net + CONTEXT] = context
-    return changes | {f"{net}.train.steps": 0 for net in NETS if net not in trained}
+        changes[f"{net}.records.context"] = context
+    return changes
 
 
 def begun_again(settings: Settings, setting: str) -> str:

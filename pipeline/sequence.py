@@ -15,7 +15,7 @@ from types import FrameType
 from configs import recipe
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS, NetName
-from pipeline import finetuning, run_recipe
+from pipeline import finetuning, manifest, run_recipe
 from pipeline.cli import without_force
 from pipeline.finetuning import as_overrides, start_from
 from pipeline.stages import DATA, STAGES, StageSpec
@@ -102,7 +102,11 @@ def rounds(options: Options, count: int, weights: Path | None, nets: Sequence[Ne
     if weights is not None and not weights.exists():
         raise UserError(f"WEIGHTS={weights} is not there: it names the weights to start from.")
     config, folder = run_recipe.locate(options.config, options.run)
-    settings = recipe.load(config, options.overrides)
+    begun = {} if weights is None else dict.fromkeys(NETS, weights)
+    own = manifest.flatten(recipe.read_own(config))
+    contexts = {k: v for k, v in finetuning.contexts(begun).items() if k not in own}
+    common = [*as_overrides(contexts), *options.overrides]  # of all rounds, and of the run
+    settings = recipe.load(config, common)
     if not (folder / run_recipe.FILE).exists():
         run_recipe.keep(folder, settings)
     for number in range(1, count + 1):
@@ -110,7 +114,7 @@ def rounds(options: Options, count: int, weights: Path | None, nets: Sequence[Ne
         print(f"round {number} of {count}: {run}", flush=True)
         start = {} if weights is None else start_from(dict.fromkeys(NETS, weights), nets)
         seed = settings.seed + number - 1
-        overrides = [*as_overrides(start), *options.overrides, f"seed={seed}"]
+        overrides = [*as_overrides(start), *common, f"seed={seed}"]
         train(replace(options, config=config, run=run, overrides=overrides))
         weights = run
     run_recipe.keep(folder, settings)

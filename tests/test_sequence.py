@@ -140,6 +140,21 @@ def test_each_round_starts_from_the_one_before(
     assert (kept.seed, kept.data.min_face) == (1, 20), "later `make rounds RUN=` needs no more"
 
 
+def test_rounds_look_at_as_much_as_the_weights_they_start_from(
+    commands: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    weights = ROOT / "weights/mtcnn_weights.npy"
+    text = f"base: {ROOT / 'configs/mtcnn.yaml'}\n"
+    for own, wanted in [("", 1.3), ("rnet: {records: {context: 1.5}}\n", 1.5)]:
+        commands.clear()
+        config, run = tmp_path / "own.yaml", tmp_path / f"run-{wanted}"
+        config.write_text(text + own)
+        main(monkeypatch, "rounds", "--config", config, "--run", run, "--weights", weights)
+        every = [recipe.load(config, values(command, "--set")) for command in commands[:-1]]
+        every.append(recipe.load(run / "recipe.yaml"))  # by which the weights kept are known
+        assert {one.rnet.records.context for one in every} == {wanted}
+
+
 def test_rounds_begin_with_the_recipes_seed(
     commands: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
