@@ -90,9 +90,11 @@ def of_categories(entries: list[Entry], counts: Counter[str], request: LabelRequ
     if request.categories is None:
         if len(counts) > 1:
             first = "face" if "face" in counts else counts.most_common(1)[0][0]
+            setting = f"{request.source or 'NAME'}.categories=[{first}]"
             raise UserError(
-                f"{request.labels[0]}: {listed}: name those to train on, for example "
-                f"categories: [{first}]."
+                f"{request.labels[0]}: {listed}: name those that are meant, for example "
+                f'categories: [{first}] in the recipe, or SET="data.train.{setting}" (for LABELS=, '
+                f'SET="data.validation.{setting}").'
             )
         return entries
     folded = {name.casefold() for name in counts}

@@ -106,8 +106,8 @@ def _held_out(settings: Settings, root: Path) -> dict[str, DataSet]:
     fraction = settings.data.validation_fraction
     print(
         f"{root} holds no data.validation of the recipe, so the held-out training images "
-        f"are evaluated: {count}, by data.validation_fraction {fraction:g}. No net was trained on "
-        "them."
+        f"are evaluated: {count}, by data.validation_fraction {fraction:g}. By this recipe, no net "
+        "is trained on them."
     )
     return sets
 

@@ -222,7 +222,10 @@ def test_17_keypoints_have_no_mouth(tmp_path: Path) -> None:
 
 
 def test_two_categories() -> None:
-    with pytest.raises(UserError, match=r"face 24, person 24: name those to train on.*\[face\]"):
+    with pytest.raises(
+        UserError,
+        match=r"face 24, person 24: name those that are meant.*data.train.own.categories=\[face\]",
+    ):
         read("two_categories")
     check_all(read("two_categories", categories=("face",)))
     check_all(read("two_categories", categories=("Face",)))

@@ -276,7 +276,7 @@ def test_categories_in_any_letter_case(tmp_path: Path, images: Path) -> None:
     content["categories"].append({"id": 2, "name": "Face"})
     content["annotations"][0]["category_id"] = 2
     (tmp_path / "labels.json").write_text(json.dumps(content))
-    with pytest.raises(UserError, match=r"face 3, Face 1: name those to train on"):
+    with pytest.raises(UserError, match=r"face 3, Face 1: name those that are meant"):
         read(tmp_path / "labels.json", images)
     found = read(tmp_path / "labels.json", images, categories=("face",))
     assert sum(len(one.boxes) for one in found.annotations) == 4
