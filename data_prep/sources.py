@@ -204,11 +204,16 @@ def check_counts(split: Images, fraction: float) -> None:
         )
     empty = next(part for part in SPLITS if not counts[part])
     held_out = [split_hash(one.annotation.key) for part in SPLITS for one in split[part]]
+    purpose = "is held out" if empty == "validation" else "is left to train on"
+    if min(held_out) < fraction <= max(held_out):  # by their names both parts would have some
+        raise UserError(
+            f"none of the {total} images {purpose}, by `split:` of their sources or the split of "
+            "their labels: leave out `split:`, or give one source the other one."
+        )
     wanted = math.ceil(1e3 * (min(held_out) if empty == "validation" else max(held_out))) / 1e3
     advice = (
         f'SET="data.validation_fraction={wanted:g}"' if 0 < wanted < 1 else "split: in a source"
     )
-    purpose = "is held out" if empty == "validation" else "is left to train on"
     raise UserError(
         f"none of the {total} images {purpose} at data.validation_fraction {fraction:g}: add "
         f"images ({enough} are enough), or set {advice}."

@@ -12,7 +12,14 @@ from configs import recipe
 from configs.record_settings import DataSettings, Source
 from configs.settings import Settings
 from data_prep.readers.entries import Split
-from data_prep.sources import SPLITS, fingerprint, labelled_images, read_sources, split_hash
+from data_prep.sources import (
+    SPLITS,
+    check_counts,
+    fingerprint,
+    labelled_images,
+    read_sources,
+    split_hash,
+)
 from mtcnn_detector.errors import UserError
 from pipeline import run_recipe
 
@@ -76,6 +83,16 @@ def test_a_split_that_holds_nothing_out_is_none(tmp_path: Path) -> None:
     listed(tmp_path, NAMES[:60])
     beside = keys(tmp_path, own=yolo, more=replace(OWN, split="validation"))
     assert len(beside["train"]) == len(beside["validation"]) == 60
+
+
+@pytest.mark.parametrize(
+    ("part", "problem"), [("train", "is held out"), ("validation", "is left to train on")]
+)
+def test_a_split_of_all_images_is_named(tmp_path: Path, part: Split, problem: str) -> None:
+    listed(tmp_path, NAMES)
+    split = labelled_images(settings_of(tmp_path, own=replace(OWN, split=part)), 0.5)
+    with pytest.raises(UserError, match=f"none of the 120 images {problem}, by `split:` of"):
+        check_counts(split, 0.3)
 
 
 def test_shards_get_a_mixture(tmp_path: Path) -> None:
