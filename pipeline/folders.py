@@ -1,11 +1,15 @@
 """Folders of a run: atomic replacement and removal, and the lock of a run."""
 
 import contextlib
+import errno
 import fcntl
 import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+# Of some network disks, such as Lustre's.
+WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 def replace(draft: Path, target: Path) -> None:
@@ -49,4 +53,11 @@ def locked(run: Path) -> Iterator[None]:
         except BlockingIOError:
             print(f"another command is at work in {run}; waiting for it.", file=sys.stderr)
             fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in WITHOUT_LOCKS:
+                raise
+            print(
+                f"warning: the disk of {run} has no locks: start no second command in it.",
+                file=sys.stderr,
+            )
         yield

@@ -1,6 +1,9 @@
 """A stage's folder: finished work is left alone, other recipes are refused, kills are seen."""
 
+import errno
+import fcntl
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -167,6 +170,24 @@ def test_a_second_command_waits(tmp_path: Path) -> None:
         assert second.poll() is None
     message, _ = second.communicate(timeout=30)
     assert (message, second.returncode) == ("in\n", 0)
+
+
+def test_a_disk_without_locks_is_worked_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(number: int) -> None:
+        def refuse(*_: object) -> None:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(fcntl, "flock", refuse)
+        with folders.locked(tmp_path):
+            (tmp_path / str(number)).touch()
+
+    refused(errno.ENOSYS)
+    assert (tmp_path / str(errno.ENOSYS)).exists()
+    assert capsys.readouterr().err.endswith("has no locks: start no second command in it.\n")
+    with pytest.raises(OSError, match="Input/output"):
+        refused(errno.EIO)
 
 
 def test_a_killed_command_holds_nobody_up(tmp_path: Path) -> None:
