@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from configs import recipe
+from configs.settings import Settings
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS, NetName
 from pipeline import finetuning, manifest, run_recipe
@@ -113,12 +114,19 @@ def rounds(options: Options, count: int, weights: Path | None, nets: Sequence[Ne
         run = folder / f"round-{number}"
         print(f"round {number} of {count}: {run}", flush=True)
         start = {} if weights is None else start_from(dict.fromkeys(NETS, weights), nets)
-        seed = settings.seed + number - 1
-        overrides = [*as_overrides(start), *common, f"seed={seed}"]
+        # What is taken over from the round before has its boxes scaled already.
+        taken_over = [net for net in NETS if number > 1 and not _is_trained(settings, net, nets)]
+        last = {f"{net}.train.box_scale": 1 for net in taken_over}
+        last["seed"] = settings.seed + number - 1
+        overrides = [*as_overrides(start), *common, *as_overrides(last)]
         train(replace(options, config=config, run=run, overrides=overrides))
         weights = run
     run_recipe.keep(folder, settings)
     run_module(["evaluation", "rounds", *options.arguments("evaluation")])
+
+
+def _is_trained(settings: Settings, net: NetName, nets: Sequence[NetName]) -> bool:
+    return net in nets and settings.for_net(net).train.steps > 0
 
 
 def run_module(words: Sequence[str]) -> None:

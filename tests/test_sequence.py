@@ -155,6 +155,21 @@ def test_rounds_look_at_as_much_as_the_weights_they_start_from(
         assert {one.rnet.records.context for one in every} == {wanted}
 
 
+def test_a_net_that_is_taken_over_again_is_not_scaled_again(
+    commands: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    config = tmp_path / "own.yaml"
+    config.write_text(
+        f"base: {ROOT / 'configs/weights.yaml'}\nrnet: {{train: {{box_scale: 1.05}}}}\n"
+    )
+    main(monkeypatch, "rounds", "--config", config, "--run", tmp_path, "--rounds", 2)
+    first, second = (
+        recipe.load(config, values(commands[place], "--set")) for place in (0, len(ORDER))
+    )
+    assert [first.for_net(net).train.box_scale for net in NETS] == [1.3, 1.05, 1]
+    assert [second.for_net(net).train.box_scale for net in NETS] == [1, 1.05, 1]
+
+
 def test_rounds_begin_with_the_recipes_seed(
     commands: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
