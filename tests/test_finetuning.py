@@ -108,11 +108,12 @@ def test_nets_look_at_as_much_about_a_face_as_those_they_start_from(tmp_path: Pa
     assert own.rnet.records.context == 1.2
 
 
-def test_boxes_are_scaled_for_the_start_that_the_base_names_only(tmp_path: Path) -> None:
+def test_boxes_and_scores_are_changed_for_the_start_that_the_base_names_only(tmp_path: Path) -> None:
     base = ROOT / "configs/weights.yaml"
     assert recipe.load(base).pnet.train.box_scale == 1.3
     settings = finetuned(own_recipe(tmp_path, base=base), weights=OURS)
     assert [settings.for_net(net).train.box_scale for net in NETS] == [1, 1, 1]
+    assert settings.export.score_shift == (0, 0, 0)
     own = own_recipe(tmp_path, "pnet: {train: {box_scale: 1.2}}", base=base)
     assert finetuned(own, weights=OURS).pnet.train.box_scale == 1.2
 
