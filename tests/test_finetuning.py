@@ -108,7 +108,7 @@ def test_nets_look_at_as_much_about_a_face_as_those_they_start_from(tmp_path: Pa
     assert own.rnet.records.context == 1.2
 
 
-def test_boxes_and_scores_are_changed_for_the_start_that_the_base_names_only(tmp_path: Path) -> None:
+def test_what_the_base_does_to_its_own_start_is_not_done_again(tmp_path: Path) -> None:
     base = ROOT / "configs/weights.yaml"
     assert recipe.load(base).pnet.train.box_scale == 1.3
     settings = finetuned(own_recipe(tmp_path, base=base), weights=OURS)
