@@ -9,6 +9,7 @@ import functools
 import importlib.util
 import logging
 import os
+import re
 import socket
 import sys
 import uuid
@@ -25,6 +26,7 @@ from mtcnn_detector.errors import UserError
 from pipeline import code_changes, manifest
 
 CONNECT_TIMEOUT = 5  # seconds
+ADDRESS = re.compile(r"((tcp|tls|ucx|wss?)://)?[^\s/]+:\d+")
 # Folders whose code decides the bytes of the records.
 CODE = ("mtcnn_detector", "configs", "pipeline", "data_prep")
 VERSIONS = ("python", "numpy", "opencv-python", "opencv-python-headless", "openvino")
@@ -99,9 +101,24 @@ def run_scheduler(host: str) -> None:
 
 
 def run_worker(address: str, workers: int) -> None:
-    """Become Dask workers, one thread each, for a scheduler's address or file."""
+    """Become Dask workers, one thread each, for a scheduler's address or file.
+
+    Raises:
+        UserError: it is neither, or there are no workers to be.
+    """
+    if workers < 1:
+        raise UserError(f"WORKERS must be at least 1; got {workers}.")
+    _check_address(address)
     where = ["--scheduler-file", address] if Path(address).is_file() else [address]
     _become("worker", *where, "--nworkers", str(workers), "--nthreads", "1")
+
+
+def _check_address(address: str) -> None:
+    if not Path(address).is_file() and not ADDRESS.fullmatch(address):
+        raise UserError(
+            f"SCHEDULER={address} is neither the address of a scheduler, such as "
+            "tcp://10.0.0.1:8786, nor its scheduler file."
+        )
 
 
 def _become(*words: str) -> None:
@@ -142,6 +159,7 @@ def _difference(found: dict[str, str], expected: dict[str, str]) -> str:
 
 
 def _connect(address: str) -> Any:
+    _check_address(address)
     _require_dask()
     import dask
     from distributed import Client

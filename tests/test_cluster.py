@@ -211,3 +211,17 @@ def test_no_scheduler_and_no_worker_are_told(
         on_cluster(settings, tmp_path, "tcp://127.0.0.1:9")
     with pytest.raises(UserError, match="has no worker: `make worker SCHEDULER="):
         on_cluster(settings, tmp_path, own_dask.address)
+
+
+@pytest.mark.parametrize("address", ["foo", "http://10.0.0.1:80", "10.0.0.1", "tcp://10.0.0.1"])
+def test_what_is_no_address_is_told(
+    address: str, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "_become", lambda *_: pytest.fail("dask would be started"))
+    problem = f"SCHEDULER={address} is neither the address of a scheduler"
+    with pytest.raises(UserError, match=problem):
+        cluster.run_worker(address, 1)
+    with pytest.raises(UserError, match=problem):
+        on_cluster(settings, tmp_path, address)
+    with pytest.raises(UserError, match="WORKERS must be at least 1; got 0"):
+        cluster.run_worker("tcp://10.0.0.1:8786", 0)
