@@ -20,7 +20,7 @@ export CONFIG RUN SET WORKERS SCHEDULER HOST URL DATA DOWNLOADS LABELS LABELS_FO
 export COUNT FORMAT CALIBRATION PNET RNET ONET NETS ROUNDS FILE OUT MIN_FACE HOST PORT VIDEO CROPS ALIGN
 option = $(if $($(1)),--$(2) "$$$(1)")
 RECIPE = $(call option,CONFIG,config) $(call option,RUN,run) $(call option,SET,set) \
-	$(if $(filter-out 0,$(FORCE)),--force)
+	$(if $(filter-out 0 no false,$(FORCE)),--force)
 WORK = $(RECIPE) $(call option,WORKERS,workers) $(call option,SCHEDULER,scheduler)
 START = $(call option,WEIGHTS,weights) $(call option,NETS,nets)
 INPUTS = $(call option,WEIGHTS,weights) $(call option,DATA,data) $(call option,LABELS,labels) \
