@@ -88,8 +88,7 @@ def _figures(made: Mapping[str, Any], folder: Path) -> str:
         totals = {split: sum(counts.values()) for split, counts in made["counts"].items()}
         figures += [f"{count} crops ({split})" for split, count in totals.items()]
     figures += [f"{key} {value:.4f}" for key, value in made.get("validation", {}).items()]
-    if (folder / SURVIVAL).exists():
-        survival = json.loads((folder / SURVIVAL).read_text(encoding="utf-8"))
+    if survival := _content(folder / SURVIVAL, "survival", "faces"):
         figures.append(f"{100 * survival['survival']:.1f} % of {survival['faces']} faces survive")
     if made.get("landmarks") is False:
         figures.append("no landmark head")
@@ -100,15 +99,25 @@ def _figures(made: Mapping[str, Any], folder: Path) -> str:
 
 def _evaluation(run: Path) -> list[StageState]:
     """The figures of the run's latest report, for the weights that it is about."""
-    # A report is named after its run and data sets.
-    reports = sorted((run / "evaluation").glob("*.json"), key=lambda path: path.stat().st_mtime)
-    if not reports:
+    # A report is named after its run and data sets; other files may lie beside it.
+    files = sorted((run / "evaluation").glob("*.json"), key=lambda path: path.stat().st_mtime)
+    found = [(path, content) for path in files if (content := _content(path, "figures"))]
+    if not found:
         return []
-    report = reports[-1]
-    columns = json.loads(report.read_text(encoding="utf-8"))["figures"]
-    label, figures = next(iter(columns.items()))
+    report, content = found[-1]
+    label, figures = next(iter(content["figures"].items()))
     shown = [f"{name} {value}" for name, value in figures.items() if "AP" in name or "NME," in name]
     return [StageState("evaluate", COMPLETE, _time(report), f"{label}: {'; '.join(shown)}")]
+
+
+def _content(path: Path, *keys: str) -> dict[str, Any]:
+    """What a stage has written as JSON; empty where it is missing, damaged or something else."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    whole = isinstance(content, dict) and all(content.get(key) is not None for key in keys)
+    return content if whole else {}
 
 
 def rounds_again(run: Path, rounds: Sequence[Path]) -> str:

@@ -78,6 +78,8 @@ def test_a_complete_run_is_evaluated_next(tmp_path: Path) -> None:
     older = tmp_path / "evaluation" / "run-other.json"
     older.write_text(json.dumps({"figures": {"old.npy": {"other: AP": "0.1"}}}))
     os.utime(older, (0, 0))
+    (tmp_path / "evaluation" / "labels.json").write_text('{"images": []}')  # of the user's own
+    (tmp_path / "pnet" / "recall.json").write_text("{")
     text = status.describe(tmp_path)
     assert line(text, "evaluate").endswith("mtcnn_weights.npy: wider: AP 0.612")
     assert text.endswith("nothing is left to do.")
