@@ -85,10 +85,10 @@ def merge(
         )
     export_format = FORMATS[format_name]
     paths = _paths(run, sources)
-    nets = {name: weight_files.read_net(path, name) for name, path in paths.items()}
     own = [name for name in NETS if name not in sources]
-    nets |= {name: working_point.shifted(nets[name], name, settings) for name in own}
     moved = {name: found for name in own if (found := working_point.shifts(name, settings))}
+    nets = {name: weight_files.read_net(path, name) for name, path in paths.items()}
+    nets |= {name: working_point.shifted(nets[name], name, settings) for name in moved}
     recipe = _input_digests(paths, calibration_images) | ({"shifts": moved} if moved else {})
     stage = _stage(run, recipe, sources, format_name, calibration_images)
     target = run / export_format.target
@@ -98,18 +98,30 @@ def merge(
         return
     draft = stage.folder / target.name
     facts, summary = _write(draft, format_name, nets, calibration_images)
-    facts |= {} if nets[NETS[-1]].net.landmarks else {"landmarks": False}
     folders.replace(draft, target)
-    files: dict[str, str] = {name: str(path) for name, path in paths.items()}
-    if calibration_images is not None:
-        files["calibration"] = str(calibration_images)
-    stage.finish(
-        {"file": str(target), "made": manifest.digest_tree(target), "from": files, **facts}
-    )
+    stage.finish(_facts(target, paths, calibration_images, nets) | facts)
     command = stage.command + (f" FORMAT={format_name}" if format_name != DEFAULT else "")
     print(f"{command}: {target}; {summary} {export_format.usage.format(target)}")
-    if "landmarks" in facts:
+    if not nets[NETS[-1]].net.landmarks:
         print(f"{command}: note: {NO_LANDMARKS}{export_format.without_landmarks}.")
+
+
+def _facts(
+    target: Path,
+    paths: Mapping[NetName, Path],
+    calibration_images: Path | None,
+    nets: Mapping[NetName, TrainedNet],
+) -> dict[str, Any]:
+    """What the manifest says of the written file and of where it is from."""
+    sources: dict[str, str] = {name: str(path) for name, path in paths.items()}
+    if calibration_images is not None:
+        sources["calibration"] = str(calibration_images)
+    facts: dict[str, Any] = {
+        "file": str(target),
+        "made": manifest.digest_tree(target),
+        "from": sources,
+    }
+    return facts if nets[NETS[-1]].net.landmarks else facts | {"landmarks": False}
 
 
 def _stage(
