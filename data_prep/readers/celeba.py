@@ -10,6 +10,7 @@ from data_prep.readers.entries import (
     FaceLabel,
     Line,
     ReadOptions,
+    is_count,
     numbers,
     read_lines,
     unexpected,
@@ -46,7 +47,7 @@ def _numbers(line: Line, length: int, wanted: str) -> Sequence[float]:
 def _celeba_rows(file: Path) -> dict[str, Line]:
     """Path -> row from a file of a count, a header and that many rows."""
     count, *rest = read_lines(file) or [Line(f"{file}:1", "")]
-    if not count.text.isdecimal():
+    if not is_count(count.text):
         raise unexpected(count.where, "the number of images", count.text)
     rows: dict[str, Line] = {}
     for line in rest[1:]:

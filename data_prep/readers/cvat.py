@@ -12,6 +12,7 @@ from data_prep.readers.entries import (
     Entry,
     FaceLabel,
     ReadOptions,
+    is_count,
     numbers,
     positive_size,
     read_xml,
@@ -62,7 +63,7 @@ def _frames(root: Element, labels: Path, options: ReadOptions) -> list[Entry]:
     for track in root.iter("track"):
         for shape in track:
             frame = shape.get("frame", "")
-            if frame.isdecimal() and shape.get("outside") != "1":
+            if is_count(frame) and shape.get("outside") != "1":
                 shape.set("label", shape.get("label") or track.get("label") or "")
                 by_frame.setdefault(int(frame), []).append(shape)
     entries = []

@@ -205,6 +205,11 @@ def numbers(where: str, words: Sequence[Any], length: int, wanted: str) -> list[
     return values
 
 
+def is_count(text: str) -> bool:
+    """Whether a text is a whole number that a file can count to; Python reads no longer ones."""
+    return text.isdecimal() and len(text) < 10
+
+
 def is_set(flag: Any) -> bool:
     """Whether a flag is set; tools that pass through tables write 0 as "0"."""
     return bool(flag) and str(flag).strip().lower() not in ("", "0", "0.0", "false")

@@ -10,6 +10,7 @@ from data_prep.readers.entries import (
     FaceLabel,
     Line,
     ReadOptions,
+    is_count,
     numbers,
     read_lines,
     unexpected,
@@ -53,7 +54,7 @@ def _wider_count(header: Line, count: Line | None = None) -> int:
         raise unexpected(header.where, wanted, header.text)
     if count is None:
         raise UserError(f"{header.where}: the file ends before the count of {header.text}.")
-    if not count.text.isdecimal():
+    if not is_count(count.text):
         raise unexpected(count.where, f"the number of boxes of {header.text}", count.text)
     return int(count.text)
 
