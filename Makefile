@@ -16,8 +16,11 @@ ASIDE = $(PY) -m pip install --quiet --disable-pip-version-check --target
 
 # $(call option,VARIABLE,name) is --name "value" where the variable is set. The shell takes the
 # value from its environment, so that spaces and brackets need no care.
-export CONFIG RUN SET WORKERS SCHEDULER HOST URL DATA DOWNLOADS LABELS LABELS_FORMAT IMAGES WEIGHTS AGAINST MTCNN
+export CONFIG RUN SET WORKERS SCHEDULER URL DATA DOWNLOADS LABELS LABELS_FORMAT IMAGES WEIGHTS AGAINST MTCNN
 export COUNT FORMAT CALIBRATION PNET RNET ONET NETS ROUNDS FILE OUT MIN_FACE HOST PORT VIDEO CROPS ALIGN
+ifeq ($(origin HOST),environment)
+HOST :=  # conda's name of the machine's kind
+endif
 option = $(if $($(1)),--$(2) "$$$(1)")
 RECIPE = $(call option,CONFIG,config) $(call option,RUN,run) $(call option,SET,set) \
 	$(if $(filter-out 0 no false,$(FORCE)),--force)

@@ -58,6 +58,14 @@ def test_each_variable_has_its_option(tmp_path: Path, words: list[str], expected
     assert expected in "|".join(arguments)
 
 
+def test_the_host_that_conda_exports_is_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOST", "x86_64-conda-linux-gnu")
+    assert called(tmp_path, "app") == [["-m", "app"]]
+    assert called(tmp_path, "app", "HOST=0.0.0.0") == [["-m", "app", "--host", "0.0.0.0"]]
+
+
 def test_the_demo_is_three_calls_with_one_recipe(tmp_path: Path) -> None:
     sample, train, evaluate = called(tmp_path, "demo", "RUN=runs/a b")
     assert sample == ["-m", "data_prep", "sample", "--folder", "data/sample"]
