@@ -198,6 +198,15 @@ class RecordSettings:
     mined_per_face: int = setting(
         "positives, parts and landmark crops among the proposals, of each", "[0, inf)"
     )
+    context: float = setting(
+        "side of the square that the net looks at, in longer sides of the face; the net before it "
+        "is taught such boxes",
+        "[1, 2]",
+    )
+    max_rotation: float = setting("degrees; largest rotation of landmark crops", "[0, 180]")
+    margin: float = setting(
+        "stored around each crop, in its sides: room for `train.affine`", "[0, 1]"
+    )
     proposal_thresholds: tuple[float, ...] = setting(
         "score thresholds of the nets before when they propose, one for each", "(0, 1)", ()
     )
@@ -215,16 +224,6 @@ class RecordSettings:
         "(1, 4]",
         1.25,
         problem="must be above 1, up to 4",
-    )
-    max_rotation: float = setting("degrees; largest rotation of landmark crops", "[0, 180]", 15.0)
-    context: float = setting(
-        "side of the square that the net looks at, in longer sides of the face; the net before it "
-        "is taught such boxes",
-        "[1, 2]",
-        1.0,
-    )
-    margin: float = setting(
-        "stored around each crop, in its sides: room for `train.affine`", "[0, 1]", 0.0
     )
     max_gigabytes: float = setting(
         "memory for the crops while the net is trained; fewer are cut where they would not fit",

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from configs.fields import check_intervals, setting
 from configs.record_settings import SAMPLE_TYPES, SampleType
@@ -40,15 +40,17 @@ class AugmentSettings:
 class AffineSettings:
     """Geometric augmentation: windows drawn anew about the stored ones, in every batch."""
 
-    probability: float = setting("fraction of the crops", "[0, 1]", 0.0)
+    probability: float = setting("fraction of the crops", "[0, 1]")
+    landmark_rotation: float = setting(
+        "largest of landmark crops, degrees, in both directions", "[0, 180]"
+    )
+    rotation: float = setting("the same, of other crops", "[0, 180]", 10.0)
     shift: float = setting(
         "largest, in sides of the window, in each direction; half of it for negatives",
         "[0, 1)",
-        0.0,
+        0.08,
     )
-    scale: float = setting("largest factor on the window's side, and its inverse", "[1, 2]", 1.0)
-    rotation: float = setting("largest, degrees, in both directions", "[0, 180]", 0.0)
-    landmark_rotation: float = setting("the same, of landmark crops", "[0, 180]", 0.0)
+    scale: float = setting("largest factor on the window's side, and its inverse", "[1, 2]", 1.12)
 
     def __post_init__(self) -> None:
         check_intervals(self)
@@ -77,6 +79,7 @@ class TrainSettings:
         problem="must be above 0, or null",
     )
     augment: AugmentSettings = setting("changes of the crops")
+    affine: AffineSettings = setting("windows drawn anew")
     max_passes: float | None = setting(
         "most passes over the positives (landmark crops where a batch has no positives): cuts "
         "steps, warm-up and epochs in proportion; null: steps alone count",
@@ -140,10 +143,6 @@ class TrainSettings:
     augmentation: str | None = setting(
         "function `module:function` that changes each batch's crops, see `docs/python.md`",
         default=None,
-    )
-
-    affine: AffineSettings = field(
-        default_factory=AffineSettings, metadata={"meaning": "windows drawn anew"}
     )
 
     def __post_init__(self) -> None:

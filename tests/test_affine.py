@@ -140,7 +140,7 @@ def test_a_narrow_face_is_judged_by_the_square_about_it() -> None:
 
 def test_draws_keep_to_the_settings() -> None:
     kinds = np.tile(range(len(SAMPLE_TYPES)), 500)
-    settings = AffineSettings(0.5, shift=0.1, scale=1.2, rotation=10, landmark_rotation=30)
+    settings = AffineSettings(0.5, 30, rotation=10, shift=0.1, scale=1.2)
     drawn = affine.draw_motion(tf.constant([1, 2]), kinds, settings)
     across, down, scale, angle = (part.numpy() for part in drawn)
     still = (across == 0) & (down == 0) & (scale == 1) & (angle == 0)
@@ -155,7 +155,7 @@ def test_draws_keep_to_the_settings() -> None:
 
 def test_batches_of_crops_with_margin_are_drawn_anew_in_every_pass() -> None:
     held = crop_set(dict.fromkeys(SAMPLE_TYPES, 4), size=18)
-    moving = AffineSettings(1, shift=0.1, scale=1.1, rotation=5)
+    moving = AffineSettings(1, 0, rotation=5, shift=0.1, scale=1.1)
     train = replace(settings(batch=16, batch_fractions=(0.25,) * 4, steps=2), affine=moving)
     first, second = (
         b[0].numpy() for b in dataset.batches(held, "pnet", train, 1, view=dataset.View(12))
@@ -180,7 +180,7 @@ def test_without_affine_a_margin_is_cut_off() -> None:
 def test_impossible_settings_are_refused() -> None:
     for key, value in {"probability": 2, "shift": -1, "scale": 0.5, "rotation": 200}.items():
         with pytest.raises(UserError, match=key):
-            AffineSettings(**{key: value})
+            AffineSettings(**{"probability": 1, "landmark_rotation": 0, key: value})
 
 
 def test_margin_crops_show_the_window_in_their_middle() -> None:

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from configs import recipe
 from configs.settings import ExportSettings
 from export import exported_cascade
 from export import merge as module
@@ -23,6 +24,7 @@ from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS, Layer, Net, NetName
 from mtcnn_detector.weights import weight_files
 from mtcnn_detector.weights.weight_files import TrainedNet
+from pipeline import run_recipe
 from pipeline.cli import run_cli
 from pipeline.manifest import Stage, read_manifest
 from tests.weights_files import drawn
@@ -243,7 +245,9 @@ def test_the_command_takes_nets_from_other_files(
     monkeypatch.setattr(sys, "argv", ["export", "--run", str(tmp_path), *arguments])
     main()
     sources = {"pnet": Path("a.npy"), "onet": Path("b.npz")}
-    assert calls == [(tmp_path, sources, True, "ipazc", None, ExportSettings())]
+    assert calls == [
+        (tmp_path, sources, True, "ipazc", None, recipe.load(run_recipe.DEFAULT).export)
+    ]
 
 
 @pytest.mark.parametrize("layout", ["ipazc-0.0", "facenet-pytorch"])

@@ -103,7 +103,7 @@ def test_nets_look_at_as_much_about_a_face_as_those_they_start_from(tmp_path: Pa
     assert finetuned(own_recipe(tmp_path), weights=others).rnet.records.context == 1
     (tmp_path / "recipe.yaml").write_text(f"base: {MTCNN}\nonet: {{records: {{context: 1.1}}}}\n")
     in_a_run = finetuned(own_recipe(tmp_path), weights=others)
-    assert [in_a_run.for_net(net).records.context for net in NETS] == [1, 1, 1.1]
+    assert [in_a_run.for_net(net).records.context for net in NETS] == [1, 1.3, 1.1]
     own = finetuned(own_recipe(tmp_path, "rnet: {records: {context: 1.2}}"))
     assert own.rnet.records.context == 1.2
 

@@ -19,7 +19,7 @@ from mtcnn_detector.net import NetName
 from mtcnn_detector.weights import weight_files
 from pipeline import manifest
 from tests.trainings import RECIPE, ROOT, SHORT, assert_same, saved_net, train, write_records
-from train import callbacks, loading, trainable_net
+from train import callbacks, dataset, loading, trainable_net
 from train.log import read_log
 
 pytestmark = pytest.mark.slow
@@ -145,9 +145,11 @@ def test_the_other_nets_are_fitted(tmp_path: Path, name: NetName) -> None:
     model, _ = trainable_net.build_trainable(settings, name)
     keras_nets.set_weights(model.net, saved_net(tmp_path, name).weights, "the test")
     counts: dict[str, int] = dict.fromkeys(SAMPLE_TYPES, 20)
-    size, folder = settings.for_net(name).net.size, tmp_path / "records" / name
-    held_out = loading.load(folder, "validation", size, counts)
-    figures = callbacks.evaluate(model, held_out, name, settings.for_net(name).train)
+    stage, folder = settings.for_net(name), tmp_path / "records" / name
+    held_out = loading.load(folder, "validation", stage.stored_size, counts)
+    scale = settings.box_target(name) / stage.records.context
+    view = dataset.View(stage.net.size, settings.labels, scale)
+    figures = callbacks.evaluate(model, held_out, name, stage.train, view)
     assert figures["loss"] == pytest.approx(rows[1]["val_loss"], abs=1e-5)
 
 

@@ -44,7 +44,7 @@ def test_from_start_to_a_detector_that_says_so(folder: Path) -> None:
 
     finish(make("train", folder, "SET=data.landmarks=false"))
     kept = recipe.load(folder / "run" / "recipe.yaml")
-    assert kept.onet.train.batch_fractions == (0.285714, 0.5, 0.214286, 0)
+    assert kept.onet.train.batch_fractions == (0.314286, 0.542857, 0.142857, 0)
     weights = folder / "run" / "mtcnn_weights.npy"
     assert not weight_files.read_net(weights, "onet").net.landmarks
     assert finish(make("status", folder)).count("no landmark head") == 2  # O-Net and the export

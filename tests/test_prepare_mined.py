@@ -64,8 +64,9 @@ def test_mining_end_to_end(small: Path, tmp_path: Path) -> None:
     assert 12 < total["negative"] <= 12 * 9, "all of them mined, of 12 images"
     assert total["part"] > 0
     assert total["positive"] > 0
+    size = settings.rnet.stored_size
     for path in shards(tmp_path / "1", "train", "negative", "rnet"):
-        assert records.read_shard(path, 24, "negative").images.shape[1:] == (24, 24, 3)
+        assert records.read_shard(path, size, "negative").images.shape[1:] == (size, size, 3)
 
     with_pnet(settings, tmp_path / "1", 2)  # trained anew: what it proposed is out of date
     with pytest.raises(UserError, match=r"\(nets\.pnet: .* -> .*\): `make rnet-data FORCE=1`"):

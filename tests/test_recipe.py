@@ -66,11 +66,12 @@ def test_every_setting_has_one_source() -> None:
         if default and in_tree(tree, key):
             twice.append(key)
     # These are of the data and of a net's place in the cascade: a recipe without them is refused,
-    # or has no images for `make evaluate`.
+    # or has no images for `make evaluate`. Scores are shifted as these nets, so trained, need it.
     assert twice == [
         "data.validation",
         "rnet.records.proposal_thresholds",
         "onet.records.proposal_thresholds",
+        "export.score_shift",
     ]
 
 
@@ -94,7 +95,7 @@ def test_our_recipe_means_what_it_says() -> None:
     )
     # Smooth L1 distances are larger than squared ones, and these two nets' landmarks only help.
     assert settings.pnet.train.loss_weights == settings.rnet.train.loss_weights == (1, 0.5, 0.1)
-    assert settings.onet.train.loss_weights == (1, 0.5, 1)
+    assert settings.onet.train.loss_weights == (2, 0.5, 2)
     assert settings.onet.net.layers[-1].dense == 256
     assert settings.data.train["lfw"].sample_types == ("landmark",)
     assert settings.data.train["lfw"].optional

@@ -202,7 +202,7 @@ def test_a_weight_multiplies_every_number_of_crops() -> None:
     )
     quarter = records.times(0.25)
     assert (quarter.negatives_per_image, quarter.mined_negatives_per_image) == (2, 30)
-    assert (quarter.positives_per_face, quarter.mined_per_face) == (5, 5)
+    assert (quarter.positives_per_face, quarter.mined_per_face) == (2, 3)
     # None stays none, and some stay some.
     assert (quarter.parts_per_face, quarter.landmarks_per_face) == (0, 1)
     assert records.times(1) == records

@@ -23,10 +23,10 @@ from tests.trainings import saved_net, train, write_records
 from tests.weights_files import lively, without_landmarks
 
 NONE = "data.landmarks=false"
-FRACTIONS = {  # a fifth, a fifth and three tenths of landmark crops given to the others
+FRACTIONS = {  # a fifth, a tenth and three tenths of landmark crops given to the others
     "pnet": (0.25, 0.5625, 0.1875, 0),
-    "rnet": (0.3125, 0.5, 0.1875, 0),
-    "onet": (0.285714, 0.5, 0.214286, 0),
+    "rnet": (0.333333, 0.5, 0.166667, 0),
+    "onet": (0.314286, 0.542857, 0.142857, 0),
 }
 
 

@@ -11,7 +11,6 @@ from configs import recipe
 from configs.record_settings import SAMPLE_TYPES, SampleType
 from data_prep import records
 from data_prep.crops import Crops
-from mtcnn_detector.architecture import PAPER_NETS
 from mtcnn_detector.net import NetName
 from mtcnn_detector.weights import weight_files
 from pipeline import manifest
@@ -19,7 +18,10 @@ from train import callbacks, loop
 
 ROOT = Path(__file__).parent.parent
 RECIPE = ROOT / "configs/mtcnn.yaml"
-SMALL = ("pnet.train.batch=32", "pnet.train.warmup_steps=5", "pnet.train.ema_decay=0.9")
+SMALL = (
+    *("pnet.train.batch=32", "pnet.train.warmup_steps=5", "pnet.train.ema_decay=0.9"),
+    "rnet.records.context=1",  # P-Net's boxes as they are in the records
+)
 SHORT = (*SMALL, "pnet.train.steps=45", "pnet.train.steps_per_epoch=20")
 
 
@@ -55,7 +57,8 @@ def write_records(
 ) -> Path:
     """A net's records as `data_prep` leaves them, with `counts` crops of these kinds in a split."""
     rng = np.random.default_rng(0)
-    sources = recipe.to_dict(recipe.load(RECIPE))["data"]["train"]
+    settings = recipe.load(RECIPE)
+    sources = recipe.to_dict(settings)["data"]["train"]
     made_by = {"seed": 1, "data": {"train": sources}}
     stage = manifest.Stage(run / "records" / name, made_by, f"{name}-data")
     stage.begin(False)
@@ -63,7 +66,7 @@ def write_records(
         (stage.folder / split).mkdir()
         for kind in kinds:
             shard = stage.folder / split / f"{kind}-00000.tfrecord"
-            crops = synthetic_crops(kind, count, PAPER_NETS[name].size, rng)
+            crops = synthetic_crops(kind, count, settings.for_net(name).stored_size, rng)
             records.write_shard(shard, crops, kind)
     made = {split: dict.fromkeys(kinds, count) for split, count in counts}
     stage.finish({"sha256": "0123456789abcdef" * 4, "counts": made})

@@ -20,6 +20,9 @@ RECORDS = RecordSettings(
     landmarks_per_face=10,
     mined_negatives_per_image=0,
     mined_per_face=0,
+    context=1,
+    max_rotation=15,
+    margin=0,
 )
 
 
