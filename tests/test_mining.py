@@ -10,15 +10,9 @@ from configs import recipe
 from configs.record_settings import LabelThresholds, RecordSettings, SampleType
 from data_prep.mining import mine
 from data_prep.sampling import Targets, Windows
+from tests.windows import RECORDS as DRAWN
 
-RECORDS = RecordSettings(
-    *(0, 0, 0, 0, 0),
-    mined_negatives_per_image=3,
-    mined_per_face=2,
-    context=1,
-    max_rotation=15,
-    margin=0,
-)
+RECORDS = replace(DRAWN, mined_negatives_per_image=3, mined_per_face=2)
 FACES = [[50, 50, 90, 90], [200, 50, 240, 90]]
 IGNORED = [[100, 150, 112, 162]]
 
