@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.readers import via3
-from data_prep.readers.entries import SEPARATOR, paths_below, read_json, read_text, read_xml
+from data_prep.readers.entries import (
+    paths_below,
+    read_json,
+    read_text,
+    read_xml,
+    split_separator,
+)
 from mtcnn_detector.errors import UserError
 
 NAMES = {
@@ -41,9 +47,7 @@ def likely_format(path: Path) -> str | None:
         return "yolo"
     if suffix == ".xml":
         return _of_xml(path)
-    text = read_text(path)
-    text = text[separator.end() :] if (separator := SEPARATOR.match(text)) else text
-    text = text.lstrip()
+    text = split_separator(read_text(path))[1].lstrip()
     if text.startswith(("{", "[")):
         return _of_json(path)
     if text.startswith("<"):

@@ -133,17 +133,22 @@ def read_text(file: Path) -> str:
     raise UserError(f"{file} is not a text file: expected annotations.")
 
 
+def split_separator(text: str) -> tuple[str | None, str]:
+    """The character that Excel's first line `sep=;` names, or None, and the text after it."""
+    found = SEPARATOR.match(text)
+    return (found[1], text[found.end() :]) if found else (None, text)
+
+
 def read_rows(file: Path, delimiters: str) -> list[tuple[int, list[str]]]:
     """The rows of a table, each with the number of its first line; Excel's `sep=;` is none.
 
     Raises:
         UserError: a quote is not closed, which makes one cell of all that follows.
     """
-    text = read_text(file)
-    separator = SEPARATOR.match(text)
-    lines = text[separator.end() if separator else 0 :].splitlines()
+    separator, text = split_separator(read_text(file))
+    lines = text.splitlines()
     first = next((line for line in lines if line.strip()), "")
-    delimiter = separator[1] if separator else max(delimiters, key=first.count)
+    delimiter = separator or max(delimiters, key=first.count)
     # A quote more closes the last cell if it is open; else it begins a row of its own.
     reader = csv.reader([*lines, '"'], delimiter=delimiter)
     rows, number = [], 1
