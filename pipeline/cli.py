@@ -1,7 +1,6 @@
 """Command lines: the arguments of every stage, and errors without a traceback."""
 
 import argparse
-import contextlib
 import errno
 import glob
 import io
@@ -10,13 +9,12 @@ import select
 import shlex
 import signal
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from mtcnn_detector.errors import UserError
-from pipeline import run_recipe
+from pipeline import interrupts, run_recipe
 from pipeline.run_recipe import Run
 
 # Errors of files and folders that the user can correct.
@@ -32,14 +30,14 @@ def run_cli(main: Callable[[], None]) -> None:
 
     All other errors keep their traceback: they are faults of this project.
     """
-    sys.unraisablehook = _interrupt_again
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may be no UTF-8; as on stderr
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        # A Ctrl-C during the imports, which `sequence.run_module` holds back, comes now.
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
-        main()
-        sys.stdout.flush()
+        with interrupts.none_lost():
+            # A Ctrl-C during the imports, which `sequence.run_module` holds back, comes now.
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+            main()
+            sys.stdout.flush()
     except UserError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
@@ -77,24 +75,6 @@ def _reader_has_left() -> bool:
         return False
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return True
-
-
-def _interrupt_again(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Repeat a Ctrl-C that came while an object was finalised, where Python drops it.
-
-    TensorFlow has weak references called back all the time: between two epochs one in a hundred
-    was lost. On a busy machine the repetition may come before this function has ended, where it
-    would be dropped as well.
-    """
-    if not issubclass(unraisable.exc_type, KeyboardInterrupt):
-        sys.__unraisablehook__(unraisable)
-        return
-    again = [threading.main_thread().ident, signal.SIGINT]
-    begun = False
-    while not begun:
-        with contextlib.suppress(KeyboardInterrupt):
-            threading.Timer(0.01, signal.pthread_kill, again).start()
-            begun = True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

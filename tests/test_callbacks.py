@@ -1,5 +1,6 @@
 """A killed training resumes and ends bit for bit the same; one that diverges stops."""
 
+import contextlib
 import csv
 import json
 import os
@@ -18,7 +19,7 @@ from configs import recipe
 from models import keras_nets
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NetName
-from pipeline import manifest
+from pipeline import interrupts, manifest
 from pipeline.cli import run_cli
 from tests.trainings import (
     RECIPE,
@@ -147,19 +148,31 @@ def test_killed_and_interrupted_from_outside_it_ends_the_same(
     train(undisturbed, *LONG)
 
     status, errors, _ = stop(run, 1, signal.SIGKILL, *LONG)
-    assert status == -signal.SIGKILL and len(read_log(run / "pnet" / "log.csv")) < 4
-    status, errors, seconds = stop(run, 2, signal.SIGINT, *LONG)
+    done = len(read_log(run / "pnet" / "log.csv"))
+    assert status == -signal.SIGKILL and done < 4
+    status, errors, seconds = stop(run, done + 1, signal.SIGINT, *LONG)
     assert (status, seconds < 10) == (130, True)
     assert "the same command goes on" in errors and "Traceback" not in errors
     assert not read_manifest(run / "pnet")["complete"]
 
-    done = finish(run, *LONG)
-    assert done.returncode == 0 and "goes on after epoch" in done.stdout
+    last = finish(run, *LONG)
+    assert last.returncode == 0 and "goes on after epoch" in last.stdout
     for noise in ("warning", "retracing", "ran out", "traceback"):
-        assert noise not in (done.stdout + done.stderr).lower()
+        assert noise not in (last.stdout + last.stderr).lower()
     assert_same(run, undisturbed)
     with (run / "pnet" / "log.csv").open(newline="") as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["0", "1", "2", "3"]
+
+
+def test_ctrl_c_that_keras_drops_stops_it(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def drop() -> None:
+        with contextlib.suppress(KeyboardInterrupt):  # as `except: pass` in Keras after a batch
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(callbacks.StopAtLastStep, "on_train_batch_end", at_step(33, drop))
+    with pytest.raises(KeyboardInterrupt), interrupts.none_lost():
+        train(run, *SHORT)
+    assert len(read_log(run / "pnet" / "log.csv")) == 1  # in the second epoch, at its next step
 
 
 def poison(patch: pytest.MonkeyPatch, step: int) -> None:

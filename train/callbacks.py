@@ -14,6 +14,7 @@ from configs.train_settings import TrainSettings
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NetName
 from mtcnn_detector.weights.weight_files import Weights
+from pipeline import interrupts
 from pipeline.make_command import make_command
 from train import dataset, loading, metrics
 from train.log import read_log, write_log
@@ -76,6 +77,14 @@ class StopOnNonFinite(keras.callbacks.Callback):
                 f"{self.name}.train.learning_rate (now {self.train_settings.learning_rate:g}); "
                 "the last checkpoint is from before."
             )
+
+
+class StopAtCtrlC(keras.callbacks.Callback):
+    """Stop at a Ctrl-C that Keras has dropped."""
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """After a batch, in whose end Keras drops it."""
+        interrupts.check()
 
 
 class StopAtLastStep(keras.callbacks.Callback):

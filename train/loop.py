@@ -17,7 +17,7 @@ from mtcnn_detector.weights import weight_files
 from pipeline import custom_code, folders, manifest, run_recipe
 from pipeline.make_command import make_command
 from train import custom, dataset, loading, plot_curves
-from train.callbacks import Checkpoint, StopAtLastStep, StopOnNonFinite, Validation
+from train.callbacks import Checkpoint, StopAtCtrlC, StopAtLastStep, StopOnNonFinite, Validation
 from train.log import best_row
 from train.progress import Progress
 from train.trainable_net import adopt_init, build_trainable, with_heads_of_init
@@ -216,6 +216,7 @@ def _fit(
         epochs=epoch + math.ceil((train.steps - step) / train.steps_per_epoch),
         callbacks=[
             StopOnNonFinite(name, train),
+            StopAtCtrlC(),
             StopAtLastStep(train.steps),
             validation,
             Progress(name, train.steps),
