@@ -81,7 +81,7 @@ class TrainSettings:
     augment: AugmentSettings = setting("changes of the crops")
     affine: AffineSettings = setting("windows drawn anew")
     max_passes: float | None = setting(
-        "most passes over the positives (landmark crops where a batch has no positives): cuts "
+        "most passes over the positives (where a batch has none: landmark crops, else parts): cuts "
         "steps, warm-up and epochs in proportion; null: steps alone count",
         "(0, inf)",
         None,
@@ -172,7 +172,8 @@ class TrainSettings:
 
     def limited(self, crops: Mapping[SampleType, int]) -> "TrainSettings":
         """The same with no more steps than `max_passes` over these numbers of crops."""
-        kind: SampleType = "positive" if self.sample_counts["positive"] else "landmark"
+        kinds: tuple[SampleType, ...] = ("positive", "landmark", "part", "negative")
+        kind = next(kind for kind in kinds if self.sample_counts[kind])
         if self.max_passes is None or not self.steps:
             return self
         steps = max(round(self.max_passes * crops[kind] / self.sample_counts[kind]), 1)

@@ -1,6 +1,7 @@
 """The recipe of a fine-tuning: what it sets, whose settings come first, which nets are trained."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -210,6 +211,12 @@ def test_passes_cut_steps_warm_up_and_epochs_in_proportion(
     counts: dict[SampleType, int] = {"positive": crops, "negative": 9, "part": 9, "landmark": 9}
     limited: TrainSettings = train.limited(counts)
     assert (limited.steps, limited.warmup_steps, limited.steps_per_epoch) == expected
+
+
+def test_passes_over_parts_count_where_a_batch_has_nothing_else() -> None:
+    train = replace(recipe.load(COMMON).pnet.train, batch_fractions=(0, 0, 1, 0), max_passes=10)
+    counts: dict[SampleType, int] = {"positive": 0, "negative": 0, "part": 1024, "landmark": 0}
+    assert train.limited(counts).steps == round(10 * 1024 / train.batch)
 
 
 def test_passes_over_landmark_crops_count_where_a_batch_has_nothing_else(tmp_path: Path) -> None:

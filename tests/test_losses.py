@@ -92,6 +92,11 @@ def test_ohem_mean_by_hand() -> None:
     assert float(ohem_mean(values, counted, 0.01)) == 9.0  # at least one
 
 
+def test_ohem_counts_no_crop_more_for_the_rounding_of_its_ratio() -> None:
+    values = tf.range(170, dtype=tf.float32)  # 0.3 in 32 bits times 170 is above 51
+    assert float(ohem_mean(values, values >= 0, 0.3)) == np.arange(119, 170).mean()
+
+
 def test_only_the_hard_crops_have_a_gradient() -> None:
     values = tf.constant([1.0, 9.0, 4.0, 100.0, 2.0])
     with tf.GradientTape() as tape:
