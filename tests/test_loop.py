@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from configs import recipe
 from configs.record_settings import SAMPLE_TYPES
@@ -186,6 +187,19 @@ def test_a_training_ends_after_its_passes_over_the_crops(
     assert read_log(run / "pnet" / "log.csv")[-1]["step"] == 20
     with pytest.raises(UserError, match=r"pnet\.train\.max_passes: 0\.8 -> 2"):
         train(run, *SHORT, "pnet.train.max_passes=2")
+
+
+def test_a_gpu_that_trains_is_named(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(run, *SHORT)
+    assert "GPU" not in capsys.readouterr().out
+    gpu = tf.config.PhysicalDevice("/physical_device:GPU:0", "GPU")
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: [gpu])
+    details = {"device_name": "NVIDIA T4"}
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda device: details)
+    train(run, *SHORT, force=True)
+    assert "train-pnet: on the GPU NVIDIA T4." in capsys.readouterr().out.splitlines()
 
 
 REPLICAS = """

@@ -209,6 +209,9 @@ def _fit(
     epoch = len(validation.rows)
     if step:
         print(f"train-{name}: goes on after epoch {epoch}.")
+    for gpu in tf.config.list_physical_devices("GPU")[:1]:  # TensorFlow's own message is silenced
+        details = tf.config.experimental.get_device_details(gpu)
+        print(f"train-{name}: on the GPU {details.get('device_name', gpu.name)}.")
     model.fit(
         dataset.batches(crops, name, train, settings.seed, step, view),
         steps_per_epoch=min(train.steps_per_epoch, train.steps),
