@@ -151,7 +151,7 @@ def test_ctrl_c_stops_within_seconds_and_goes_on(
     began = time.monotonic()
     os.killpg(process.pid, signal.SIGINT)
     _, told = process.communicate(timeout=30)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15
     assert process.returncode == 130
     assert told.endswith("\nstopped; the same command goes on from here.\n"), told
     assert "Traceback" not in told
