@@ -21,15 +21,17 @@ def none_lost() -> Iterator[None]:
     """
     global _received
     _received = False
-    hook, handler = sys.unraisablehook, signal.getsignal(signal.SIGINT)
-    sys.unraisablehook = _repeat
-    if handler is signal.default_int_handler:  # not ignored, as in the background of a shell
+    hook, sys.unraisablehook = sys.unraisablehook, _repeat
+    # Elsewhere, such as in the background of a shell, it is ignored, and stays so.
+    raises = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if raises:
         signal.signal(signal.SIGINT, _remember)
     try:
         yield
     finally:
         sys.unraisablehook = hook
-        signal.signal(signal.SIGINT, handler)
+        if raises:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         _received = False
 
 
