@@ -1,6 +1,6 @@
 """Merges three trained nets into one export, and checks what was written by running it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +47,15 @@ def export_weights(
         calibration_images: for int8: a folder of images with faces.
 
     Raises:
-        UserError: as `merge`; or too few faces survive the run's nets.
+        UserError: as `merge`; too few faces survive the run's nets; or there is no such format
+            or net.
     """
+    name = format_name or settings.export.layout
+    _refuse_unknown("format", name, FORMATS)
+    for net in sources or {}:
+        _refuse_unknown("net", net, NETS)
     if not sources:
         require_survival(run, NETS[-1], settings.data.min_survival)
-    name = format_name or settings.export.layout
     with folders.locked(run):
         merge(run, sources or {}, force, name, calibration_images, settings.export)
     for sentence in context_check.mismatches(settings, sources or {}):
@@ -92,18 +96,27 @@ def merge(
     recipe = _input_digests(paths, calibration_images) | ({"shifts": moved} if moved else {})
     stage = _stage(run, recipe, sources, format_name, calibration_images)
     target = run / export_format.target
+    made = (manifest.read_manifest(stage.folder) or {}).get("made")
     if not force:
-        _refuse_unless_exported(target, stage)
+        _refuse_unless_exported(target, made, stage)
     if not stage.begin(force or not target.exists()):
         return
+    stage.note({"made": made})  # where this export fails, the target is what the last one made
     draft = stage.folder / target.name
     facts, summary = _write(draft, format_name, nets, calibration_images)
+    stage.note({"made": manifest.digest_tree(draft)})
     folders.replace(draft, target)
     stage.finish(_facts(target, paths, calibration_images, nets) | facts)
     command = stage.command + (f" FORMAT={format_name}" if format_name != DEFAULT else "")
     print(f"{command}: {target}; {summary} {export_format.usage.format(target)}")
     if not nets[NETS[-1]].net.landmarks:
         print(f"{command}: note: {NO_LANDMARKS}{export_format.without_landmarks}.")
+
+
+def _refuse_unknown(kind: str, word: str, known: Iterable[str]) -> None:
+    """Refuse a word of a script that the command line would not have taken."""
+    if word not in known:
+        raise UserError(f"there is no {kind} {word!r}; one of {', '.join(known)} is meant.")
 
 
 def _facts(
@@ -158,13 +171,9 @@ def _input_digests(
     return {name: manifest.digest(files)[:16] for name, files in inputs.items()}
 
 
-def _refuse_unless_exported(target: Path, stage: manifest.Stage) -> None:
-    """Keep a file that no export wrote, or that was changed since."""
-    if not target.exists():
-        return
-    previous = manifest.read_manifest(stage.folder)
-    # The stage may have been killed between writing the target and the manifest's last state.
-    if previous is None or previous.get("made") not in (None, manifest.digest_tree(target)):
+def _refuse_unless_exported(target: Path, made: str | None, stage: manifest.Stage) -> None:
+    """Keep a file that no export made, or that was changed since; `made` is the digest of one."""
+    if target.exists() and made != manifest.digest_tree(target):
         raise UserError(
             f"{target} was not made by an export, or was changed since: move it away, or replace "
             f"it by `{stage.again}`."
@@ -199,6 +208,11 @@ def _write_calibrated(
     images = calibration.read_images(calibration_images)
     export_format.write(draft, nets, calibration.batches(nets, images))
     counts = exported_cascade.compare(nets, lambda name: export_format.load(draft, name), images)
+    if not counts.before:
+        raise UserError(
+            f"no face is found on the {len(images)} images of CALIBRATION=, so int8 cannot be "
+            "checked: name a folder of images with faces."
+        )
     if counts.both < MIN_FOUND_AGAIN * counts.before:
         raise UserError(
             f"{draft}: of {counts.before} faces on {len(images)} images only {counts.both} are "

@@ -91,6 +91,10 @@ class Stage:
         files = (path.name for path in self.folder.rglob("*") if path.is_file())
         return any(name.removesuffix(DRAFT) != MANIFEST for name in files)
 
+    def note(self, facts: Mapping[str, Any]) -> None:
+        """Keep facts of a stage that is at work, for the command after a kill."""
+        self._write(False, facts)
+
     def finish(self, facts: Mapping[str, Any]) -> None:
         """Mark the stage complete."""
         self._write(True, facts)

@@ -27,6 +27,7 @@ from mtcnn_detector.weights.weight_files import TrainedNet
 from pipeline import run_recipe
 from pipeline.cli import run_cli
 from pipeline.manifest import Stage, read_manifest
+from tests.trainings import Killed, kill
 from tests.weights_files import drawn
 
 
@@ -323,6 +324,44 @@ def test_a_file_that_was_changed_since_is_kept_unless_forced(run: Path) -> None:
     assert exported(run) != b"mine"
 
 
+@pytest.mark.parametrize("forced", [False, True], ids=["the first", "a forced one"])
+@pytest.mark.usefixtures("quick")
+def test_after_an_export_that_failed_a_file_of_the_users_is_kept(
+    run: Path, monkeypatch: pytest.MonkeyPatch, forced: bool
+) -> None:
+    if forced:
+        merge(run, {}, force=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_max_difference", lambda *_: 1.0)
+        with pytest.raises(UserError, match="differs from the nets"):
+            merge(run, {}, force=forced)
+    if forced:  # what is there is the export before, which is no file of the user's
+        before = exported(run)
+        merge(run, {}, force=False)
+        assert exported(run) == before
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "_max_difference", lambda *_: 1.0)
+            with pytest.raises(UserError, match="differs from the nets"):
+                merge(run, {}, force=True)
+    (run / "mtcnn_weights.npy").write_bytes(b"mine")
+    with pytest.raises(UserError, match="was not made by an export, or was changed since"):
+        merge(run, {}, force=False)
+    assert exported(run) == b"mine"
+
+
+@pytest.mark.usefixtures("quick")
+def test_an_export_killed_before_its_last_word_is_made_again(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_facts", kill)
+        with pytest.raises(Killed):
+            merge(run, {}, force=False)
+    first = exported(run)
+    merge(run, {}, force=False)
+    assert exported(run) == first
+
+
 def test_a_net_that_lost_its_landmarks_is_refused(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -348,6 +387,29 @@ def test_int8_that_finds_too_few_faces_is_not_kept(
     with pytest.raises(UserError, match="of 10 faces on 1 images only 4 are found again"):
         merge(run, {}, force=False, format_name="tflite-int8", calibration_images=run)
     assert not (run / "tflite-int8").exists()
+
+
+@pytest.mark.slow
+def test_int8_is_not_checked_on_images_without_faces(run: Path) -> None:
+    cv2.imwrite(str(run / "a.png"), np.full((60, 60, 3), 128, np.uint8))
+    with pytest.raises(UserError, match="no face is found on the 1 images of CALIBRATION="):
+        merge(run, {}, force=False, format_name="tflite-int8", calibration_images=run)
+    assert not (run / "tflite-int8").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        ({"format_name": "onxx"}, r"there is no format 'onxx'; one of ipazc, .* is meant"),
+        ({"sources": {"p-net": Path("a.npy")}}, r"there is no net 'p-net'; one of pnet, rnet, on"),
+    ],
+)
+def test_words_of_a_script_that_are_not_known_are_refused(
+    run: Path, words: dict[str, Any], problem: str
+) -> None:
+    settings = recipe.load(Path("configs/mtcnn.yaml"))
+    with pytest.raises(UserError, match=problem):
+        module.export_weights(settings, run, **words)
 
 
 def test_the_manifest_names_the_calibration_images(
