@@ -46,6 +46,27 @@ def test_a_file_of_one_net_gives_that_net(tmp_path: Path) -> None:
     assert list(weight_files.read(saved(tmp_path / "w.npy", {"rnet": arrays}))) == ["rnet"]
 
 
+def test_lists_that_were_saved_as_arrays_of_objects_are_read(tmp_path: Path) -> None:
+    nets = all_drawn()
+    weight_files.write("ipazc", tmp_path / "w.npy", nets)
+    content = np.load(tmp_path / "w.npy", allow_pickle=True).tolist()
+    for name, arrays in content.items():
+        content[name] = np.empty(len(arrays), object)
+        content[name][:] = arrays
+    np.save(tmp_path / "objects.npy", content, allow_pickle=True)
+    np.save(tmp_path / "rnet.npy", content["rnet"], allow_pickle=True)
+    found = weight_files.read(tmp_path / "objects.npy")
+    for name in NETS:
+        assert_same(found[name], nets[name])
+    assert_same(weight_files.read(tmp_path / "rnet.npy")["rnet"], nets["rnet"])
+
+
+def test_a_net_of_one_array_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "w.npy", {"pnet": np.zeros(3)}, allow_pickle=True)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="this file has a single array"):
+        weight_files.read(tmp_path / "w.npy")
+
+
 @pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4])
 def test_files_of_every_python_are_read(tmp_path: Path, protocol: int) -> None:
     arrays = [np.full(s, 0.5, np.float32) for s in IPAZC["pnet"]]
@@ -253,6 +274,8 @@ def test_a_folder_of_a_layouts_files_stands_for_its_nets(tmp_path: Path, layout:
 
 def test_a_folder_that_stands_for_nothing_is_told(tmp_path: Path) -> None:
     assert "a folder with none of these weights files" in told(tmp_path, 500)
+    weight_files.write("ipazc", tmp_path / "mtcnn_weights.npy", all_drawn())
+    assert f"{tmp_path / 'mtcnn_weights.npy'} may be meant" in told(tmp_path, 500)
     weight_files.write("facenet", tmp_path, all_drawn())
     weight_files.write("ipazc-1.0", tmp_path, all_drawn())
     assert "a folder with several sets of these" in told(tmp_path, 500)

@@ -43,12 +43,18 @@ def nets_in(content: Any, origin: str) -> dict[NetName, Found]:
     Raises:
         UserError: naming the layout that it resembles, and the array that is missing or wrong.
     """
-    content = _without_wrapping(content)
-    parts = _parts(content)
+    content = _without_wrapping(_as_list(content))
+    parts = {name: _as_list(part) for name, part in _parts(content).items()}
     if parts:
         return {name: _net_in(part, [name], origin)[1] for name, part in parts.items()}
     name, found = _net_in(content, list(NETS), origin)
     return {name: found}
+
+
+def _as_list(content: Any) -> Any:
+    """A list of arrays that was saved as an array of objects, as `np.array` makes of it."""
+    objects = isinstance(content, np.ndarray) and content.dtype == object and content.ndim == 1
+    return content.tolist() if objects else content
 
 
 def _without_wrapping(content: Any) -> Any:
@@ -183,5 +189,5 @@ def _out_of_layers(name: NetName, part: Any, origin: str) -> Found:
 
 def _matches(entry: tuple[Place, Any], kind: str, allowed: set[tuple[int, ...]]) -> bool:
     place, array = entry
-    last = str(place[-1]).split(":")[0].lower()  # Keras writes kernel:0
+    last = str(place[-1]).split(":")[0].lower() if place else ""  # Keras writes kernel:0
     return re.fullmatch(kind, last) is not None and array.shape in allowed
