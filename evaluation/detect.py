@@ -23,6 +23,7 @@ from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS, NetName
 from mtcnn_detector.pixels import SUFFIXES, Image
 from mtcnn_detector.settings import DetectorSettings
+from pipeline import known_weights
 from pipeline.cli import split_paths
 
 MAX_ALIGNED = 4096  # pixels
@@ -152,7 +153,20 @@ def _detector(arguments: argparse.Namespace) -> DetectFunction:
         if arguments.align is not None:
             raise UserError(NO_LANDMARKS.format(weights=arguments.weights))
         print(f"note: {arguments.weights} has no landmark head.", file=sys.stderr)
+    _tell_shifts(arguments.weights)
     return nets.stages
+
+
+def _tell_shifts(weights: Path) -> None:
+    """Say where a run's nets are not yet what its export makes of them."""
+    shifts = [known_weights.shift_to_come(weights, net) for net in NETS]
+    if any(shifts):
+        amounts = ", ".join(f"{shift:g}" for shift in shifts)
+        print(
+            f"note: the nets of {weights} are taken as they were trained; their export has scores "
+            f"shifted by {amounts} (export.score_shift): name that file to have them so.",
+            file=sys.stderr,
+        )
 
 
 def _check(arguments: argparse.Namespace) -> None:

@@ -58,7 +58,7 @@ def write_recipe(
     """
     config, folder = run_recipe.locate(config, RUN if config is run is None else run)
     _refuse_written(config, folder / FILE)
-    own, common = _flat(recipe.read_own(config)), _flat(recipe.read_own(SETTINGS))
+    own, common = own_settings(config), _flat(recipe.read_own(SETTINGS))
     changes = {key: value for key, value in common.items() if key not in own}
     # What needs an init, such as frozen layers, has one.
     inits = _inits(config, weights)
@@ -71,6 +71,7 @@ def write_recipe(
             raise UserError(f"WEIGHTS={path} is not there: it names the weights to start from.")
     changes |= start_from(start, trained)
     changes |= {k: v for k, v in contexts(start).items() if k not in own}
+    changes |= {k: v for k, v in shifts(start, settings).items() if k not in own}
     changes |= {k: v for k, v in _about_landmarks(settings, start).items() if k not in own}
     # Loaded from the user's recipe, so that an error names it and not the file written here.
     settings = recipe.load(config, [*as_overrides(changes), *overrides])
@@ -120,6 +121,16 @@ def contexts(start: Mapping[NetName, Path]) -> Changes:
     return changes
 
 
+def shifts(start: Mapping[NetName, Path], settings: Settings) -> Changes:
+    """The shift on export: what is not yet in the weights that a net starts from, if it does."""
+    recipes = dict(zip(NETS, settings.export.score_shift, strict=True))
+    found = [
+        known_weights.shift_to_come(start[net], net) if net in start else recipes[net]
+        for net in NETS
+    ]
+    return {"export.score_shift": found}
+
+
 def begun_again(settings: Settings, setting: str) -> str:
     """The make command that begins this process's run again, with one more setting.
 
@@ -137,6 +148,12 @@ def begun_again(settings: Settings, setting: str) -> str:
 def as_overrides(changes: Changes) -> list[str]:
     """Settings as `key.path=value`."""
     return [f"{key}={json.dumps(value)}" for key, value in changes.items()]
+
+
+def own_settings(config: Path) -> Changes:
+    """What a user's recipe itself sets; nothing for the default one, which others stand on."""
+    is_default = config.resolve() == run_recipe.DEFAULT.resolve()
+    return {} if is_default else _flat(recipe.read_own(config))
 
 
 def _flat(tree: Mapping[str, Any]) -> Changes:

@@ -16,7 +16,7 @@ from configs import recipe
 from configs.settings import Settings
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS, NetName
-from pipeline import finetuning, manifest, run_recipe
+from pipeline import finetuning, run_recipe
 from pipeline.cli import without_force
 from pipeline.finetuning import as_overrides, start_from
 from pipeline.stages import DATA, STAGES, StageSpec
@@ -104,9 +104,12 @@ def rounds(options: Options, count: int, weights: Path | None, nets: Sequence[Ne
         raise UserError(f"WEIGHTS={weights} is not there: it names the weights to start from.")
     config, folder = run_recipe.locate(options.config, options.run)
     begun = {} if weights is None else dict.fromkeys(NETS, weights)
-    own = manifest.flatten(recipe.read_own(config))
-    contexts = {k: v for k, v in finetuning.contexts(begun).items() if k not in own}
-    common = [*as_overrides(contexts), *options.overrides]  # of all rounds, and of the run
+    settings = recipe.load(config, options.overrides)
+    kept = {net: path for net, path in begun.items() if not _is_trained(settings, net, nets)}
+    changes = finetuning.contexts(begun) | (finetuning.shifts(kept, settings) if kept else {})
+    own = finetuning.own_settings(config)
+    changes = {key: value for key, value in changes.items() if key not in own}
+    common = [*as_overrides(changes), *options.overrides]  # of all rounds, and of the run
     settings = recipe.load(config, common)
     if not (folder / run_recipe.FILE).exists():
         run_recipe.keep(folder, settings)

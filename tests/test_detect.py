@@ -187,6 +187,24 @@ def test_a_run_is_detected_with_as_its_nets_are_now(
     assert json.loads(from_run)["faces"]
 
 
+def test_a_runs_shifts_that_its_nets_lack_are_told(
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    recipe = Path(__file__).parents[1] / "configs/mtcnn.yaml"
+    (tmp_path / "image").mkdir()
+    cv2.imwrite(str(tmp_path / "image" / "grey.png"), np.full((40, 40, 3), 99, np.uint8))
+    weight_files.write_own_folder(tmp_path / "run", weight_files.read(weights))
+    for shifts, told in (("[0, 0, 0]", ""), ("[0, 0.8, 0.4]", "shifted by 0, 0.8, 0.4 (")):
+        text = f"base: {recipe}\nexport: {{score_shift: {shifts}}}\n"
+        (tmp_path / "run" / "recipe.yaml").write_text(text)
+        run(monkeypatch, tmp_path / "image", "--weights", tmp_path / "run")
+        errors = capsys.readouterr().err
+        assert told in errors and ("score_shift" in errors) == bool(told)
+
+
 @pytest.mark.parametrize("name", NETS)
 def test_a_single_net_predicts_a_crop(
     name: NetName,

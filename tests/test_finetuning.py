@@ -109,6 +109,31 @@ def test_nets_look_at_as_much_about_a_face_as_those_they_start_from(tmp_path: Pa
     assert own.rnet.records.context == 1.2
 
 
+def test_without_a_recipe_of_the_users_all_is_gentle(tmp_path: Path) -> None:
+    gentle, plain = recipe.load(COMMON), recipe.load(MTCNN)
+    path, _ = finetuning.write_recipe(None, tmp_path, [], OURS, ["pnet"])
+    settings = recipe.load(path)
+    assert settings.pnet.train.learning_rate == gentle.pnet.train.learning_rate
+    assert settings.pnet.train.learning_rate < plain.pnet.train.learning_rate
+    assert (settings.pnet.train.steps, settings.onet.train.steps) == (gentle.pnet.train.steps, 0)
+    assert settings.export.score_shift == (0, 0, 0)
+
+
+def test_a_runs_own_nets_have_their_shift_to_come(tmp_path: Path) -> None:
+    run = tmp_path / "old"
+    (run / "onet").mkdir(parents=True)
+    (run / "recipe.yaml").write_text(f"base: {MTCNN}\nexport: {{score_shift: [0.1, 0.2, 0.3]}}\n")
+    net, export = run / "onet" / "weights.npz", run / "mtcnn_weights.npy"
+    for file in (net, export):
+        file.touch()
+    own = own_recipe(tmp_path)
+    for weights, wanted in ((run, (0.1, 0.2, 0.3)), (export, (0, 0, 0))):
+        assert finetuned(own, weights=weights).export.score_shift == wanted
+    assert finetuned(own, f"onet.train.init={net}").export.score_shift == (0, 0, 0.3)
+    kept = own_recipe(tmp_path, "export: {score_shift: [0, 0, 1]}")
+    assert finetuned(kept, weights=run).export.score_shift == (0, 0, 1)
+
+
 def test_what_the_base_does_to_its_own_start_is_not_done_again(tmp_path: Path) -> None:
     base = ROOT / "configs/weights.yaml"
     assert recipe.load(base).pnet.train.box_scale == 1.3

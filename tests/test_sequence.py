@@ -155,6 +155,19 @@ def test_rounds_look_at_as_much_as_the_weights_they_start_from(
         assert {one.rnet.records.context for one in every} == {wanted}
 
 
+def test_a_net_that_rounds_take_over_from_a_file_is_not_shifted_again(
+    commands: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    config, weights = ROOT / "configs/mtcnn.yaml", ROOT / "weights/mtcnn_weights.npy"
+    shifts = recipe.load(config).export.score_shift
+    assert all(shifts[1:])
+    words = ["--config", config, "--run", tmp_path, "--rounds", 2, "--weights", weights]
+    main(monkeypatch, "rounds", *words, "--nets", "pnet,onet")
+    every = [recipe.load(config, values(commands[at], "--set")) for at in (0, len(ORDER))]
+    assert [one.rnet.train.steps for one in every] == [0, 0]
+    assert {one.export.score_shift for one in every} == {(shifts[0], 0, shifts[2])}
+
+
 def test_a_net_that_is_taken_over_again_is_not_scaled_again(
     commands: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
