@@ -70,9 +70,8 @@ def write_recipe(
         if not path.exists():
             raise UserError(f"WEIGHTS={path} is not there: it names the weights to start from.")
     changes |= start_from(start, trained)
-    changes |= {k: v for k, v in contexts(start).items() if k not in own}
-    changes |= {k: v for k, v in shifts(start, settings).items() if k not in own}
-    changes |= {k: v for k, v in _about_landmarks(settings, start).items() if k not in own}
+    implied = contexts(start) | shifts(start, settings) | _about_landmarks(settings, start)
+    changes |= {key: value for key, value in implied.items() if key not in own}
     # Loaded from the user's recipe, so that an error names it and not the file written here.
     settings = recipe.load(config, [*as_overrides(changes), *overrides])
     _write(folder / FILE, config, changes)

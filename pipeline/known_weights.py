@@ -6,11 +6,11 @@ from configs import recipe
 from configs.settings import Settings
 from mtcnn_detector.errors import UserError
 from mtcnn_detector.net import NETS, NetName
+from mtcnn_detector.weights import own
 from pipeline import run_recipe
 
 WEIGHTS = Path("weights/mtcnn_weights.npy")  # this project's
 WEIGHTS_RECIPE = Path("configs/weights.yaml")  # by which they are made
-OWN_FILE = "weights.npz"  # of a net in its run
 PUBLISHED = 1.0  # sides of a face: what the nets of the packages look at
 
 
@@ -39,7 +39,6 @@ def shift_to_come(weights: Path, net: NetName) -> float:
 
     A run's own nets are as they were trained; what was exported of them has its shift.
     """
-    own_file = weights.parent.name in NETS and weights.name == OWN_FILE
-    run = weights.parent.parent if own_file else weights
+    run = weights.parent.parent if weights.parts[-2:] == Path(own.FILES[net]).parts else weights
     made_by = recipe_of(weights) if (run / run_recipe.FILE).exists() else None
     return 0.0 if made_by is None else made_by.export.score_shift[NETS.index(net)]

@@ -75,7 +75,7 @@ def files(path: Path) -> list[Path]:
     if len(complete) != 1:
         wanted = "; ".join(", ".join(names.values()) for names in sets)
         problem = "several sets" if complete else "none"
-        other = next(iter(sorted(path.glob("*.npy"))), None)
+        other = min(path.glob("*.npy"), default=None)
         hint = f"; {other} may be meant" if other and not complete else ""
         raise UserError(
             f"{path} is a folder with {problem} of these weights files: {wanted}{hint}."
